@@ -1,0 +1,137 @@
+"""`expmgr compare`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from expmgr.cli import output
+
+if TYPE_CHECKING:
+    from expmgr.compare import Comparison, Row, Subject
+    from expmgr.project import Project
+
+_SORT_KEYS = ("variant", "mean", "difference", "parameters", "time")
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(name="compare")(compare)
+
+
+def compare(
+    variants: Annotated[list[str], typer.Argument(metavar="VARIANT...", help="The first is the baseline.")],
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="VARIANT", help="The variant to compare with.")
+    ] = None,
+    metric: Annotated[str | None, typer.Option("--metric", metavar="METRIC", help="Default: the spec's.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All keys of the spec, not only what differs.")] = False,
+    sort_by: Annotated[
+        str | None, typer.Option("--sort-by", metavar="KEY", help=f"One of {', '.join(_SORT_KEYS)}.")
+    ] = None,
+    precision: Annotated[int, typer.Option("--precision", min=0, max=12, metavar="N", help="Digits shown.")] = 4,
+    as_json: output.AsJson = False,
+    as_csv: output.AsCsv = False,
+    as_markdown: output.AsMarkdown = False,
+) -> None:
+    """Put variants side by side: mean and deviation over seeds, difference to the baseline, what the spec changes.
+
+    Example: expmgr compare iris/baseline iris/wide
+    """
+    from expmgr.compare import compare as compared
+    from expmgr.project import Project
+    from expmgr.variants import find_variant
+
+    how = output.form(as_json, as_csv, as_markdown)
+    if sort_by is not None and sort_by not in _SORT_KEYS:
+        raise typer.BadParameter(f"--sort-by takes one of {', '.join(_SORT_KEYS)}")
+    project = Project.open(output.folder())
+    base = find_variant(project.repo, baseline).name if baseline is not None else None
+    names = variants if baseline is None else [baseline, *variants]
+    subjects = _subjects(project, names)
+    comparison = compared(subjects, baseline=base, metric=metric, everything=everything)
+    _sort(comparison, sort_by)
+    if how is output.Form.JSON:
+        output.show_json(comparison.as_dict())
+        return
+    _show(comparison, how, precision, machine=how is output.Form.CSV)
+
+
+def _subjects(project: Project, names: list[str]) -> list[Subject]:
+    from expmgr.code import code_digest
+    from expmgr.compare import Subject
+    from expmgr.variants import find_variant, spec_of
+
+    found = list(dict.fromkeys(find_variant(project.repo, name) for name in names))
+    runs = list(project.records.all())
+    return [
+        Subject(
+            one.name,
+            spec_of(project.repo, one),
+            code_digest(project.repo, one.commit, one.name),
+            [record for record in runs if record.variant == str(one.name)],
+        )
+        for one in found
+    ]
+
+
+def _sort(comparison: Comparison, key: str | None) -> None:
+    keys = {
+        "variant": lambda row: (row.variant,),
+        "mean": lambda row: (row.mean is None, _toward(row.mean, comparison.mode)),
+        "difference": lambda row: (row.difference is None, _toward(row.difference, comparison.mode)),
+        "parameters": lambda row: (row.parameters is None, row.parameters or 0),
+        "time": lambda row: (row.train_s is None, row.train_s or 0.0),
+    }
+    if key is not None:
+        comparison.rows.sort(key=keys[key])
+
+
+def _toward(value: float | None, mode: str) -> float:
+    """A key that puts the better value first."""
+    return 0.0 if value is None else (-value if mode == "max" else value)
+
+
+def _show(comparison: Comparison, how: output.Form, precision: int, machine: bool) -> None:
+    measured = f"{comparison.metric} ({comparison.split})"
+    columns = ("variant", "seeds", measured, "std", "difference", "what the spec changes", "parameters", "time")
+    table = output.Table(
+        columns, frozenset({"seeds", measured, "std", "difference", "parameters", "time"}), frozenset({columns[5]})
+    )
+    for row in comparison.rows:
+        table.rows.append(
+            (
+                row.variant,
+                str(len(row.values)),
+                output.number(row.mean, precision),
+                output.number(row.std, precision),
+                "baseline" if row.is_baseline else _signed(row.difference, precision),
+                _changes(row),
+                "-" if row.parameters is None else (str(row.parameters) if machine else f"{row.parameters:,}"),
+                output.number(row.train_s, 3) if machine else output.seconds(row.train_s),
+            )
+        )
+    table.show(how)
+    notes = [note for row in comparison.rows for note in _notes(row)]
+    output.tell(notes)
+
+
+def _signed(value: float | None, precision: int) -> str:
+    return "-" if value is None else f"{value:+.{precision}f}"
+
+
+def _changes(row: Row) -> str:
+    if not row.changes:
+        return "" if row.is_baseline else "nothing"
+    return ", ".join(f"{key}={output.value_text(new)}" for key, (_old, new) in row.changes.items())
+
+
+def _notes(row: Row) -> list[str]:
+    notes = []
+    if not row.values:
+        notes.append(f"Note: {row.variant} has no finished run: expmgr run {row.variant} --seeds 0-2")
+    elif row.unfinished:
+        notes.append(f"Note: {row.variant} has {row.unfinished} more seeds without a finished run")
+    if row.outdated:
+        notes.append(f"Note: {row.variant} has changed since it was run: expmgr run {row.variant}")
+    return notes

@@ -1,0 +1,72 @@
+"""`expmgr init`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from expmgr.cli import output
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(name="init")(init)
+
+
+def init(
+    example: Annotated[
+        str | None, typer.Option("--example", metavar="NAME", help="Bring a runnable experiment: iris.")
+    ] = None,
+    experiment: Annotated[
+        str | None, typer.Option("--experiment", metavar="NAME", help="Write the first spec of your own.")
+    ] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="With --experiment: data to read columns from.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option("--label", metavar="COLUMN", help="With --csv: the column to predict.")
+    ] = None,
+    commit: Annotated[bool, typer.Option("--commit", help="Commit what was written.")] = False,
+) -> None:
+    """Make a repository ready, and bring an experiment into it.
+
+    Example: expmgr init --example iris --commit
+    """
+    from expmgr import experiments
+    from expmgr.examples import example_files
+    from expmgr.project import Project
+
+    if example is not None and experiment is not None:
+        raise typer.BadParameter("--example and --experiment cannot be given together")
+    if (csv_file is None) != (label is None) or (csv_file is not None and experiment is None):
+        raise typer.BadParameter("--csv FILE, --label COLUMN and --experiment NAME go together")
+    if commit and example is None and experiment is None:
+        raise typer.BadParameter("--commit needs --example or --experiment: there is nothing to commit")
+    project = Project.open(output.folder())
+    name = example or experiment
+    files = {}
+    if example is not None:
+        files = example_files(example)
+    elif experiment is not None:
+        given = csv_file is not None and label is not None
+        files = experiments.from_csv(experiment, csv_file, label) if given else experiments.template(experiment)
+    if commit:
+        project.repo.identity()
+    written = experiments.add_experiment(project, name, files) if name else []
+    experiments.make_ready(project)
+    if name is None:
+        output.tell(["Ready.", "Next: expmgr init --example iris --commit, or --experiment NAME --csv FILE --label COLUMN"])
+        return
+    for path in written:
+        output.show(path)
+    if commit:
+        made = experiments.commit_experiment(project, name, f"Add experiment {name}")
+        output.tell([f"committed as {made[:12]}", f"Next: expmgr new {name}/baseline"])
+    else:
+        output.tell(
+            [
+                f'Next: git add experiments/{name} && git commit -m "Add experiment {name}"',
+                f"Then: expmgr new {name}/baseline",
+            ]
+        )

@@ -1,0 +1,109 @@
+"""`expmgr`: one funnel that turns our errors into words and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from expmgr import __version__
+from expmgr.cli import compare, init, new, output, run, show
+from expmgr.errors import DiskFull, ExitCode, ExpmgrError
+from expmgr.durable import DISK_ERRORS
+
+app = typer.Typer(
+    name="expmgr",
+    help="An experiment manager for TensorFlow: each variant has a git branch and a model_dir of its own.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"expmgr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _start(
+    folder: Annotated[
+        Path | None, typer.Option("-C", metavar="DIR", help="Work as if called in DIR.", show_default=False)
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and end.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    if folder is not None:
+        try:
+            os.chdir(folder)
+        except OSError as error:
+            raise ExpmgrError(f"cannot work in {folder}: {error.strerror}") from None
+
+
+for module in (init, new, run, compare, show):
+    module.add_to(app)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Errors are told on stderr, and on stdout as JSON with `--json`."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    before = Path.cwd()
+    try:
+        app(args=arguments, prog_name="expmgr")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except ExpmgrError as error:
+        return _told(error, arguments)
+    except KeyboardInterrupt:
+        return _told(_Interrupted("interrupted"), arguments)
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        return ExitCode.DONE
+    except OSError as error:
+        if error.errno in DISK_ERRORS:
+            return _told(DiskFull(f"{error.filename or 'a file'} could not be written: {error.strerror}"), arguments)
+        return _bug(error, arguments)
+    except Exception as error:
+        return _bug(error, arguments)
+    finally:
+        os.chdir(before)
+    return ExitCode.DONE
+
+
+class _Interrupted(ExpmgrError):
+    exit_code = ExitCode.INTERRUPTED
+
+
+def _told(error: ExpmgrError, arguments: Sequence[str]) -> int:
+    if "--json" in arguments:
+        print(json.dumps(error.as_dict(), ensure_ascii=False))
+    output.tell(error.lines())
+    return error.exit_code
+
+
+def _bug(error: Exception, arguments: Sequence[str]) -> int:
+    """A fault of ours: a file to send, and no traceback on the terminal."""
+    text = f"expmgr {__version__}, Python {sys.version}\n{arguments}\n\n{''.join(traceback.format_exception(error))}"
+    with tempfile.NamedTemporaryFile("w", prefix="expmgr-report-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        file.write(text)
+    output.tell(
+        [
+            f"Error: expmgr met a fault of its own: {type(error).__name__}: {error}",
+            f"Hint: a report to send with a bug report lies in {file.name}",
+        ]
+    )
+    return ExitCode.BUG
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())

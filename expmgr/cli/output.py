@@ -1,0 +1,157 @@
+"""What commands print: tables in four forms, and words on stderr."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+# What a terminal would act on: C0 and C1 control characters, and the marks that turn text around.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, stable and documented.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+AsMarkdown = Annotated[bool, typer.Option("--md", help="Print a Markdown table.")]
+
+
+class Form(Enum):
+    """How a table is printed."""
+
+    TERMINAL = "terminal"
+    JSON = "json"
+    CSV = "csv"
+    MARKDOWN = "md"
+
+
+def form(as_json: bool, as_csv: bool, as_markdown: bool) -> Form:
+    """The one form that was asked for."""
+    asked = [one for one, wanted in ((Form.JSON, as_json), (Form.CSV, as_csv), (Form.MARKDOWN, as_markdown)) if wanted]
+    if len(asked) > 1:
+        raise typer.BadParameter("only one of --json, --csv and --md can be given")
+    return asked[0] if asked else Form.TERMINAL
+
+
+def folder() -> Path:
+    """Where the command works."""
+    return Path.cwd()
+
+
+def clean(text: str) -> str:
+    """`text` with nothing in it that a terminal would act on."""
+    return _CONTROL.sub("\ufffd", text)
+
+
+def tell(lines: Iterable[str]) -> None:
+    """Words to the person, on stderr."""
+    for line in lines:
+        print(clean(line), file=sys.stderr)
+
+
+def show(line: str = "") -> None:
+    """Data, on stdout."""
+    print(clean(line))
+
+
+def show_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+@dataclass
+class Table:
+    """Columns and rows of text. `right` names the columns that hold numbers; `wrap` the one that may take lines."""
+
+    columns: Sequence[str]
+    right: frozenset[str] = frozenset()
+    wrap: frozenset[str] = frozenset()
+    rows: list[Sequence[str]] = field(default_factory=list)
+
+    def show(self, how: Form) -> None:
+        """Print the table as `how`; JSON has a shape of its own and is not printed here."""
+        if how is Form.CSV:
+            self._csv()
+        elif how is Form.MARKDOWN:
+            self._markdown()
+        else:
+            self._terminal()
+
+    def _csv(self) -> None:
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerows([self.columns, *self.rows])
+        sys.stdout.write(stream.getvalue())
+
+    def _markdown(self) -> None:
+        def line(cells: Sequence[str]) -> str:
+            return "| " + " | ".join(_markdown(cell) for cell in cells) + " |"
+
+        print(line(self.columns))
+        print("|" + "|".join("---:" if name in self.right else "---" for name in self.columns) + "|")
+        for row in self.rows:
+            print(line(row))
+
+    def _terminal(self) -> None:
+        from rich.console import Console
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        table = RichTable(box=None, pad_edge=False, header_style="bold")
+        for name in self.columns:
+            justify: Any = "right" if name in self.right else "left"
+            wrapped = name in self.wrap
+            table.add_column(name, justify=justify, no_wrap=not wrapped, overflow="fold" if wrapped else "ellipsis")
+        for row in self.rows:
+            table.add_row(*(Text(clean(cell)) for cell in row))
+        # A pipe has no width: lines there are as long as they need to be.
+        console = Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else 4096)
+        with console.capture() as capture:
+            console.print(table)
+        for line in capture.get().splitlines():
+            print(line.rstrip())
+
+
+def _markdown(cell: str) -> str:
+    escaped = re.sub(r"([\\`*_{}\[\]<>|])", r"\\\1", clean(cell))
+    return escaped.replace("\n", " ")
+
+
+def number(value: float | None, precision: int = 4) -> str:
+    """A measured value with `precision` digits behind the point; a dash for none."""
+    return "-" if value is None else f"{value:.{precision}f}"
+
+
+def seconds(value: float | None) -> str:
+    """A duration as people say it."""
+    if value is None:
+        return "-"
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def moment(at: float | None) -> str:
+    """Seconds since 1970 as local date and time."""
+    from datetime import datetime
+
+    return "-" if at is None else f"{datetime.fromtimestamp(at):%Y-%m-%d %H:%M}"
+
+
+def value_text(value: Any) -> str:
+    """A value of a spec as `--set` would take it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "[" + ", ".join(value_text(item) for item in value) + "]"
+    return str(value)

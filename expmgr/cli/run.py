@@ -1,0 +1,209 @@
+"""`expmgr run` and `expmgr check`: what needs the worker."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from expmgr.cli import output
+from expmgr.errors import ExitCode, worst
+
+if TYPE_CHECKING:
+    from expmgr.launch.tasks import Outcome, Task
+    from expmgr.project import Project
+
+_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?\Z")
+_MOST_SEEDS = 1000
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(name="run")(run)
+    app.command(name="check")(check)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`0-2,7` as [0, 1, 2, 7], in the order given, each once."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = _RANGE.match(part.strip())
+        if not match:
+            raise typer.BadParameter(f"{part!r} is neither a seed nor a range of seeds, such as 0-4 or 0,3,5")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first or last - first >= _MOST_SEEDS:
+            raise typer.BadParameter(f"{part!r} is no range of at most {_MOST_SEEDS} seeds")
+        seeds.extend(range(first, last + 1))
+    return list(dict.fromkeys(seeds))
+
+
+def run(
+    variants: Annotated[list[str], typer.Argument(metavar="VARIANT...", help="The variants to train.")],
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", metavar="SEEDS", help="Such as 0-4 or 0,3,5; default: 0.")
+    ] = None,
+    max_steps: Annotated[
+        int | None, typer.Option("--max-steps", min=1, metavar="N", help="Train to this step, not the spec's.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help="How many runs at a time.")] = 1,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start anew; the old model_dir is set aside, never deleted.")
+    ] = False,
+    message: Annotated[
+        str | None,
+        typer.Option("--commit", metavar="MESSAGE", help="First commit the variant's changes in its checkout."),
+    ] = None,
+    as_json: output.AsJson = False,
+) -> None:
+    """Train variants: checkpoint, evaluate, and resume from the newest checkpoint that the guard lets through.
+
+    Example: expmgr run iris/baseline iris/wide --seeds 0-2
+    """
+    from expmgr.cli.watch import watcher
+    from expmgr.launch.local import run_tasks
+    from expmgr.launch.tasks import plan_tasks
+    from expmgr.project import Project
+
+    chosen = parse_seeds(seeds) if seeds is not None else None
+    if message is not None and len(variants) != 1:
+        raise typer.BadParameter("--commit takes one variant, the one that is checked out")
+    project = Project.open(output.folder())
+    if message is not None:
+        _commit(project, variants[0], message)
+    tasks = plan_tasks(project, variants, chosen, max_steps=max_steps, fresh=fresh)
+    with watcher(project, tasks, quiet=as_json) as watching:
+        outcomes = run_tasks(project, tasks, jobs=jobs, watcher=watching)
+    code = worst([outcome.exit_code for outcome in outcomes])
+    if as_json:
+        output.show_json({"format": 1, "exit_code": code, "runs": [_outcome(one) for one in outcomes]})
+    else:
+        _show(project, outcomes)
+    raise typer.Exit(code)
+
+
+def _commit(project: Project, text: str, message: str) -> None:
+    """Commit what a run of the variant would not see, in the checkout where it is checked out."""
+    from pathlib import Path
+
+    from expmgr.code import uncommitted_code
+    from expmgr.errors import UncommittedChanges
+    from expmgr.variants import find_variant
+
+    variant = find_variant(project.repo, text)
+    if all(worktree.ref != variant.name.ref for worktree in project.repo.worktrees()):
+        raise UncommittedChanges(
+            f"{variant.name} is not checked out, so there is nothing of it to commit",
+            left_alone="Nothing was changed.",
+            hint=f"git switch {variant.name.branch}, or run it as it is: expmgr run {variant.name}",
+        )
+    found = uncommitted_code(project.repo, variant.commit, variant.name)
+    if found is None:
+        output.tell([f"{variant.name} has nothing to commit"])
+        return
+    root, files = found
+    project.repo.identity()
+    commit = project.repo.commit_paths(Path(root), files, message)
+    output.tell([f"committed {len(files)} {'file' if len(files) == 1 else 'files'} on {variant.name.branch} ({commit[:12]})"])
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    record = outcome.record
+    return {
+        "variant": str(outcome.task.name),
+        "seed": outcome.task.seed,
+        "exit_code": int(outcome.exit_code),
+        "complete_before": outcome.complete,
+        "run_id": record.run_id if record else None,
+        "status": record.status if record else None,
+        "step": record.step if record else None,
+        "metrics": record.metrics if record else {},
+        "error": outcome.error.as_dict() if outcome.error else None,
+    }
+
+
+def _show(project: Project, outcomes: Sequence[Outcome]) -> None:
+    """One line a run that there is; then what went wrong, each story once."""
+    for outcome in outcomes:
+        record = outcome.record
+        if record is not None and record.has_ended:
+            compared = outcome.task.spec.compared
+            value = record.metric(compared.metric, compared.split)
+            told = "was complete before" if outcome.complete else record.status
+            result = f", {compared.metric} {output.number(value)} ({compared.split})" if value is not None else ""
+            output.show(f"{record.run_id}  {outcome.task}  {told}, step {record.step}{result}")
+    stories: dict[tuple[str, ...], list[str]] = {}
+    for outcome in outcomes:
+        if outcome.error is not None:
+            lines = outcome.error.lines()
+            if outcome.log is not None and outcome.exit_code in (ExitCode.BUG, ExitCode.MISTAKE) and outcome.log.exists():
+                lines.append(f"Log: {project.shown(outcome.log)}")
+            stories.setdefault(tuple(lines), []).append(str(outcome.task))
+    for lines in stories:
+        output.tell(lines)
+    done = [str(outcome.task.name) for outcome in outcomes if outcome.exit_code == ExitCode.DONE]
+    if len(set(done)) > 1:
+        output.tell([f"Next: expmgr compare {' '.join(dict.fromkeys(done))}"])
+    elif done:
+        output.tell([f"Next: expmgr show {done[0]}"])
+
+
+def check(
+    variant: Annotated[str, typer.Argument(metavar="VARIANT", help="The variant to look at.")],
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", metavar="SEEDS", help="Such as 0-4 or 0,3,5; default: 0.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every difference, not the first five.")] = False,
+    as_json: output.AsJson = False,
+) -> None:
+    """Ask the guard whether the newest checkpoint may be restored into the variant as it is now. Changes nothing.
+
+    Example: expmgr check iris/wide
+    """
+    from expmgr.cli.watch import watcher
+    from expmgr.launch.local import run_tasks
+    from expmgr.launch.tasks import plan_tasks
+    from expmgr.project import Project
+
+    chosen = parse_seeds(seeds) if seeds is not None else None
+    project = Project.open(output.folder())
+    tasks = plan_tasks(project, [variant], chosen, mode="check")
+    with watcher(project, tasks, quiet=True) as watching:
+        outcomes = run_tasks(project, tasks, watcher=watching)
+    code = worst([outcome.exit_code for outcome in outcomes])
+    if as_json:
+        told = [
+            {
+                "variant": str(one.task.name),
+                "seed": one.task.seed,
+                "exit_code": int(one.exit_code),
+                "checkpoint": one.checkpoint,
+                "judgement": one.judgement,
+                "error": one.error.as_dict() if one.error else None,
+            }
+            for one in outcomes
+        ]
+        output.show_json({"format": 1, "exit_code": code, "checks": told})
+    else:
+        for outcome in outcomes:
+            _show_check(outcome, everything)
+    raise typer.Exit(code)
+
+
+def _show_check(outcome: Outcome, everything: bool) -> None:
+    task: Task = outcome.task
+    if outcome.error is not None:
+        output.tell(outcome.error.lines())
+        return
+    if outcome.judgement is None:
+        output.show(f"{task}: no checkpoint yet, training starts at step 0")
+        return
+    output.show(f"{task}: {outcome.judgement['verdict']} ({outcome.checkpoint})")
+    found = outcome.judgement["differences"]
+    shown = found if everything else found[:5]
+    if shown:
+        table = output.Table(("what", "saved", "wanted", "rule", "why"))
+        table.rows.extend((one["what"], one["saved"], one["wanted"], one["rule"], one["why"]) for one in shown)
+        table.show(output.Form.TERMINAL)
+    if len(found) > len(shown):
+        output.show(f"and {len(found) - len(shown)} more (expmgr check {task.name} --all)")

@@ -1,0 +1,266 @@
+"""`expmgr list` and `expmgr show`: what there is, read from records and git alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from expmgr.cli import output
+from expmgr.errors import UnknownRun, UnknownVariant
+
+if TYPE_CHECKING:
+    from expmgr.project import Project
+    from expmgr.records import RunRecord
+    from expmgr.variants import Variant
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(name="list")(list_variants)
+    app.command(name="ls", hidden=True)(list_variants)
+    app.command(name="show")(show)
+
+
+def list_variants(
+    as_json: output.AsJson = False, as_csv: output.AsCsv = False, as_markdown: output.AsMarkdown = False
+) -> None:
+    """List all variants: from what each was made, its runs, its result, and why it is there.
+
+    Example: expmgr list
+    """
+    from expmgr.project import Project
+    from expmgr.variants import all_variants, origins, require_commit
+
+    how = output.form(as_json, as_csv, as_markdown)
+    project = Project.open(output.folder())
+    require_commit(project.repo)
+    made = origins(project.repo)
+    by_variant: dict[str, list[RunRecord]] = {}
+    for record in project.records.all():
+        by_variant.setdefault(record.variant, []).append(record)
+    variants = all_variants(project.repo)
+    rows = []
+    for variant in variants:
+        origin = made.get(variant.name)
+        rows.append(_summary(variant, origin, by_variant.pop(str(variant.name), [])))
+    if how is output.Form.JSON:
+        output.show_json({"format": 1, "variants": rows, "without_branch": sorted(by_variant)})
+        return
+    table = output.Table(
+        ("variant", "from", "runs", "result", "last run", "why"),
+        wrap=frozenset({"why"}),
+    )
+    for row in rows:
+        table.rows.append(
+            (row["variant"], row["from"] or "-", _runs(row), _result(row), output.moment(row["last_run_at"]), row["why"])
+        )
+    if rows:
+        table.show(how)
+    else:
+        output.tell(["No variant yet. Hint: expmgr new EXPERIMENT/VARIANT, or first expmgr init --example iris --commit"])
+    for name in sorted(by_variant):
+        output.tell([f"Note: {name} has {len(by_variant[name])} runs, but its branch is gone (expmgr show {name}:0)"])
+
+
+def _summary(variant: Variant, origin: Any, runs: Sequence[RunRecord]) -> dict[str, Any]:
+    from expmgr.compare import counted_runs, mean_and_std
+
+    compared = _compared(runs[-1]) if runs else None
+    values = []
+    if compared is not None:
+        found = [record.metric(compared[0], compared[1]) for record in counted_runs(runs)]
+        values = [value for value in found if value is not None]
+    mean, std = mean_and_std(values)
+    return {
+        "variant": str(variant.name),
+        "branch": variant.name.branch,
+        "commit": variant.commit,
+        "from": origin.base if origin else None,
+        "why": origin.why if origin else variant.subject,
+        "runs": dict(Counter(record.status for record in runs)),
+        "seeds": sorted({record.seed for record in runs}),
+        "metric": compared[0] if compared else None,
+        "split": compared[1] if compared else None,
+        "mean": mean,
+        "std": std,
+        "last_run_at": max((record.attempts[-1].started_at for record in runs), default=None),
+    }
+
+
+def _compared(record: RunRecord) -> tuple[str, str]:
+    """The metric and split that the run's spec compares by."""
+    from expmgr.spec import ExperimentSpec
+
+    compared = ExperimentSpec.model_validate(record.spec).compared
+    return compared.metric, compared.split
+
+
+def _runs(row: dict[str, Any]) -> str:
+    return ", ".join(f"{count} {status}" for status, count in sorted(row["runs"].items())) or "none"
+
+
+def _result(row: dict[str, Any]) -> str:
+    if row["mean"] is None:
+        return "-"
+    spread = f" ± {row['std']:.4f}" if row["std"] is not None else ""
+    return f"{row['metric']} {row['mean']:.4f}{spread}"
+
+
+def show(
+    what: Annotated[
+        str, typer.Argument(metavar="VARIANT|RUN", help="A variant, a run's id or its beginning, or VARIANT:SEED.")
+    ],
+    as_json: output.AsJson = False,
+) -> None:
+    """Show everything about one variant or one run.
+
+    Example: expmgr show iris/wide
+    """
+    from expmgr.project import Project
+    from expmgr.variants import find_variant, require_commit
+
+    project = Project.open(output.folder())
+    require_commit(project.repo)
+    record = _run_named(project, what)
+    if record is not None:
+        _show_run(project, record, as_json)
+        return
+    try:
+        variant = find_variant(project.repo, what)
+    except UnknownVariant as error:
+        raise UnknownVariant(f"there is neither a variant nor a run {what}", hint=error.hint) from None
+    _show_variant(project, variant, as_json)
+
+
+def _run_named(project: Project, text: str) -> RunRecord | None:
+    name, colon, seed = text.rpartition(":")
+    if not colon:
+        return project.records.find(text)
+    from expmgr.errors import BadName
+    from expmgr.paths import parse_variant
+    from expmgr.variants import find_variant
+
+    try:
+        variant = parse_variant(name)  # also one whose branch is gone
+    except BadName:
+        variant = find_variant(project.repo, name).name
+    record = project.records.newest(variant, int(seed)) if seed.isdigit() else None
+    if record is None:
+        raise UnknownRun(f"{name} has no run with seed {seed}", hint=f"expmgr show {name}")
+    return record
+
+
+def _show_variant(project: Project, variant: Variant, as_json: bool) -> None:
+    from expmgr.variants import origins
+
+    runs = project.records.of_variant(variant.name)
+    origin = origins(project.repo).get(variant.name)
+    spec = project.repo.read(variant.commit, variant.name.spec_path) or b""
+    row = _summary(variant, origin, runs)
+    model_dir = project.shown(project.layout.variant_dir(variant.name))
+    if as_json:
+        told = [_run_line(record) for record in runs]
+        output.show_json({"format": 1, **row, "model_dir": model_dir, "spec": spec.decode(), "run_list": told})
+        return
+    facts = [
+        ("variant", str(variant.name)),
+        ("why", row["why"]),
+        ("from", row["from"] or "-"),
+        ("branch", f"{variant.name.branch} at {variant.commit[:12]}, {output.moment(variant.committed_at)}"),
+        ("model_dir", f"{model_dir}/"),
+        ("result", _result(row)),
+    ]
+    _show_facts(facts)
+    output.show()
+    output.show(f"spec ({variant.name.spec_path}):")
+    for line in spec.decode("utf-8", "replace").splitlines():
+        output.show(f"  {line}")
+    output.show()
+    if not runs:
+        output.show(f"no run yet: expmgr run {variant.name}")
+        return
+    table = output.Table(("run", "seed", "status", "step", "result", "time"), frozenset({"seed", "step", "time"}))
+    for record in runs:
+        compared = _compared(record)
+        value = record.metric(*compared)
+        result = f"{compared[0]} {value:.4f}" if value is not None else "-"
+        table.rows.append(
+            (record.run_id, str(record.seed), record.status, str(record.step), result, output.seconds(record.train_s))
+        )
+    table.show(output.Form.TERMINAL)
+
+
+def _run_line(record: RunRecord) -> dict[str, Any]:
+    return {
+        "run_id": record.run_id,
+        "seed": record.seed,
+        "status": record.status,
+        "step": record.step,
+        "commit": record.commit,
+        "metrics": record.metrics,
+        "train_s": record.train_s,
+    }
+
+
+def _show_facts(facts: Sequence[tuple[str, str]]) -> None:
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        output.show(f"{name:<{width}}  {value}".rstrip())
+
+
+def _show_run(project: Project, record: RunRecord, as_json: bool) -> None:
+    if as_json:
+        output.show_json(record.model_dump(mode="json"))
+        return
+    environment = record.environment
+    versions = ", ".join(f"{name} {environment[name]}" for name in ("tensorflow", "keras", "python") if name in environment)
+    facts = [
+        ("run", record.run_id),
+        ("variant", f"{record.variant}, seed {record.seed}"),
+        ("status", f"{record.status} at step {record.step} of {record.attempts[-1].max_steps}"),
+        ("commit", record.commit),
+        ("parent run", record.parent_run or "-"),
+        ("model_dir", f"{record.model_dir}/"),
+        ("selected", "-" if record.selected_step is None else f"model.ckpt-{record.selected_step}"),
+        ("parameters", "-" if record.parameters is None else f"{record.parameters:,}"),
+        ("examples seen", f"{record.examples_seen:,}"),
+        ("time", output.seconds(record.train_s)),
+        ("by", f"{record.user or 'not recorded'} on {record.host or 'not recorded'}"),
+        ("environment", versions or "-"),
+    ]
+    _show_facts(facts)
+    if record.metrics.get("selected"):
+        output.show()
+        table = output.Table(("split", "metric", "selected", "last"), frozenset({"selected", "last"}))
+        for split, metrics in record.metrics["selected"].items():
+            last = record.metrics.get("last", {}).get(split, {})
+            table.rows.extend(
+                (split, name, output.number(value, 6), output.number(last.get(name), 6)) for name, value in metrics.items()
+            )
+        table.show(output.Form.TERMINAL)
+    if record.data:
+        output.show()
+        data = output.Table(("split", "file", "rows", "sha256"), frozenset({"rows"}))
+        data.rows.extend((name, one.path, f"{one.rows:,}", one.sha256[:12]) for name, one in record.data.items())
+        data.show(output.Form.TERMINAL)
+    output.show()
+    attempts = output.Table(
+        ("attempt", "status", "from step", "to step", "started", "time"), frozenset({"from step", "to step", "time"})
+    )
+    for one in record.attempts:
+        steps = ["-" if step is None else str(step) for step in (one.from_step, one.to_step)]
+        attempts.rows.append(
+            (str(one.number), one.status, *steps, output.moment(one.started_at), output.seconds(one.train_s))
+        )
+    attempts.show(output.Form.TERMINAL)
+    for one in record.attempts:
+        for change in one.changes:
+            output.show(f"attempt {one.number}: {change['what']} {change['saved']} -> {change['wanted']}")
+        if one.error:
+            output.show(f"attempt {one.number}: {one.error['message']}")
+    log = project.records.run_dir(record.run_id).log
+    if log.exists():
+        output.show()
+        output.show(f"log: {project.shown(log)}")

@@ -1,0 +1,140 @@
+"""Progress of runs: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from expmgr.cli import output
+from expmgr.launch.local import Watcher
+from expmgr.launch.tasks import Outcome, Prepared, Task
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from expmgr.project import Project
+
+_LINE_EVERY_S = 5.0
+
+
+@contextlib.contextmanager
+def watcher(project: Project, tasks: Sequence[Task], *, quiet: bool) -> Iterator[Watcher]:
+    """The watcher that suits stderr."""
+    if quiet:
+        yield Watcher()
+    elif sys.stderr.isatty():
+        from rich.console import Console
+
+        with _bars(Console(stderr=True)) as progress:
+            yield Bars(project, progress, len(tasks))
+    else:
+        yield Lines(project, len(tasks))
+
+
+def _bars(console: Any) -> Progress:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed:>6,.0f} of {task.total:,.0f}"),
+        TextColumn("{task.fields[told]}", markup=False),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+class _Teller(Watcher):
+    """The lines that both forms have in common."""
+
+    def __init__(self, project: Project, total: int) -> None:
+        self.project = project
+        self.total = total
+        self.number = 0
+
+    def say(self, line: str) -> None:
+        output.tell([line])
+
+    def preparing(self, task: Task) -> None:
+        self.number += 1
+
+    def event(self, prepared: Prepared, event: dict[str, Any]) -> None:
+        task = prepared.task
+        if event["kind"] == "ready":
+            count = f"[{self.number}/{self.total}] " if self.total > 1 else ""
+            step = event["from_step"]
+            start = "starts" if step == 0 else f"resumes at step {step}"
+            self.say(f"{count}{task}: {start}, to step {task.max_steps} (run {prepared.record.run_id})")
+            for change in event["changes"]:
+                self.say(f"  {change['what']}: {change['saved']} -> {change['wanted']}, takes effect now ({change['why']})")
+
+    def ended(self, outcome: Outcome) -> None:
+        record = outcome.record
+        if outcome.complete:
+            step = record.step if record else outcome.task.max_steps
+            self.say(f"{outcome.task}: complete at step {step}, nothing to do")
+        elif record is not None:
+            compared = outcome.task.spec.compared
+            value = record.metric(compared.metric, compared.split)
+            result = f", {compared.metric} {output.number(value)} ({compared.split})" if value is not None else ""
+            self.say(f"{outcome.task}: {record.status} at step {record.step}{result}, {output.seconds(record.train_s)}")
+        elif outcome.error is not None:
+            self.say(f"{outcome.task}: not run")
+
+    def stopping(self) -> None:
+        self.say("stopping: each run finishes its step and saves (once more to kill)")
+
+
+class Lines(_Teller):
+    """A line now and then, for logs and pipes."""
+
+    def __init__(self, project: Project, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(project, total)
+        self._clock = clock
+        self._last: dict[str, float] = {}
+
+    def progress(self, prepared: Prepared, progress: dict[str, Any]) -> None:
+        run_id = prepared.record.run_id
+        now = self._clock()
+        if now - self._last.setdefault(run_id, now) >= _LINE_EVERY_S:
+            self._last[run_id] = now
+            self.say(f"{prepared.task}: step {progress['step']} of {progress['max_steps']}{_told(progress)}")
+
+
+class Bars(_Teller):
+    """A bar for each run that goes on."""
+
+    def __init__(self, project: Project, progress: Progress, total: int) -> None:
+        super().__init__(project, total)
+        self._progress = progress
+        self._bars: dict[str, TaskID] = {}
+
+    def say(self, line: str) -> None:
+        self._progress.console.print(output.clean(line), markup=False, highlight=False, soft_wrap=True)
+
+    def started(self, prepared: Prepared) -> None:
+        bar = self._progress.add_task(str(prepared.task), total=prepared.task.max_steps, told="starting TensorFlow")
+        self._bars[str(prepared.task)] = bar
+
+    def progress(self, prepared: Prepared, progress: dict[str, Any]) -> None:
+        told = _told(progress).removeprefix(", ") or str(progress.get("phase", ""))
+        self._progress.update(self._bars[str(prepared.task)], completed=progress["step"], told=told)
+
+    def ended(self, outcome: Outcome) -> None:
+        bar = self._bars.pop(str(outcome.task), None)
+        if bar is not None:
+            self._progress.remove_task(bar)
+        super().ended(outcome)
+
+
+def _told(progress: dict[str, Any]) -> str:
+    told = ""
+    if progress.get("loss") is not None:
+        told += f", loss {progress['loss']:.4g}"
+    if progress.get("steps_per_s") is not None:
+        told += f", {progress['steps_per_s']:,.0f} steps/s"
+    return told

@@ -1,0 +1,110 @@
+"""The code that a variant reaches: its experiment's folder, and the repository's modules by static imports.
+
+Read from git objects or from names alone: nothing of it is run.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Callable, Iterable
+
+from expmgr.gitrepo import GitRepo, TreeEntry
+from expmgr.paths import VariantName
+
+#: Where a repository's own modules are looked for, besides the experiment's folder.
+_ROOTS = ("", "src/")
+
+
+def reached(paths: Iterable[str], folder: str, read: Callable[[str], bytes | None]) -> list[str]:
+    """The files below `folder`, and the modules among `paths` that their static imports reach, sorted.
+
+    `read` gives the content of one of `paths`. A file that is not Python's grammar imports nothing.
+    """
+    known = set(paths)
+    found = {path for path in known if path.startswith(f"{folder}/")}
+    queue = [path for path in found if path.endswith(".py")]
+    while queue:
+        path = queue.pop()
+        content = read(path) or b""
+        roots = [f"{folder}/", *_ROOTS] if path.startswith(f"{folder}/") else list(_ROOTS)
+        for candidate in _imports(content, path, roots):
+            if candidate in known and candidate not in found:
+                found.add(candidate)
+                queue.append(candidate)
+    return sorted(found)
+
+
+def _imports(content: bytes, path: str, roots: Iterable[str]) -> set[str]:
+    """The files that the imports in `content`, the module at `path`, may mean."""
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError, RecursionError):
+        return set()
+    candidates: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                candidates |= {file for root in roots for file in _files(root, alias.name)}
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            names = [module, *(f"{module}.{alias.name}".lstrip(".") for alias in node.names)]
+            if node.level:
+                package = "/".join(path.split("/")[: -node.level])
+                starts: list[str] = [f"{package}/" if package else ""]
+            else:
+                starts = list(roots)
+            candidates |= {file for start in starts for name in names if name for file in _files(start, name)}
+    return candidates
+
+
+def _files(root: str, module: str) -> set[str]:
+    """The files that `import module` reads below `root`: the module, and each package on the way to it."""
+    parts = module.split(".")
+    files = {f"{root}{'/'.join(parts)}.py"}
+    for count in range(1, len(parts) + 1):
+        files.add(f"{root}{'/'.join(parts[:count])}/__init__.py")
+    return files
+
+
+def code_digest(repo: GitRepo, commit: str, name: VariantName) -> str:
+    """sha256 over the files that a variant reaches at `commit`: path, mode and object id of each.
+
+    Prose (*.md) does not count, and the spec does not: a record holds it resolved.
+    """
+    entries = {entry.path: entry for entry in _entries(repo, commit, name)}
+    files = reached(entries, name.folder, lambda path: repo.read(commit, path))
+    counted = [entries[path] for path in files if not path.endswith(".md") and path != name.spec_path]
+    text = "".join(f"{entry.path}\0{entry.mode}\0{entry.oid}\n" for entry in counted)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _entries(repo: GitRepo, commit: str, name: VariantName) -> list[TreeEntry]:
+    """The experiment's folder alone where it holds no Python, for that reaches no further."""
+    folder = repo.tree(commit, name.folder)
+    return repo.tree(commit) if any(entry.path.endswith(".py") for entry in folder) else folder
+
+
+def uncommitted_code(repo: GitRepo, commit: str, name: VariantName) -> tuple[str, list[str]] | None:
+    """The checkout in which the variant is checked out and what a run would not see of it, None where nothing.
+
+    Looked at: the experiment's folder, and the modules that it reaches as the files lie in that checkout.
+    """
+    for worktree in repo.worktrees():
+        if worktree.ref != name.ref or not worktree.path.is_dir():
+            continue
+        changed = repo.uncommitted(worktree.path, ["."])
+        if not changed:
+            return None
+        paths = {entry.path for entry in repo.tree(commit)} | set(changed)
+
+        def read(path: str, root: str = str(worktree.path)) -> bytes | None:
+            try:
+                with open(f"{root}/{path}", "rb") as file:
+                    return file.read()
+            except OSError:
+                return None
+
+        unseen = sorted(set(changed) & set(reached(paths, name.folder, read)))
+        return (str(worktree.path), unseen) if unseen else None
+    return None

@@ -1,0 +1,192 @@
+"""Variants side by side: numbers over seeds, the difference to a baseline, and what the spec changes.
+
+Reads records and specs alone. It claims nothing beyond its numbers.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from expmgr.errors import UnknownMetric, UnknownVariant
+from expmgr.paths import VariantName, nearest
+from expmgr.records import RunRecord
+from expmgr.spec import REGRESSOR_METRICS, CLASSIFIER_METRICS, ExperimentSpec, changes, flat
+
+#: Parts of the spec that do not change what a run computes.
+_ABOUT = ("experiment", "question", "compare.")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A variant as it goes into a comparison: its spec and code now, and all its runs."""
+
+    name: VariantName
+    spec: ExperimentSpec
+    code_digest: str
+    runs: Sequence[RunRecord]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant's numbers. `values` holds the metric of each seed's newest finished run, at its selected checkpoint."""
+
+    variant: str
+    is_baseline: bool
+    values: dict[int, float]
+    mean: float | None
+    std: float | None
+    """Sample standard deviation over the seeds; None for fewer than two."""
+    difference: float | None
+    """Mean less the baseline's mean, in the metric's own unit."""
+    changes: dict[str, tuple[Any, Any]]
+    """Spec keys that are otherwise than the baseline's: both values, the baseline's first."""
+    parameters: int | None
+    train_s: float | None
+    """Mean seconds of training a run."""
+    runs: list[str]
+    outdated: bool
+    """Whether a run counted here was made with another spec or other code than the branch has now."""
+    unfinished: int
+    """Seeds with runs of which none finished."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several variants by one metric. The baseline comes first unless the rows were sorted."""
+
+    metric: str
+    mode: str
+    split: str
+    baseline: str
+    rows: list[Row]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "format": 1,
+            "metric": self.metric,
+            "mode": self.mode,
+            "split": self.split,
+            "baseline": self.baseline,
+            "variants": [
+                {
+                    "variant": row.variant,
+                    "is_baseline": row.is_baseline,
+                    "seeds": sorted(row.values),
+                    "values": {str(seed): value for seed, value in sorted(row.values.items())},
+                    "mean": row.mean,
+                    "std": row.std,
+                    "difference": row.difference,
+                    "changes": {key: {"baseline": old, "variant": new} for key, (old, new) in row.changes.items()},
+                    "parameters": row.parameters,
+                    "train_s": row.train_s,
+                    "runs": row.runs,
+                    "outdated": row.outdated,
+                    "unfinished": row.unfinished,
+                }
+                for row in self.rows
+            ],
+        }
+
+
+def counted_runs(runs: Iterable[RunRecord]) -> list[RunRecord]:
+    """The newest finished run of each seed, by seed."""
+    newest: dict[int, RunRecord] = {}
+    for record in sorted(runs, key=lambda record: record.run_id):
+        if record.status == "finished":
+            newest[record.seed] = record
+    return [newest[seed] for seed in sorted(newest)]
+
+
+def mean_and_std(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Mean and sample standard deviation, None where there are too few values."""
+    mean = statistics.fmean(values) if values else None
+    return mean, statistics.stdev(values) if len(values) > 1 else None
+
+
+def compare(
+    subjects: Sequence[Subject],
+    *,
+    baseline: VariantName | None = None,
+    metric: str | None = None,
+    split: str | None = None,
+    everything: bool = False,
+) -> Comparison:
+    """Compare `subjects`; the first is the baseline unless `baseline` names another of them.
+
+    `metric` and `split` come from the baseline's spec where they are not given. With `everything`, `changes` holds all
+    keys of the spec. Raises `UnknownVariant` for a baseline that is not among the subjects.
+    """
+    base = next((one for one in subjects if one.name == (baseline or subjects[0].name)), None)
+    if base is None:
+        raise UnknownVariant(
+            f"{baseline} is the baseline, but it is not among the variants that are compared",
+            hint=f"expmgr compare {baseline} {' '.join(str(one.name) for one in subjects)}",
+        )
+    compared = base.spec.compared
+    name = metric or compared.metric
+    mode = check_metric(name, base.spec) if metric else compared.mode
+    where = split or compared.split
+    base_mean, _ = mean_and_std([*_values(base, name, where).values()])
+    rows = [_row(one, base, name, where, base_mean, everything) for one in subjects]
+    rows.sort(key=lambda row: not row.is_baseline)
+    return Comparison(name, mode, where, str(base.name), rows)
+
+
+def check_metric(metric: str, spec: ExperimentSpec) -> Literal["max", "min"]:
+    """The direction in which `metric` is better; `UnknownMetric`, with those that there are, for another one."""
+    known: Mapping[str, str] = spec.metrics
+    if metric not in known:
+        near = nearest(metric, known)
+        others = {**CLASSIFIER_METRICS, **REGRESSOR_METRICS}
+        reason = " for this model" if metric in others else ""
+        raise UnknownMetric(
+            f"there is no metric {metric}{reason}",
+            hint=f"did you mean {near}?" if near else f"one of {', '.join(known)}",
+        )
+    return "max" if known[metric] == "max" else "min"
+
+
+def _values(subject: Subject, metric: str, split: str) -> dict[int, float]:
+    values = {record.seed: record.metric(metric, split) for record in counted_runs(subject.runs)}
+    return {seed: value for seed, value in values.items() if value is not None}
+
+
+def _row(
+    subject: Subject, base: Subject, metric: str, split: str, base_mean: float | None, everything: bool
+) -> Row:
+    values = _values(subject, metric, split)
+    runs = [record for record in counted_runs(subject.runs) if record.seed in values]
+    mean, std = mean_and_std([*values.values()])
+    is_baseline = subject.name == base.name
+    seeds = {record.seed for record in subject.runs}
+    return Row(
+        variant=str(subject.name),
+        is_baseline=is_baseline,
+        values=values,
+        mean=mean,
+        std=std,
+        difference=None if is_baseline or mean is None or base_mean is None else mean - base_mean,
+        changes=_changes(base.spec, subject.spec, everything),
+        parameters=runs[-1].parameters if runs else None,
+        train_s=statistics.fmean(record.train_s for record in runs) if runs else None,
+        runs=[record.run_id for record in runs],
+        outdated=any(is_outdated(record, subject.spec, subject.code_digest) for record in runs),
+        unfinished=len(seeds - set(values)),
+    )
+
+
+def _changes(base: ExperimentSpec, other: ExperimentSpec, everything: bool) -> dict[str, tuple[Any, Any]]:
+    one, two = base.resolved(), other.resolved()
+    if everything:
+        old, new = flat(one), flat(two)
+        return {key: (old.get(key), new.get(key)) for key in {**old, **new}}
+    return {key: pair for key, pair in changes(one, two).items() if not key.startswith(_ABOUT)}
+
+
+def is_outdated(record: RunRecord, spec: ExperimentSpec, code_digest: str) -> bool:
+    """Whether the branch has another spec or other code now than the run was made with."""
+    moved = [key for key in changes(record.spec, spec.resolved()) if not key.startswith(_ABOUT)]
+    return bool(moved) or record.code_digest != code_digest

@@ -1,0 +1,106 @@
+"""A file appears whole or not at all, and is on the disk before we say so."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from expmgr.errors import DiskFull
+
+#: Errors of the disk itself, not of the user's request.
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
+
+
+@contextlib.contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Turn a full disk or an input/output error into `DiskFull`, which says what was being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_ERRORS:
+            raise DiskFull(f"{what} could not be written: {os.strerror(error.errno or 0)}") from error
+        raise
+
+
+def fsync_dir(folder: Path) -> None:
+    """Make the names in `folder` durable (a rename is not, until its folder is)."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_file(path: Path) -> None:
+    """Make the content of `path` durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`: written beside it, flushed, fsynced, renamed, the folder fsynced."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(beside, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    fsync_dir(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace `path` by `value` as JSON, keys in the order given, readable by people."""
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def append_line(path: Path, value: Any) -> None:
+    """Append `value` as one line `<length> <crc32> <json>`, so that a cut or damaged line shows (`read_lines`)."""
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    line = b"%d %08x %s\n" % (len(body), zlib.crc32(body), body)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a crash cut the line before: end it
+            line = b"\n" + line
+        written = os.write(descriptor, line)
+        if written != len(line):  # a full disk takes part of a line: the CRC shows it, and we say it
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.close(descriptor)
+
+
+def read_lines(path: Path, start: int = 0) -> tuple[list[Any], int]:
+    """The whole lines of `path` from byte `start`, and the byte after the last of them.
+
+    A line that a crash cut, or whose CRC does not hold, is passed over; a line without its end is left for the next
+    call.
+    """
+    try:
+        with open(path, "rb") as file:
+            file.seek(start)
+            content = file.read()
+    except FileNotFoundError:
+        return [], start
+    values = []
+    whole, newline, _rest = content.rpartition(b"\n")
+    for line in whole.split(b"\n") if newline else []:
+        length, _, remainder = line.partition(b" ")
+        crc, _, body = remainder.partition(b" ")
+        with contextlib.suppress(ValueError):
+            if int(length) == len(body) and int(crc, 16) == zlib.crc32(body):
+                values.append(json.loads(body))
+    return values, start + len(whole) + len(newline)

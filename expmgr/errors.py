@@ -1,0 +1,183 @@
+"""What can go wrong, named for the fact, with the exit code that the command ends with.
+
+Every error tells the story: what happened, both sides, what was left alone, and the next command to type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any
+
+
+class ExitCode(IntEnum):
+    """What a command says to the shell. `docs/reference/exit-codes.md` is the table for users."""
+
+    DONE = 0
+    MISTAKE = 1
+    USAGE = 2
+    REFUSED = 3
+    BUSY = 4
+    NOT_COMPARABLE = 5
+    BUG = 70
+    DISK = 74
+    STOPPED = 75
+    INTERRUPTED = 130
+
+
+#: Of several outcomes in one call, the first in this order is the command's exit code.
+WORST_FIRST = (
+    ExitCode.INTERRUPTED,
+    ExitCode.BUG,
+    ExitCode.DISK,
+    ExitCode.STOPPED,
+    ExitCode.REFUSED,
+    ExitCode.BUSY,
+    ExitCode.MISTAKE,
+    ExitCode.DONE,
+)
+
+
+def worst(codes: Sequence[int]) -> int:
+    """The exit code that stands for several outcomes."""
+    return next((int(code) for code in WORST_FIRST if code in codes), int(ExitCode.DONE))
+
+
+class ExpmgrError(Exception):
+    """A story for the user: `message`, indented `details`, a sentence on what was `left_alone`, and a `hint`."""
+
+    exit_code: ExitCode = ExitCode.MISTAKE
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        details: Sequence[str] = (),
+        left_alone: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = tuple(details)
+        self.left_alone = left_alone
+        self.hint = hint
+
+    def lines(self) -> list[str]:
+        """The story as it is printed, line by line."""
+        lines = [f"Error: {self.message}", *(f"  {detail}" for detail in self.details)]
+        if self.left_alone:
+            lines.append(self.left_alone)
+        if self.hint:
+            lines.append(f"Hint: {self.hint}")
+        return lines
+
+    def as_dict(self) -> dict[str, Any]:
+        """The story as data, for `--json` and for crossing from a worker to the command that started it."""
+        return {
+            "error": type(self).__name__,
+            "exit_code": int(self.exit_code),
+            "message": self.message,
+            "details": list(self.details),
+            "left_alone": self.left_alone,
+            "hint": self.hint,
+        }
+
+
+class Reported(ExpmgrError):
+    """An error that another process told of: the same words, the same exit code."""
+
+    def __init__(self, story: dict[str, Any]) -> None:
+        super().__init__(
+            story["message"], details=story["details"], left_alone=story["left_alone"], hint=story["hint"]
+        )
+        self.name: str = story["error"]
+        self.exit_code = ExitCode(story["exit_code"])
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**super().as_dict(), "error": self.name}
+
+
+class NotARepository(ExpmgrError):
+    """There is no git repository where the command was called."""
+
+
+class NoCommitYet(ExpmgrError):
+    """The repository has no commit, so a branch can come from nowhere."""
+
+
+class GitFailed(ExpmgrError):
+    """git itself said no. `details` holds its words."""
+
+
+class UnknownVariant(ExpmgrError):
+    """No branch of that name."""
+
+
+class UnknownRun(ExpmgrError):
+    """No run, or more than one, answers to that name."""
+
+
+class UnknownMetric(ExpmgrError):
+    """A metric that the model does not have."""
+
+
+class BadName(ExpmgrError):
+    """A name that the rule for experiments and variants does not allow."""
+
+
+class BranchExists(ExpmgrError):
+    """The branch of a new variant is there already, or git cannot hold it beside another."""
+
+
+class SpecProblem(ExpmgrError):
+    """A spec that cannot be read: bad YAML, an unknown key, a wrong type, values that contradict each other."""
+
+
+class DataProblem(ExpmgrError):
+    """Data that does not fit its spec: a column, a value, a label, or no rows at all."""
+
+
+class UncommittedChanges(ExpmgrError):
+    """A run would not see what lies in the checkout, because it was not committed."""
+
+
+class CheckoutFailed(ExpmgrError):
+    """The run's own checkout could not be made whole."""
+
+
+class ModelDirProblem(ExpmgrError):
+    """A model_dir that cannot be used: it belongs to another variant, or it cannot be written."""
+
+
+class CheckpointRefused(ExpmgrError):
+    """The guard: the checkpoint does not fit the model."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class Busy(ExpmgrError):
+    """Another process holds it."""
+
+    exit_code = ExitCode.BUSY
+
+
+class TrainingFailed(ExpmgrError):
+    """A run that began and could not go on."""
+
+
+class DiskFull(ExpmgrError):
+    """No space left, or an input/output error."""
+
+    exit_code = ExitCode.DISK
+
+
+class Stopped(ExpmgrError):
+    """A signal or a preemption ended the run; its checkpoint was saved."""
+
+    exit_code = ExitCode.STOPPED
+
+
+class OurBug(ExpmgrError):
+    """Something that should not have happened, and not the user's doing."""
+
+    exit_code = ExitCode.BUG

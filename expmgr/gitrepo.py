@@ -1,0 +1,401 @@
+"""The one door to git: real git, by GitPython's process runner, with full object ids and a cleaned environment.
+
+GitPython's own index, head and object API is not used: its index writing loses a user's staged work on a kill, its
+`create_head` silently moves a packed branch, and it cannot read sha256 or reftable repositories.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NewType
+
+import git
+
+from expmgr.errors import BranchExists, GitFailed, NoCommitYet, NotARepository
+
+CommitId = NewType("CommitId", str)
+
+# What every call carries. Hooks, file monitors, replace refs and colours of the user's configuration do not reach us;
+# core.fsync=all because a branch that a crash empties takes a result's code with it.
+_OPTIONS = (
+    "--no-pager",
+    "--no-replace-objects",
+    "--literal-pathspecs",
+)
+_CONFIG = (
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.fsync=all",
+    "color.ui=false",
+    "core.quotePath=false",
+    "protocol.ext.allow=never",
+    "gc.auto=0",
+)
+_ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+
+#: `git rev-parse --local-env-vars` of git 2.39: inside a hook they point to another repository than the folder does.
+REPOSITORY_VARIABLES = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one git process said."""
+
+    status: int
+    stdout: bytes
+    stderr: str
+
+    @property
+    def text(self) -> str:
+        return self.stdout.decode("utf-8", "surrogateescape")
+
+
+def call_git(
+    folder: Path,
+    args: Sequence[str],
+    *,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    config: Sequence[str] = (),
+) -> Answer:
+    """Run `git <args>` in `folder` and return what it said, whatever its exit status. `config` holds KEY=VALUE."""
+    settings = (part for setting in (*_CONFIG, *config) for part in ("-c", setting))
+    command = ["git", *_OPTIONS, *settings, *args]
+    leaked = [name for name in REPOSITORY_VARIABLES if name in os.environ and name not in (env or {})]
+    if leaked:  # GitPython can add variables but not take one away
+        command = ["env", *(part for name in leaked for part in ("-u", name)), *command]
+    with contextlib.ExitStack() as stack:
+        istream = None
+        if stdin is not None:
+            istream = stack.enter_context(tempfile.TemporaryFile())
+            istream.write(stdin)
+            istream.seek(0)
+        status, stdout, stderr = git.Git(str(folder)).execute(  # type: ignore[call-overload]
+            command,
+            istream=istream,
+            with_extended_output=True,
+            with_exceptions=False,
+            stdout_as_string=False,
+            strip_newline_in_stdout=False,
+            env={**_ENVIRONMENT, **(env or {})},
+        )
+    if isinstance(stderr, bytes):
+        stderr = stderr.decode("utf-8", "replace")
+    return Answer(int(status), stdout, stderr)
+
+
+def run_git(
+    folder: Path,
+    args: Sequence[str],
+    *,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    config: Sequence[str] = (),
+) -> Answer:
+    """`call_git`, and `GitFailed` with git's own words where it exits with another status than 0."""
+    answer = call_git(folder, args, stdin=stdin, env=env, config=config)
+    if answer.status:
+        raise GitFailed(
+            f"git {args[0]} failed in {folder} (exit {answer.status})",
+            details=answer.stderr.strip().splitlines()[:5],
+        )
+    return answer
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A local branch and its newest commit. `committed_at` is in seconds since 1970, UTC."""
+
+    ref: str
+    commit: CommitId
+    committed_at: int
+    subject: str
+
+
+@dataclass(frozen=True)
+class TreeEntry:
+    """One entry of a tree. `mode` as git writes it: 100644, 100755, 120000 (link), 160000 (submodule)."""
+
+    mode: str
+    oid: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Worktree:
+    """A checkout of the repository; `ref` is the branch that is checked out in it, None where HEAD is detached."""
+
+    path: Path
+    ref: str | None
+
+
+class GitRepo:
+    """A git repository, seen from one folder of it.
+
+    `git_common_dir` is shared by all worktrees; `root` is the checkout that the call came from, None in a bare
+    repository; `main_root` is the main worktree's root, or the repository itself where it is bare.
+    """
+
+    def __init__(self, git_common_dir: Path, git_dir: Path, root: Path | None, object_format: str) -> None:
+        self.git_common_dir = git_common_dir
+        self.git_dir = git_dir
+        self.root = root
+        self.object_format = object_format
+        self._main_root: Path | None = None
+
+    @classmethod
+    def discover(cls, folder: Path) -> GitRepo:
+        """The repository that `folder` is in; `NotARepository` where there is none."""
+        question = ("rev-parse", "--path-format=absolute", "--git-common-dir", "--git-dir", "--show-object-format")
+        answer = call_git(folder, (*question, "--show-toplevel")) if folder.is_dir() else None
+        if answer is not None and answer.status:  # a bare repository has no top level
+            answer = call_git(folder, (*question, "--is-bare-repository"))
+        if answer is None or answer.status:
+            owner = answer is not None and "safe.directory" in answer.stderr
+            raise NotARepository(
+                f"{folder} is not in a git repository",
+                details=answer.stderr.strip().splitlines() if owner and answer else (),
+                hint="git init, then expmgr init --example iris --commit" if not owner else None,
+            )
+        common, git_dir, object_format, last = answer.text.splitlines()
+        root = None if last in ("true", "false") else Path(last)
+        return cls(Path(common), Path(git_dir), root, object_format)
+
+    @property
+    def folder(self) -> Path:
+        """Where git is called."""
+        return self.root or self.git_common_dir
+
+    @property
+    def main_root(self) -> Path:
+        if self._main_root is None:
+            if self.root is None:
+                self._main_root = self.git_common_dir
+            elif self.git_dir == self.git_common_dir:
+                self._main_root = self.root
+            else:
+                self._main_root = self.worktrees()[0].path
+        return self._main_root
+
+    def call(self, *args: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None) -> Answer:
+        return call_git(self.folder, args, stdin=stdin, env=env)
+
+    def run(self, *args: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None) -> Answer:
+        return run_git(self.folder, args, stdin=stdin, env=env)
+
+    # Reading. None of these runs anything that a branch holds.
+
+    def commit_of(self, revision: str) -> CommitId | None:
+        """The full id of the commit that `revision` names, None where it names none."""
+        answer = self.call("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        return CommitId(answer.text.strip()) if answer.status == 0 else None
+
+    def head(self) -> CommitId:
+        """The commit that is checked out; `NoCommitYet` where the branch is unborn."""
+        commit = self.commit_of("HEAD")
+        if commit is None:
+            raise NoCommitYet(
+                f"{self.folder} has no commit yet",
+                left_alone="Nothing was changed.",
+                hint="expmgr init --example iris --commit, or commit what you have",
+            )
+        return commit
+
+    def head_ref(self) -> str | None:
+        """The branch that is checked out, None where HEAD is detached."""
+        answer = self.call("symbolic-ref", "--quiet", "HEAD")
+        return answer.text.strip() if answer.status == 0 else None
+
+    def branches(self, prefix: str) -> list[Branch]:
+        """The branches below `prefix` (a folder of refs, such as `refs/heads/exp/`), by name."""
+        fields = "%(refname)%00%(objectname)%00%(committerdate:unix)%00%(contents:subject)"
+        answer = self.run("for-each-ref", f"--format={fields}", prefix)
+        branches = []
+        for line in answer.text.splitlines():
+            ref, commit, time, subject = line.split("\0")
+            branches.append(Branch(ref, CommitId(commit), int(time), subject))
+        return branches
+
+    def refs(self, *prefixes: str) -> dict[str, str]:
+        """The refs at or below `prefixes`, and what they point to."""
+        lines = self.run("for-each-ref", "--format=%(refname)%00%(objectname)", *prefixes).text.splitlines()
+        return dict(line.split("\0") for line in lines)
+
+    def objects(self, names: Sequence[str]) -> list[bytes | None]:
+        """The content of each object in `names` (ids, or `<commit>:<path>`), None for those that are not there."""
+        if not names:
+            return []
+        if any("\n" in name for name in names):
+            return [content for name in names for content in self._one_object(name)]
+        output = self.run("cat-file", "--batch", stdin="".join(f"{name}\n" for name in names).encode()).stdout
+        contents: list[bytes | None] = []
+        at = 0
+        for _ in names:
+            line_end = output.index(b"\n", at)
+            header = output[at:line_end].rsplit(b" ", 2)
+            at = line_end + 1
+            if len(header) == 3 and header[2].isdigit():
+                size = int(header[2])
+                contents.append(output[at : at + size])
+                at += size + 1
+            else:
+                contents.append(None)
+        return contents
+
+    def _one_object(self, name: str) -> Iterator[bytes | None]:
+        answer = self.call("cat-file", "blob", name)
+        yield answer.stdout if answer.status == 0 else None
+
+    def read(self, commit: str, path: str) -> bytes | None:
+        """The content of the file `path` at `commit`, None where there is none."""
+        return self.objects([f"{commit}:{path}"])[0]
+
+    def tree(self, commit: str, folder: str = "") -> list[TreeEntry]:
+        """Every file, link and submodule below `folder` at `commit`; paths are relative to the repository's root."""
+        scope = ["--", f"{folder}/"] if folder else []
+        output = self.run("ls-tree", "-r", "-z", "--full-tree", commit, *scope).text
+        entries = []
+        for line in output.split("\0")[:-1]:
+            meta, _, path = line.partition("\t")
+            mode, _kind, oid = meta.split(" ")
+            entries.append(TreeEntry(mode, oid, path))
+        return entries
+
+    def tree_id(self, commit: str) -> str:
+        return self.run("rev-parse", "--verify", "--end-of-options", f"{commit}^{{tree}}").text.strip()
+
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        return self.call("merge-base", "--is-ancestor", older, newer).status == 0
+
+    def worktrees(self) -> list[Worktree]:
+        """All checkouts, the main one first."""
+        found: list[Worktree] = []
+        for block in self.run("worktree", "list", "--porcelain", "-z").text.split("\0\0"):
+            fields = dict(line.partition(" ")[::2] for line in block.split("\0") if line)
+            if "worktree" in fields and "bare" not in fields:
+                found.append(Worktree(Path(fields["worktree"]), fields.get("branch")))
+        return found
+
+    def uncommitted(self, root: Path, paths: Iterable[str]) -> list[str]:
+        """The files at or below `paths` in the checkout `root` that are not as they are in its HEAD, untracked too."""
+        answer = run_git(
+            root, ["status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--", *paths]
+        )
+        return sorted(entry[3:] for entry in answer.text.split("\0") if entry)
+
+    def settings(self, pattern: str) -> list[tuple[str, str]]:
+        """The keys and values of git's configuration whose key matches `pattern`, of this repository alone."""
+        answer = self.call("config", "--local", "--null", "--get-regexp", pattern)
+        pairs = [entry.partition("\n") for entry in answer.text.split("\0") if entry]
+        return [(key, value) for key, _, value in pairs]
+
+    def identity(self) -> str:
+        """`Name <address>` of who is at work; `GitFailed` where git does not know."""
+        answer = self.call("var", "GIT_COMMITTER_IDENT")
+        if answer.status:
+            raise GitFailed(
+                "git does not know who you are, so it cannot make a commit",
+                left_alone="Nothing was changed.",
+                hint='git config --global user.name "Your Name"; git config --global user.email you@example.com',
+            )
+        return answer.text.rsplit(" ", 2)[0]
+
+    # Writing, by plumbing: no checkout, no index, no hook.
+
+    def write_commit(self, parent: CommitId, files: Mapping[str, bytes], message: str) -> CommitId:
+        """A new commit on `parent` with `files` (path to content) replaced; no ref points to it yet.
+
+        One fast-import: it reads only the trees on the way to `files`, so it costs the same in a repository of any
+        size. The ref that it needs while it runs is deleted by the same stream, so none is ever seen.
+        """
+        who = self.run("var", "GIT_AUTHOR_IDENT").text.strip(), self.run("var", "GIT_COMMITTER_IDENT").text.strip()
+        scratch = f"refs/expmgr/new/{os.getpid()}-{os.urandom(4).hex()}"
+        text = message.encode()
+        zero = "0" * len(parent)
+        stream = [
+            b"commit %s\nmark :1\nauthor %s\ncommitter %s\n" % (scratch.encode(), who[0].encode(), who[1].encode()),
+            b"data %d\n%s\nfrom %s\n" % (len(text), text, parent.encode()),
+        ]
+        for path, content in files.items():
+            stream.append(b"M 100644 inline %s\ndata %d\n%s\n" % (_quoted(path), len(content), content))
+        stream.append(b"\nget-mark :1\nreset %s\nfrom %s\n\ndone\n" % (scratch.encode(), zero.encode()))
+        answer = self.run("fast-import", "--quiet", "--done", "--date-format=raw", stdin=b"".join(stream))
+        return CommitId(answer.text.split()[0])
+
+    def create_branch(self, ref: str, commit: CommitId, why: str) -> None:
+        """Make `ref` at `commit`; `BranchExists` where it, or one that git cannot hold beside it, is there."""
+        answer = self.call("update-ref", "-m", why, "--create-reflog", ref, commit, "0" * len(commit))
+        if answer.status:
+            clash = self.clash(ref)
+            if clash is None:
+                raise GitFailed(f"git could not make {ref}", details=answer.stderr.strip().splitlines()[:5])
+            raise branch_exists(ref, clash)
+
+    def clash(self, ref: str) -> str | None:
+        """The existing ref that keeps git from making `ref`: itself, one above it or one below it."""
+        parts = ref.split("/")
+        above = {"/".join(parts[:count]) for count in range(3, len(parts))}
+        found = self.refs(ref, *above)
+        return next((name for name in found if name == ref or name in above or name.startswith(f"{ref}/")), None)
+
+    def set_ref(self, ref: str, commit: str, why: str) -> None:
+        """Point `ref`, one of our own, to `commit`."""
+        self.run("update-ref", "-m", why, ref, commit)
+
+    def delete_ref(self, ref: str) -> None:
+        """Delete `ref`, one of our own, if it is there."""
+        self.run("update-ref", "-d", ref)
+
+    def commit_paths(self, root: Path, paths: Sequence[str], message: str) -> CommitId:
+        """Commit `paths` as they lie in the checkout `root`, on the branch checked out there, and nothing else.
+
+        What else is staged stays staged.
+        """
+        run_git(root, ["add", "--all", "--", *paths])
+        run_git(root, ["commit", "--quiet", "--only", "--message", message, "--", *paths])
+        commit = self.commit_of("HEAD") if root == self.root else None
+        return commit or CommitId(run_git(root, ["rev-parse", "HEAD"]).text.strip())
+
+
+def branch_exists(ref: str, clash: str) -> BranchExists:
+    """The error for a branch that cannot be made because `clash` is there."""
+    name, other = ref.removeprefix("refs/heads/"), clash.removeprefix("refs/heads/")
+    if name == other:
+        return BranchExists(
+            f"branch {name} exists already",
+            left_alone="Nothing was changed.",
+            hint=f"choose another name, or look at it: expmgr show {name.removeprefix('exp/')}",
+        )
+    return BranchExists(
+        f"git cannot hold branch {name} beside branch {other}",
+        left_alone="Nothing was changed.",
+        hint=f"choose another name, or rename the other: git branch -m {other} NEW-NAME",
+    )
+
+
+def _quoted(path: str) -> bytes:
+    """`path` as fast-import reads it."""
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'.encode("utf-8", "surrogateescape")

@@ -1,0 +1,297 @@
+"""Run tasks on this machine: prepare each, hand it to the worker, follow it, and end its record."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import tempfile
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from expmgr import durable
+from expmgr.errors import DiskFull, ExitCode, ExpmgrError, OurBug, Reported, Stopped, TrainingFailed
+from expmgr.launch.tasks import Outcome, Prepared, Task, already_complete, check_writable, prepare, take_back
+from expmgr.launch.worker import Worker
+from expmgr.project import Project
+
+_POLL_S = 0.1
+
+
+class Watcher:
+    """Who wants to see what happens. Every method may be left as it is."""
+
+    def preparing(self, task: Task) -> None: ...
+
+    def started(self, prepared: Prepared) -> None: ...
+
+    def event(self, prepared: Prepared, event: dict[str, Any]) -> None: ...
+
+    def progress(self, prepared: Prepared, progress: dict[str, Any]) -> None: ...
+
+    def ended(self, outcome: Outcome) -> None: ...
+
+    def stopping(self) -> None: ...
+
+
+def run_tasks(project: Project, tasks: Sequence[Task], *, jobs: int = 1, watcher: Watcher | None = None) -> list[Outcome]:
+    """Run `tasks`, `jobs` at a time, and return their outcomes in the same order.
+
+    One that fails does not stop the others. SIGINT and SIGTERM ask every run to save and end; a second one kills.
+    """
+    batch = _Batch(project, deque(enumerate(tasks)), jobs, watcher or Watcher())
+    with batch.signals():
+        batch.run()
+    return [batch.outcomes[number] for number in range(len(tasks))]
+
+
+@dataclass
+class _Running:
+    """A task in the worker's hands."""
+
+    number: int
+    prepared: Prepared
+    read_to: int = 0
+    told: list[dict[str, Any]] = field(default_factory=list)
+    shown: float = 0.0
+
+
+class _Batch:
+    def __init__(self, project: Project, waiting: deque[tuple[int, Task]], jobs: int, watcher: Watcher) -> None:
+        self.project = project
+        self.waiting = waiting
+        self.jobs = jobs
+        self.watcher = watcher
+        self.running: dict[str, _Running] = {}
+        self.outcomes: dict[int, Outcome] = {}
+        self.worker: Worker | None = None
+        self.interrupts = 0
+        self._answered = 0
+        self._scratch: Path | None = None
+
+    @contextlib.contextmanager
+    def signals(self) -> Iterator[None]:
+        """Count SIGINT and SIGTERM instead of dying of them."""
+
+        def count(_number: int, _frame: FrameType | None) -> None:
+            self.interrupts += 1
+
+        old: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
+        with contextlib.suppress(ValueError):  # not the main thread: the caller's signals stay the caller's
+            for number in (signal.SIGINT, signal.SIGTERM):
+                old[number] = signal.signal(number, count)
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+    def run(self) -> None:
+        try:
+            while self.waiting or self.running:
+                self._answer_interrupts()
+                while self.waiting and len(self.running) < self.jobs and not self.interrupts:
+                    self._start(*self.waiting.popleft())
+                if self.interrupts:
+                    self._drop_waiting()
+                if self.running:
+                    self._follow()
+        finally:
+            self._close()
+
+    def _start(self, number: int, task: Task) -> None:
+        try:
+            record = already_complete(self.project, task) if task.mode == "train" else None
+            if record is not None:
+                self._end(number, Outcome(task, ExitCode.DONE, record, complete=True))
+                return
+            if task.mode == "train":
+                check_writable(self.project, task)
+            if self.worker is None:  # it imports TensorFlow while the checkout is made
+                self._scratch = Path(tempfile.mkdtemp(prefix="expmgr-worker-"))
+                self.worker = Worker(self._scratch, self._scratch / "worker.log")
+            self.watcher.preparing(task)
+            with durable.disk_errors("the run's folder"):
+                prepared = prepare(self.project, task)
+        except ExpmgrError as error:
+            self._end(number, Outcome(task, error.exit_code, error=error))
+            return
+        self.running[str(prepared.folder.path)] = _Running(number, prepared)
+        self.watcher.started(prepared)
+        self.worker.start(prepared.folder.path)
+
+    def _follow(self) -> None:
+        assert self.worker is not None
+        for message in self.worker.said(_POLL_S):
+            if "ended" in message and message["ended"] in self.running:
+                self._finish(self.running.pop(message["ended"]), message["status"])
+            elif "failed" in message:
+                self._all_failed(Reported(message["failed"]))
+            elif "gone" in message:
+                self._all_failed(self._worker_gone(message["gone"]))
+        for running in self.running.values():
+            self._read(running)
+            self._show_progress(running)
+
+    def _read(self, running: _Running) -> None:
+        events, running.read_to = durable.read_lines(running.prepared.folder.events, running.read_to)
+        for event in events:
+            running.told.append(event)
+            self.watcher.event(running.prepared, event)
+
+    def _show_progress(self, running: _Running) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            path = running.prepared.folder.progress
+            stamp = path.stat().st_mtime
+            if stamp != running.shown:
+                running.shown = stamp
+                self.watcher.progress(running.prepared, json.loads(path.read_text(encoding="utf-8")))
+
+    def _finish(self, running: _Running, status: int) -> None:
+        """The run's process has ended with `status`: an exit code, or a signal's number below zero."""
+        self._read(running)
+        prepared, task = running.prepared, running.prepared.task
+        last = {event["kind"]: event for event in running.told}
+        if "ready" in last:
+            self._end(running.number, self._outcome(prepared, last.get("ended"), status))
+            return
+        log = self._kept_log(prepared, status)
+        take_back(self.project, prepared)
+        if "complete" in last:
+            record = prepared.before
+            self._end(running.number, Outcome(task, ExitCode.DONE, record, complete=True))
+        elif "judged" in last:
+            told = last["judged"]
+            outcome = Outcome(task, status, judgement=told["judgement"], checkpoint=told["checkpoint"])
+            self._end(running.number, outcome)
+        elif "withdrawn" in last:
+            error: ExpmgrError = Reported(last["withdrawn"]["error"])
+            self._end(running.number, Outcome(task, error.exit_code, error=error, log=log))
+        elif self.interrupts:
+            error = Stopped(f"{task} was stopped before it began")
+            self._end(running.number, Outcome(task, ExitCode.INTERRUPTED, error=error))
+        else:
+            error = _died(task, status)
+            self._end(running.number, Outcome(task, error.exit_code, error=error, log=log))
+
+    def _outcome(self, prepared: Prepared, ended: dict[str, Any] | None, status: int) -> Outcome:
+        task = prepared.task
+        with durable.disk_errors(f"the record of run {prepared.record.run_id}"):
+            record = self.project.records.finish(prepared.record.run_id, killed=ended is None)
+        log = prepared.folder.log
+        if ended is None:
+            error: ExpmgrError = _died(task, status)
+            return Outcome(task, error.exit_code, record, error, log=log)
+        if ended["error"]:
+            error = Reported(ended["error"])
+            return Outcome(task, error.exit_code, record, error, log=log)
+        if record.status == "preempted":
+            error = Stopped(
+                f"{task} was stopped at step {record.step}; its checkpoint is saved",
+                hint=f"run it again to go on: expmgr run {task.name}",
+            )
+            return Outcome(task, ExitCode.STOPPED, record, error, log=log)
+        return Outcome(task, ExitCode.DONE, record, log=log)
+
+    def _kept_log(self, prepared: Prepared, status: int) -> Path | None:
+        """The log of a run that did not begin, saved from its folder where it may explain a fault of ours."""
+        if status in (ExitCode.DONE, ExitCode.MISTAKE, ExitCode.REFUSED, ExitCode.BUSY, ExitCode.STOPPED):
+            return None
+        if not prepared.folder.log.exists():
+            return None
+        kept = Path(tempfile.mkdtemp(prefix="expmgr-report-")) / f"{prepared.record.run_id}.log"
+        shutil.copyfile(prepared.folder.log, kept)
+        return kept
+
+    def _all_failed(self, error: ExpmgrError) -> None:
+        """The worker itself is at an end."""
+        for running in list(self.running.values()):
+            self.running.pop(str(running.prepared.folder.path))
+            self._finish_without_worker(running, error)
+        if self.worker is not None:
+            self.worker.close()
+            self.worker = None
+        if not isinstance(error, Stopped):
+            for number, task in self.waiting:
+                self._end(number, Outcome(task, error.exit_code, error=error))
+            self.waiting.clear()
+
+    def _finish_without_worker(self, running: _Running, error: ExpmgrError) -> None:
+        self._read(running)
+        prepared = running.prepared
+        if any(event["kind"] == "ready" for event in running.told):
+            record = self.project.records.finish(prepared.record.run_id, killed=True)
+            self._end(running.number, Outcome(prepared.task, error.exit_code, record, error, log=prepared.folder.log))
+        else:
+            take_back(self.project, prepared)
+            self._end(running.number, Outcome(prepared.task, error.exit_code, error=error))
+
+    def _worker_gone(self, status: int) -> ExpmgrError:
+        if self.interrupts > 1:
+            return _interrupted()
+        words = []
+        if self.worker is not None:
+            with contextlib.suppress(OSError):
+                words = self.worker.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
+        return OurBug(f"the worker process ended by itself ({_status(status)})", details=words)
+
+    def _answer_interrupts(self) -> None:
+        if self.interrupts == self._answered or self.worker is None:
+            return
+        self._answered = self.interrupts
+        if self.interrupts > 1:
+            self.worker.kill()
+            return
+        self.watcher.stopping()
+        for running in self.running.values():
+            self.worker.stop(running.prepared.folder.path)
+
+    def _drop_waiting(self) -> None:
+        for number, task in self.waiting:
+            error = Stopped(f"{task} was not started", hint=f"expmgr run {task.name}")
+            self._end(number, Outcome(task, ExitCode.STOPPED, error=error))
+        self.waiting.clear()
+
+    def _end(self, number: int, outcome: Outcome) -> None:
+        self.outcomes[number] = outcome
+        self.watcher.ended(outcome)
+
+    def _close(self) -> None:
+        if self.worker is not None:
+            self.worker.close()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def _died(task: Task, status: int) -> ExpmgrError:
+    """The run's process ended without its last word."""
+    if status == ExitCode.DISK:
+        return DiskFull(f"{task}: no space left, or an input/output error")
+    if status < 0:
+        how = "the system may have been out of memory" if -status == signal.SIGKILL else "a crash below Python"
+        return TrainingFailed(
+            f"{task} was killed by {_status(status)}",
+            hint=f"{how}; run it again to go on from its newest checkpoint: expmgr run {task.name}",
+        )
+    return OurBug(f"{task} ended without a word ({_status(status)})")
+
+
+def _interrupted() -> ExpmgrError:
+    error = Stopped("interrupted a second time: the runs were killed", hint="run again to go on from the newest checkpoint")
+    error.exit_code = ExitCode.INTERRUPTED
+    return error
+
+
+def _status(status: int) -> str:
+    if status < 0:
+        with contextlib.suppress(ValueError):
+            return signal.Signals(-status).name
+    return f"exit {status}"
+
+

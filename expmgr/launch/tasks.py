@@ -1,0 +1,247 @@
+"""What a call of `run` amounts to: one task a variant and seed, each a new run or another attempt at an old one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from expmgr import __version__, durable
+from expmgr.checkout import make_checkout
+from expmgr.code import code_digest, uncommitted_code
+from expmgr.errors import Busy, ExpmgrError, ModelDirProblem, SpecProblem, UncommittedChanges
+from expmgr.gitrepo import CommitId
+from expmgr.locks import Process
+from expmgr.paths import RunDir, VariantName
+from expmgr.project import Project, keep_ref
+from expmgr.records import Attempt, RunRecord, new_run_id, user_name
+from expmgr.spec import ExperimentSpec
+from expmgr.variants import Variant, find_variant, spec_of
+
+Mode = Literal["train", "check"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One seed of one variant, at one commit."""
+
+    name: VariantName
+    commit: CommitId
+    tree: str
+    code_digest: str
+    spec: ExperimentSpec
+    seed: int
+    max_steps: int
+    mode: Mode = "train"
+    fresh: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A task whose folder, record and checkout are there; `before` is the record as it was, None for a new run."""
+
+    task: Task
+    record: RunRecord
+    folder: RunDir
+    before: RunRecord | None
+
+
+def plan_tasks(
+    project: Project,
+    names: Sequence[str],
+    seeds: Sequence[int] | None,
+    *,
+    max_steps: int | None = None,
+    fresh: bool = False,
+    mode: Mode = "train",
+) -> list[Task]:
+    """The tasks of one call, variant by variant. Every variant is looked at before anything is started.
+
+    Raises what is wrong with any of them: an unknown variant, a bad spec, changes that were not committed, a seed that
+    the spec contradicts.
+    """
+    project.repo.head()
+    variants = list(dict.fromkeys(find_variant(project.repo, name) for name in names))
+    tasks = []
+    for variant in variants:
+        spec = spec_of(project.repo, variant)
+        _check_committed(project, variant)
+        tree = project.repo.tree_id(variant.commit)
+        digest = code_digest(project.repo, variant.commit, variant.name)
+        for seed in _seeds(variant, spec, seeds):
+            steps = max_steps or spec.train.max_steps
+            tasks.append(Task(variant.name, variant.commit, tree, digest, spec, seed, steps, mode, fresh))
+    return tasks
+
+
+def _seeds(variant: Variant, spec: ExperimentSpec, seeds: Sequence[int] | None) -> Sequence[int]:
+    fixed = spec.run_config.tf_random_seed
+    if fixed is None:
+        return (0,) if seeds is None else seeds
+    if seeds is not None:
+        raise SpecProblem(
+            f"{variant.name} fixes its seed (run_config.tf_random_seed: {fixed}), so --seeds cannot choose others",
+            left_alone="Nothing was started.",
+            hint=f"leave --seeds out, or unset it: expmgr new {variant.name}-seeds --from {variant.name} "
+            "--set run_config.tf_random_seed=null",
+        )
+    return (fixed,)
+
+
+def _check_committed(project: Project, variant: Variant) -> None:
+    found = uncommitted_code(project.repo, variant.commit, variant.name)
+    if found is None:
+        return
+    root, files = found
+    shown = [*files[:5], *([f"and {len(files) - 5} more"] if len(files) > 5 else [])]
+    raise UncommittedChanges(
+        f"{variant.name} is checked out in {root}, with changes that a run would not see",
+        details=shown,
+        left_alone="Nothing was started.",
+        hint=f'commit them and run: expmgr run {variant.name} --commit "what changed"',
+    )
+
+
+def already_complete(project: Project, task: Task) -> RunRecord | None:
+    """The finished run that makes `task` needless: same commit, all steps done, its checkpoint still there."""
+    record = project.records.newest(task.name, task.seed)
+    if record is None or task.fresh or record.commit != task.commit or not record.is_complete:
+        return None
+    if record.step < task.max_steps or newest_step(project.layout.model_dir(task.name, task.seed)) != record.step:
+        return None
+    return record
+
+
+def newest_step(model_dir: Path) -> int | None:
+    """The step of the newest checkpoint that the manifest of `model_dir` lists, None where that cannot be said."""
+    with contextlib.suppress(OSError, ValueError, KeyError, IndexError, TypeError):
+        manifest = json.loads((model_dir / "manifest.json").read_text(encoding="utf-8"))
+        return max(int(checkpoint["step"]) for checkpoint in manifest["checkpoints"])
+    return None
+
+
+def prepare(project: Project, task: Task) -> Prepared:
+    """Make everything that the worker needs: record, pin, checkout, request. On an error nothing of it stays."""
+    previous = project.records.newest(task.name, task.seed)
+    if previous is not None and not previous.has_ended and task.mode == "train":
+        raise Busy(
+            f"{task} is being trained by run {previous.run_id}",
+            left_alone="Nothing was changed.",
+            hint=f"wait for it to end; expmgr show {previous.run_id}",
+        )
+    before = previous if previous and previous.commit == task.commit and not task.fresh and task.mode == "train" else None
+    record = _with_attempt(before, task) if before else _new_record(project, task, previous)
+    folder = project.records.run_dir(record.run_id)
+    try:
+        project.records.begin(record)
+        if before is None:
+            project.repo.set_ref(keep_ref(record.run_id), task.commit, "expmgr: run")
+        make_checkout(project.repo, task.commit, folder.code)
+        durable.write_json(folder.request, _request(project, task, record, folder))
+    except BaseException:
+        take_back(project, Prepared(task, record, folder, before))
+        raise
+    return Prepared(task, record, folder, before)
+
+
+def take_back(project: Project, prepared: Prepared) -> None:
+    """As if the task had never been asked for."""
+    project.records.withdraw(prepared.record.run_id, prepared.before)
+    if prepared.before is None:
+        project.repo.delete_ref(keep_ref(prepared.record.run_id))
+
+
+def _attempt(number: int, task: Task) -> Attempt:
+    return Attempt(
+        number=number, started_at=time.time(), max_steps=task.max_steps, launcher=Process.current().as_dict()
+    )
+
+
+def _with_attempt(before: RunRecord, task: Task) -> RunRecord:
+    record = before.model_copy(deep=True)
+    record.attempts.append(_attempt(len(record.attempts) + 1, task))
+    record.status = "starting"
+    return record
+
+
+def _new_record(project: Project, task: Task, previous: RunRecord | None) -> RunRecord:
+    now = time.time()
+    return RunRecord(
+        run_id=new_run_id(now),
+        variant=str(task.name),
+        seed=task.seed,
+        commit=task.commit,
+        tree=task.tree,
+        code_digest=task.code_digest,
+        parent_run=previous.run_id if previous and not task.fresh and previous.step else None,
+        spec=task.spec.resolved(),
+        created_at=now,
+        host=socket.gethostname() if project.settings.record_host else None,
+        user=user_name() if project.settings.record_user else None,
+        model_dir=project.shown(project.layout.model_dir(task.name, task.seed)),
+        attempts=[_attempt(1, task)],
+    )
+
+
+def _request(project: Project, task: Task, record: RunRecord, folder: RunDir) -> dict[str, Any]:
+    model_dir = project.layout.model_dir(task.name, task.seed)
+    return {
+        "format": 1,
+        "mode": task.mode,
+        "run_id": record.run_id,
+        "variant": str(task.name),
+        "seed": task.seed,
+        "commit": task.commit,
+        "spec": record.spec,
+        "experiment_dir": str(folder.code / task.name.folder),
+        "variant_dir": str(project.layout.variant_dir(task.name)),
+        "model_dir": str(model_dir),
+        "shown_model_dir": project.shown(model_dir),
+        "max_steps": task.max_steps,
+        "fresh": task.fresh,
+        "provenance": {"commit": task.commit, "run_id": record.run_id, "seed": task.seed, "expmgr": __version__},
+    }
+
+
+def check_writable(project: Project, task: Task) -> None:
+    """Find out before TensorFlow is started that the model_dir cannot be written."""
+    folder = project.layout.model_dir(task.name, task.seed)
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    reason = None
+    if not place.is_dir():
+        reason = f"{project.shown(place)} is not a folder"
+    elif not os.access(place, os.W_OK | os.X_OK):
+        reason = f"{project.shown(place)} is not writable"
+    if reason:
+        raise ModelDirProblem(
+            f"model_dir {project.shown(folder)} cannot be written: {reason}",
+            left_alone="Nothing was started.",
+            hint="mend its permissions, or move all model_dirs: models_dir in [tool.expmgr] of pyproject.toml",
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one task ended. `record` is None where no run began."""
+
+    task: Task
+    exit_code: int
+    record: RunRecord | None = None
+    error: ExpmgrError | None = None
+    complete: bool = False
+    """All steps had been done before: nothing was."""
+    judgement: dict[str, Any] | None = None
+    """The guard's verdict, for `check`."""
+    checkpoint: str | None = None
+    log: Path | None = None

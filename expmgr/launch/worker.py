@@ -1,0 +1,97 @@
+"""The worker process, seen from the command that started it: what it is told, and what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from expmgr.checkout import worker_environment
+
+
+class Worker:
+    """One `python -m expmgr.train.worker`: it imports TensorFlow once and forks a child a run.
+
+    It is in a session of its own, so ^C reaches the command alone, which then asks the children to stop. When the
+    command dies, its end of the pipe closes, and the worker ends its children.
+    """
+
+    def __init__(self, folder: Path, log: Path) -> None:
+        """Start it in `folder`; what it writes to stderr goes to the file `log`."""
+        environment = worker_environment(dict(os.environ))
+        environment["PYTHONPATH"] = os.pathsep.join(
+            part for part in (str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")) if part
+        )
+        with open(log, "wb") as stderr:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "expmgr.train.worker"],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        self.log = log
+        self._said: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            try:
+                self._said.put(json.loads(line))
+            except ValueError:
+                continue  # something that TensorFlow printed
+        self._said.put({"gone": self._process.wait()})
+
+    def start(self, run_dir: Path) -> None:
+        self._tell({"start": str(run_dir)})
+
+    def stop(self, run_dir: Path) -> None:
+        """Ask a run to finish its step, save and end."""
+        self._tell({"stop": str(run_dir)})
+
+    def kill(self) -> None:
+        """End the worker and all its children at once."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it is gone: the listener says so
+
+    def said(self, wait_s: float) -> Iterator[dict[str, Any]]:
+        """What it has said since the last call; waits for at most `wait_s` seconds for the first message."""
+        try:
+            yield self._said.get(timeout=wait_s)
+            while True:
+                yield self._said.get_nowait()
+        except Empty:
+            return
+
+    def close(self) -> None:
+        """Let it end, and see that it does."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+        except BrokenPipeError:
+            pass
+        try:
+            self._process.wait(timeout=40)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self._process.wait()

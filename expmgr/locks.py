@@ -1,0 +1,185 @@
+"""One writer a model_dir, also where its root is shared between machines.
+
+A holder owns the newest generation, a file `<generation>.json` made with O_EXCL in the lock's folder. A lock whose owner
+is dead (same machine) or silent (another machine) is taken by making the next generation, so of two that try at once
+one wins. Before every checkpoint the holder asks whether its generation is still the newest: a holder that was only
+slow then knows that it lost the lock, and writes nothing more (fencing).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from expmgr.errors import Busy
+
+#: A holder on another machine that shows no sign of life for so long has lost its lock.
+SILENCE_SECS = 60.0
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process, told apart from a later one with the same number. `pid_space` differs between containers."""
+
+    host: str
+    boot: str
+    pid_space: str
+    pid: int
+    started: str
+
+    @classmethod
+    def current(cls) -> Process:
+        return cls(socket.gethostname(), _boot_id(), _pid_space(), os.getpid(), _start_time(os.getpid()) or "")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Process:
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__})
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def is_alive(self) -> bool | None:
+        """Whether the process runs; None where that cannot be seen from here (another machine or container)."""
+        if self.host != socket.gethostname() or self.pid_space != _pid_space():
+            return None
+        if self.boot != _boot_id():
+            return False
+        return _start_time(self.pid) == self.started
+
+
+def _boot_id() -> str:
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return "unknown"
+
+
+def _pid_space() -> str:
+    with contextlib.suppress(OSError):
+        return os.readlink("/proc/self/ns/pid")
+    return "unknown"
+
+
+def _start_time(pid: int) -> str | None:
+    """When the process began, as the system counts; None where there is no such process, or only its remains."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else fields[19]
+    except OSError:
+        pass
+    if Path("/proc/self/stat").exists():
+        return None
+    try:  # macOS has no /proc: the number alone tells
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return "unknown"
+
+
+class Lock:
+    """The right to write to one model_dir. Taken by `acquire`, checked by `is_held`, kept alive by `beat`."""
+
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.folder = folder
+        self._clock = clock
+        self._mine: Path | None = None
+
+    def acquire(self, what: str, wait: Callable[[float], None] = time.sleep) -> None:
+        """Take the lock; `Busy` where another process holds `what`.
+
+        A holder on another machine is watched for `SILENCE_SECS` of this machine's own clock before it counts as dead.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            newest = self._newest()
+            if newest is not None and self._is_live(newest, wait):
+                owner = self._read(newest).get("owner", {})
+                raise Busy(
+                    f"{what} is in use by process {owner.get('pid', '?')} on {owner.get('host', '?')}",
+                    left_alone="Nothing was changed.",
+                    hint="wait for it to end; expmgr list shows what runs",
+                )
+            number = int(newest.stem) + 1 if newest is not None else 1
+            mine = self.folder / f"{number:08d}.json"
+            if self._claim(mine):
+                self._mine = mine
+                for older in self._generations():
+                    if older < mine:
+                        older.unlink(missing_ok=True)
+                return
+
+    def is_held(self) -> bool:
+        """Whether this is still the newest generation: the question before every write."""
+        return self._mine is not None and self._newest() == self._mine
+
+    def beat(self) -> None:
+        """A sign of life for other machines; called every few seconds."""
+        if self._mine is not None:
+            with contextlib.suppress(OSError):
+                os.utime(self._mine)
+
+    def release(self) -> None:
+        """Give the lock back. The generation stays, as released: one that is slow must not find its number free."""
+        if self._mine is not None and self.is_held():
+            with contextlib.suppress(OSError):
+                os.replace(self._draft({"format": 1, "released": True}), self._mine)
+        self._mine = None
+
+    def _claim(self, mine: Path) -> bool:
+        """Make `mine`, whole, if nobody made it before: a link to a written file, since O_EXCL makes an empty one."""
+        draft = self._draft({"format": 1, "owner": Process.current().as_dict()})
+        try:
+            os.link(draft, mine)
+        except FileExistsError:
+            return False
+        finally:
+            draft.unlink(missing_ok=True)
+        return True
+
+    def _draft(self, values: dict[str, Any]) -> Path:
+        draft = self.folder / f".{secrets.token_hex(6)}.tmp"
+        draft.write_text(json.dumps(values), encoding="utf-8")
+        return draft
+
+    def _generations(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob("*.json") if path.stem.isdigit())
+
+    def _newest(self) -> Path | None:
+        generations = self._generations()
+        return generations[-1] if generations else None
+
+    @staticmethod
+    def _read(path: Path) -> dict[str, Any]:
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return values if isinstance(values, dict) else {}
+
+    def _is_live(self, path: Path, wait: Callable[[float], None]) -> bool:
+        owner = self._read(path).get("owner")
+        alive = Process.from_dict(owner).is_alive() if owner else False
+        if alive is not None:
+            return alive
+        seen, since = self._stamp(path), self._clock()
+        while self._clock() - since < SILENCE_SECS:
+            wait(1.0)
+            if self._stamp(path) != seen:
+                return self._stamp(path) is not None
+        return False
+
+    @staticmethod
+    def _stamp(path: Path) -> int | None:
+        try:
+            return path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return None

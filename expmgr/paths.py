@@ -1,0 +1,156 @@
+"""Names of experiments, variants and runs, and where everything lies in a user's repository."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NewType
+
+from expmgr.errors import BadName
+
+BranchName = NewType("BranchName", str)
+RunId = NewType("RunId", str)
+
+NAME_RULE = "letters a-z, digits, '.', '_' and '-', the first a letter or digit, at most 64, no '..', no '.lock' at the end"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
+
+#: Where experiments live on every branch, and where variants live among the branches.
+EXPERIMENTS = "experiments"
+BRANCH_PREFIX = "exp/"
+
+
+@dataclass(frozen=True, order=True)
+class VariantName:
+    """`<experiment>/<variant>`, and the branch, spec and folders that follow from it."""
+
+    experiment: str
+    variant: str
+
+    def __str__(self) -> str:
+        return f"{self.experiment}/{self.variant}"
+
+    @property
+    def branch(self) -> BranchName:
+        return BranchName(f"{BRANCH_PREFIX}{self}")
+
+    @property
+    def ref(self) -> str:
+        return f"refs/heads/{self.branch}"
+
+    @property
+    def folder(self) -> str:
+        """The experiment's folder, relative to the repository's root, on every branch."""
+        return experiment_folder(self.experiment)
+
+    @property
+    def spec_path(self) -> str:
+        return f"{self.folder}/spec.yaml"
+
+
+def experiment_folder(experiment: str) -> str:
+    """The folder of an experiment, relative to the repository's root."""
+    return f"{EXPERIMENTS}/{experiment}"
+
+
+def check_name(name: str, what: str) -> str:
+    """`name` itself, if the rule for experiments and variants allows it; otherwise `BadName` with the rule."""
+    if not _NAME.match(name) or ".." in name or name.endswith((".lock", ".")):
+        raise BadName(
+            f"{_shown(name)} cannot be the name of {what}", hint=f"a name has {NAME_RULE}", left_alone="Nothing was changed."
+        )
+    return name
+
+
+def parse_variant(name: str) -> VariantName:
+    """`iris/wide` as a `VariantName`; `BadName` for everything else, short names included."""
+    experiment, slash, variant = name.partition("/")
+    if not slash:
+        raise BadName(
+            f"{_shown(name)} names no experiment",
+            hint=f"a variant is named EXPERIMENT/VARIANT, each with {NAME_RULE}",
+            left_alone="Nothing was changed.",
+        )
+    return VariantName(check_name(experiment, "an experiment"), check_name(variant, "a variant"))
+
+
+def nearest(name: str, among: Iterable[str]) -> str | None:
+    """The one of `among` that `name` was probably meant to be."""
+    found = difflib.get_close_matches(name, sorted(among), n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def _shown(name: str) -> str:
+    """`name` in quotes, cut, and with nothing in it that a terminal would act on."""
+    return repr(name if len(name) <= 70 else name[:67] + "...")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things lie. `git_common_dir` is shared by all worktrees; `models_root` is the root of all model_dirs."""
+
+    git_common_dir: Path
+    models_root: Path
+
+    @property
+    def own(self) -> Path:
+        """`.git/expmgr/`: everything of ours that is not in git and not a model."""
+        return self.git_common_dir / "expmgr"
+
+    @property
+    def runs(self) -> Path:
+        return self.own / "runs"
+
+    @property
+    def active(self) -> Path:
+        """One empty file a run that has begun and not ended, so that the next command finds what a crash left."""
+        return self.own / "active"
+
+    def run_dir(self, run_id: str) -> Path:
+        return self.runs / run_id
+
+    def variant_dir(self, name: VariantName) -> Path:
+        """The variant's model_dir; each seed is a folder of its own in it."""
+        return self.models_root / name.experiment / name.variant
+
+    def model_dir(self, name: VariantName, seed: int) -> Path:
+        return self.variant_dir(name) / f"seed-{seed}"
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The folder of one run, `.git/expmgr/runs/<run-id>/`, and the files in it."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """The record: JSON, whole at every moment, immutable when the run has ended."""
+        return self.path / "run.json"
+
+    @property
+    def request(self) -> Path:
+        """What the worker is asked to do."""
+        return self.path / "request.json"
+
+    @property
+    def events(self) -> Path:
+        """Append-only: what happened, a line each with length and CRC (`durable.append_line`)."""
+        return self.path / "events.jsonl"
+
+    @property
+    def progress(self) -> Path:
+        """Where the run stands now; replaced often, never fsynced, read only to be shown."""
+        return self.path / "progress.json"
+
+    @property
+    def log(self) -> Path:
+        """What the run's process wrote to stdout and stderr."""
+        return self.path / "log.txt"
+
+    @property
+    def code(self) -> Path:
+        """The run's own checkout at its commit; gone when the run has ended."""
+        return self.path / "code"

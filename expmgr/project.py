@@ -1,0 +1,68 @@
+"""A user's repository as every command sees it: git, settings, the layout of files, and the records."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from expmgr.gitrepo import GitRepo
+from expmgr.paths import Layout
+from expmgr.records import Records, RunRecord
+from expmgr.settings import Settings, models_root, read_settings
+
+
+@dataclass(frozen=True)
+class Project:
+    """A repository that expmgr works in. Nothing is written by opening it, but for what a crash left (`sweep_up`)."""
+
+    repo: GitRepo
+    settings: Settings
+    layout: Layout
+    records: Records
+
+    @classmethod
+    def open(cls, folder: Path) -> Project:
+        """The project that `folder` is in; `NotARepository` where there is none."""
+        repo = GitRepo.discover(folder)
+        settings = read_settings(repo.root, repo.git_common_dir / "expmgr")
+        layout = Layout(repo.git_common_dir, models_root(settings, repo.main_root))
+        project = cls(repo, settings, layout, Records(layout))
+        project.sweep_up()
+        return project
+
+    def sweep_up(self) -> list[RunRecord]:
+        """End the runs whose processes were killed: their record says so, their checkouts go, their commits stay."""
+        ended = []
+        with contextlib.suppress(PermissionError):  # somebody else's repository: they sweep up
+            for run_id in self.records.abandoned():
+                try:
+                    record = self.records.load(run_id)
+                except FileNotFoundError:
+                    record = None
+                if record is None or record.attempts[-1].from_step is None:
+                    self._forget(run_id, record)
+                else:
+                    ended.append(self.records.finish(run_id, killed=True))
+        return ended
+
+    def _forget(self, run_id: str, record: RunRecord | None) -> None:
+        """Take back a start that was cut before anything began."""
+        earlier = record.attempts[:-1] if record else []
+        if record is not None and earlier:
+            before = record.model_copy(update={"attempts": earlier, "status": earlier[-1].status})
+            self.records.withdraw(run_id, before)
+        else:
+            self.records.withdraw(run_id)
+            self.repo.delete_ref(keep_ref(run_id))
+
+    def shown(self, path: Path) -> str:
+        """`path` as people read it: relative to the main worktree where it lies in it."""
+        with contextlib.suppress(ValueError):
+            return str(path.relative_to(self.repo.main_root))
+        return str(path)
+
+
+def keep_ref(run_id: str) -> str:
+    """The ref that pins the commit of a run."""
+    return f"refs/expmgr/keep/{run_id}"

@@ -1,0 +1,344 @@
+"""The record of a run: what happened, for ever, and the folder that it grows in.
+
+While a run goes on, its folder holds `run.json` (what was known at the start) and `events.jsonl` (what happened since).
+When it ends, both are folded into `run.json`, which is then never rewritten: a further attempt is added. A reader folds
+by itself what nobody folded, so a run whose process was killed is shown as killed without anybody's help.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from expmgr import durable
+from expmgr.errors import OurBug, UnknownRun
+from expmgr.locks import Process
+from expmgr.paths import Layout, RunDir, RunId, VariantName
+
+Status = Literal["starting", "running", "finished", "failed", "preempted", "killed"]
+
+CURVE_POINTS = 1_000
+
+
+class _Part(BaseModel):
+    # Unknown keys are kept, so that an older expmgr passes on what a newer one wrote.
+    model_config = ConfigDict(extra="allow")
+
+
+class Attempt(_Part):
+    """One process that trained the run; a run that was taken up again has several."""
+
+    number: int
+    status: Status = "starting"
+    started_at: float
+    """Seconds since 1970, UTC."""
+    ended_at: float | None = None
+    from_step: int | None = None
+    to_step: int | None = None
+    train_s: float | None = None
+    """Seconds in the training loop, evaluation and saving included."""
+    max_steps: int
+    launcher: dict[str, Any]
+    """The process that started the attempt."""
+    worker: dict[str, Any] | None = None
+    """The process that trained."""
+    changes: list[dict[str, Any]] = Field(default_factory=list)
+    """What the guard let through at a resume (verdict `resume`), each with its rule."""
+    error: dict[str, Any] | None = None
+
+
+class DataSplit(_Part):
+    """What was read for one split."""
+
+    path: str
+    rows: int
+    sha256: str
+
+
+class Checkpoint(_Part):
+    """A checkpoint that was saved, whether or not it is still kept."""
+
+    step: int
+    saved_at: float
+    files: dict[str, str] = Field(default_factory=dict)
+    """File name to sha256."""
+
+
+class RunRecord(_Part):
+    """Everything that is known of one run. `docs/reference/record.md` explains each field."""
+
+    format: Literal[1] = 1
+    run_id: str
+    variant: str
+    seed: int
+    commit: str
+    tree: str
+    code_digest: str
+    parent_run: str | None = None
+    spec: dict[str, Any]
+    """The resolved spec, defaults included."""
+    status: Status = "starting"
+    created_at: float
+    host: str | None = None
+    user: str | None = None
+    model_dir: str
+    attempts: list[Attempt]
+    data: dict[str, DataSplit] = Field(default_factory=dict)
+    parameters: int | None = None
+    """Trainable parameters of the model."""
+    environment: dict[str, Any] = Field(default_factory=dict)
+    step: int = 0
+    """The last step that was trained."""
+    examples_seen: int = 0
+    train_s: float = 0.0
+    """Seconds in the training loop, over all attempts."""
+    checkpoints: list[Checkpoint] = Field(default_factory=list)
+    selected_step: int | None = None
+    """The step of the checkpoint that the spec's selection names."""
+    metrics: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
+    """`selected` and `last`, each split to metric to value."""
+    curves: dict[str, dict[str, list[tuple[int, float]]]] = Field(default_factory=dict)
+    """Split to metric to (step, value), at most 1,000 points each, the extremes kept."""
+
+    @property
+    def name(self) -> VariantName:
+        experiment, _, variant = self.variant.partition("/")
+        return VariantName(experiment, variant)
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status not in ("starting", "running")
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it finished all the steps that it was last asked for."""
+        return self.status == "finished"
+
+    def metric(self, metric: str, split: str) -> float | None:
+        """The value at the selected checkpoint, None where it was not evaluated."""
+        return self.metrics.get("selected", {}).get(split, {}).get(metric)
+
+
+def new_run_id(now: float | None = None) -> RunId:
+    """An id that sorts by time (UTC, to the millisecond) and is unique across machines."""
+    moment = datetime.fromtimestamp(time.time() if now is None else now, timezone.utc)
+    return RunId(f"{moment:%Y%m%d-%H%M%S}{moment.microsecond // 1000:03d}-{secrets.token_hex(3)}")
+
+
+def user_name() -> str | None:
+    with contextlib.suppress(KeyError, OSError):
+        return getpass.getuser()
+    return None
+
+
+class Records:
+    """All runs of a repository, as folders below `.git/expmgr/runs/`."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+
+    def run_dir(self, run_id: str) -> RunDir:
+        return RunDir(self.layout.run_dir(run_id))
+
+    # Writing.
+
+    def begin(self, record: RunRecord) -> RunDir:
+        """Write the record of a run that starts now, or of one that starts another attempt."""
+        folder = self.run_dir(record.run_id)
+        self.layout.active.mkdir(parents=True, exist_ok=True)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        (self.layout.active / record.run_id).touch()
+        folder.events.unlink(missing_ok=True)
+        self._write(record)
+        return folder
+
+    def withdraw(self, run_id: str, before: RunRecord | None = None) -> None:
+        """Take back a run that did not begin: as if it had never been asked for (`before`: its earlier attempts)."""
+        folder = self.run_dir(run_id)
+        if before is None:
+            shutil.rmtree(folder.path, ignore_errors=True)
+        else:
+            self._write(before)
+            self._clear(folder)
+        (self.layout.active / run_id).unlink(missing_ok=True)
+
+    def finish(self, run_id: str, *, killed: bool = False) -> RunRecord:
+        """Fold the events into the record, for good; `killed` where the run's process did not say its last word."""
+        folder = self.run_dir(run_id)
+        record = self._folded(run_id)
+        if killed and not record.has_ended:
+            record = _ended(record, "killed", None)
+        self._write(record)
+        self._clear(folder)
+        (self.layout.active / run_id).unlink(missing_ok=True)
+        return record
+
+    def _write(self, record: RunRecord) -> None:
+        durable.write_json(self.run_dir(record.run_id).record, record.model_dump(mode="json"))
+
+    @staticmethod
+    def _clear(folder: RunDir) -> None:
+        shutil.rmtree(folder.code, ignore_errors=True)
+        for path in (folder.events, folder.progress, folder.request):
+            path.unlink(missing_ok=True)
+
+    # Reading.
+
+    def load(self, run_id: str) -> RunRecord:
+        """The record, as it stands: `killed` where it says that it runs and its processes are gone."""
+        record = self._folded(run_id)
+        if not record.has_ended and is_abandoned(record):
+            record = _ended(record, "killed", None)
+        return record
+
+    def all(self) -> Iterator[RunRecord]:
+        """Every run, the oldest first. A folder without a record (a start that a crash cut) is passed over."""
+        try:
+            names = sorted(path.name for path in self.layout.runs.iterdir())
+        except FileNotFoundError:
+            return
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                record = self.load(name)
+                if record.status != "starting":
+                    yield record
+
+    def of_variant(self, variant: VariantName) -> list[RunRecord]:
+        return [record for record in self.all() if record.variant == str(variant)]
+
+    def newest(self, variant: VariantName, seed: int) -> RunRecord | None:
+        """The newest run of that seed."""
+        return next((record for record in reversed(self.of_variant(variant)) if record.seed == seed), None)
+
+    def find(self, name: str) -> RunRecord | None:
+        """The run whose id is `name` or begins with it; `UnknownRun` where several do, None where none does."""
+        if not name or "/" in name or not self.layout.runs.is_dir():
+            return None
+        found = [path.name for path in self.layout.runs.iterdir() if path.name.startswith(name)]
+        if len(found) > 1:
+            raise UnknownRun(f"{len(found)} runs begin with {name}", details=sorted(found)[:5])
+        try:
+            return self.load(found[0]) if found else None
+        except FileNotFoundError:
+            return None
+
+    def abandoned(self) -> list[str]:
+        """Runs whose processes are gone without having said so: what a crash left for the next command."""
+        found = []
+        for path in sorted(self.layout.active.iterdir()) if self.layout.active.is_dir() else []:
+            try:
+                record = self._folded(path.name)
+            except FileNotFoundError:
+                found.append(path.name)
+                continue
+            if is_abandoned(record):
+                found.append(path.name)
+        return found
+
+    def _folded(self, run_id: str) -> RunRecord:
+        folder = self.run_dir(run_id)
+        record = _parse(folder.record)
+        events, _ = durable.read_lines(folder.events)
+        return fold(record, events) if events else record
+
+
+def _parse(path: Path) -> RunRecord:
+    content = path.read_bytes()
+    try:
+        return RunRecord.model_validate_json(content)
+    except ValidationError as error:
+        with contextlib.suppress(ValueError):
+            found = json.loads(content).get("format")
+            if found != 1:
+                raise OurBug(
+                    f"{path} has format {found}, this expmgr reads format 1", hint="use a newer expmgr"
+                ) from None
+        raise OurBug(f"{path} is not a record: {error.errors()[0]['msg']}") from None
+
+
+def is_abandoned(record: RunRecord) -> bool:
+    """Whether neither the process that started the newest attempt nor the one that trains it is there any more."""
+    attempt = record.attempts[-1]
+    processes = [values for values in (attempt.launcher, attempt.worker) if values]
+    return all(Process.from_dict(values).is_alive() is False for values in processes)
+
+
+def fold(record: RunRecord, events: Iterable[dict[str, Any]]) -> RunRecord:
+    """`record` with what happened since it was written. Pure: the same events give the same record."""
+    record = record.model_copy(deep=True)
+    attempt = record.attempts[-1]
+    curves = {split: {name: list(points) for name, points in metrics.items()} for split, metrics in record.curves.items()}
+    for event in events:
+        kind = event["kind"]
+        if kind == "ready":
+            attempt.status = record.status = "running"
+            attempt.worker = event["worker"]
+            attempt.from_step = record.step = event["from_step"]
+            attempt.changes = event["changes"]
+            record.data = {split: DataSplit.model_validate(told) for split, told in event["data"].items()}
+            record.parameters = event["parameters"]
+            record.environment = event["environment"]
+            _cut_back(record, curves, event["from_step"])
+        elif kind == "point":
+            for name, value in event["values"].items():
+                curves.setdefault(event["split"], {}).setdefault(name, []).append((event["step"], value))
+            record.step = max(record.step, event["step"])
+        elif kind == "checkpoint":
+            record.checkpoints.append(
+                Checkpoint(step=event["step"], saved_at=event["at"], files=event["files"])
+            )
+            record.step = max(record.step, event["step"])
+        elif kind == "ended":
+            record.selected_step = event["selected_step"]
+            record.metrics = event["metrics"]
+            record.step = event["step"]
+            record.examples_seen = event["examples_seen"]
+            attempt.train_s = event["train_s"]
+            record = _ended(record, event["status"], event["error"], event["at"])
+            attempt = record.attempts[-1]
+    record.curves = {
+        split: {name: thinned(points) for name, points in metrics.items()} for split, metrics in curves.items()
+    }
+    return record
+
+
+def _cut_back(record: RunRecord, curves: dict[str, dict[str, list[tuple[int, float]]]], step: int) -> None:
+    """Forget what an earlier attempt did after the checkpoint that this one starts from: it is done again."""
+    for metrics in curves.values():
+        for name, points in metrics.items():
+            metrics[name] = [point for point in points if point[0] <= step]
+    record.checkpoints = [checkpoint for checkpoint in record.checkpoints if checkpoint.step <= step]
+
+
+def _ended(record: RunRecord, status: Status, error: dict[str, Any] | None, at: float | None = None) -> RunRecord:
+    record = record.model_copy(deep=True)
+    attempt = record.attempts[-1]
+    record.status = attempt.status = status
+    attempt.error = error
+    attempt.to_step = record.step
+    attempt.ended_at = at
+    record.train_s = sum(one.train_s or 0.0 for one in record.attempts)
+    return record
+
+
+def thinned(points: list[tuple[int, float]], most: int = CURVE_POINTS) -> list[tuple[int, float]]:
+    """At most `most` of `points`, the smallest and largest value of each stretch kept, the first and last too."""
+    if len(points) <= most:
+        return points
+    stretches = (most - 2) // 2
+    kept = {0, len(points) - 1}
+    for index in range(stretches):
+        stretch = range(index * len(points) // stretches, (index + 1) * len(points) // stretches)
+        kept.add(min(stretch, key=lambda at: points[at][1]))
+        kept.add(max(stretch, key=lambda at: points[at][1]))
+    return [points[at] for at in sorted(kept)]

@@ -1,0 +1,73 @@
+"""Settings: shared ones from the invoking checkout's pyproject.toml or expmgr.toml, the machine's own on top."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from expmgr.errors import SpecProblem
+from expmgr.paths import nearest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class Settings(BaseModel):
+    """`[tool.expmgr]` of pyproject.toml, or expmgr.toml; then `.git/expmgr/config.toml`, which wins."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    models_dir: str = "models"
+    """Root of all model_dirs, relative to the main worktree's root, absolute, or below `~`."""
+    record_user: bool = True
+    """Whether records name the user."""
+    record_host: bool = True
+    """Whether records name the machine."""
+
+
+def read_settings(root: Path | None, own: Path) -> Settings:
+    """The settings of the checkout `root` (None in a bare repository) and of this machine (`own`: `.git/expmgr`)."""
+    values: dict[str, Any] = {}
+    sources: list[tuple[Path, dict[str, Any]]] = []
+    if root is not None:
+        sources.append((root / "pyproject.toml", _table(root / "pyproject.toml", "tool", "expmgr")))
+        sources.append((root / "expmgr.toml", _table(root / "expmgr.toml")))
+    sources.append((own / "config.toml", _table(own / "config.toml")))
+    for path, table in sources:
+        try:
+            Settings.model_validate(table)
+        except ValidationError as error:
+            raise _problem(path, error) from None
+        values.update(table)
+    return Settings.model_validate(values)
+
+
+def models_root(settings: Settings, main_root: Path) -> Path:
+    """Where all model_dirs lie."""
+    return main_root / Path(settings.models_dir).expanduser()
+
+
+def _table(path: Path, *keys: str) -> dict[str, Any]:
+    try:
+        table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecProblem(f"{path} is not TOML: {error}") from None
+    for key in keys:
+        table = table.get(key, {})
+    return dict(table)
+
+
+def _problem(path: Path, error: ValidationError) -> SpecProblem:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        near = nearest(key, Settings.model_fields)
+        return SpecProblem(f"{path}: unknown setting {key}", hint=f"did you mean {near}?" if near else None)
+    return SpecProblem(f"{path}: {key}: {first['msg']}")

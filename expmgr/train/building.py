@@ -1,0 +1,69 @@
+"""What a run needs before it may touch anything: request, data, model, and what the model asks of a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from expmgr import csvdata
+from expmgr.csvdata import Dataset
+from expmgr.paths import RunDir
+from expmgr.signature import Signature
+from expmgr.spec import ExperimentSpec
+from expmgr.train import checkpoints
+from expmgr.train.datasets import Batches, Rows
+from expmgr.train.environment import versions
+from expmgr.train.loop import InnerLoop
+from expmgr.train.model_dir import ModelDir
+from expmgr.train.models import build_model
+from expmgr.train.request import Request, read_request
+
+
+@dataclass
+class Built:
+    """A run that was prepared in memory alone."""
+
+    request: Request
+    spec: ExperimentSpec
+    data: Dataset
+    model: Any
+    folder: ModelDir
+    provenance: dict[str, Any]
+
+    def signature(self, step: int) -> Signature:
+        """What a checkpoint of the model at `step` requires; what the model offers to one."""
+        return checkpoints.signature_of(self.model, self.spec, self.data, step=step, provenance=self.provenance)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(int(variable.value.shape.num_elements()) for variable in self.model.trainable_variables)
+
+    @cached_property
+    def rows(self) -> dict[str, Rows]:
+        """Every split on the device."""
+        return {name: Rows(split, self.data.features, self.data.labels) for name, split in self.data.splits.items()}
+
+    @cached_property
+    def inner(self) -> InnerLoop:
+        """The loop on the device, not yet traced."""
+        data = self.spec.data
+        return InnerLoop(
+            self.model,
+            Batches(
+                self.rows["train"], batch_size=data.batch_size, seed=self.request.random_seed, shuffle=data.shuffle
+            ),
+        )
+
+
+def build(run_dir: RunDir) -> Built:
+    """Read everything, the data before the model is built, since it is what fails most."""
+    request = read_request(run_dir)
+    spec = request.resolved
+    data = csvdata.load(
+        spec.data, is_classifier=spec.is_classifier, experiment_dir=request.experiment_dir, root=run_dir.code
+    )
+    model = build_model(spec, data.features, data.labels, request.random_seed)
+    folder = ModelDir(request.model_dir, shown=request.shown_model_dir, variant=request.variant, seed=request.seed)
+    return Built(request, spec, data, model, folder, {**request.provenance, **versions()})

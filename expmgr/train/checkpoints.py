@@ -1,0 +1,178 @@
+"""Between a live Keras model and a checkpoint in TensorFlow's format, keyed by the paths of the variables.
+
+Keys read `variables/hidden_0/kernel/.ATTRIBUTES/VARIABLE_VALUE`, `optimizer/adagrad/iteration/...`, `state/...` and
+`global_step/...`: what `tf.train.Checkpoint(variables={"hidden_0": {"kernel": v}}, ...)` writes, so TensorFlow reads it
+as well. Restoring goes by path, one variable at a time, after the guard said yes: TensorFlow's own restoring is
+positional for Keras objects, and silent about what does not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from expmgr.csvdata import Dataset
+from expmgr.errors import CheckpointRefused, DiskFull, OurBug
+from expmgr.signature import Signature, Variable
+from expmgr.spec import ExperimentSpec
+from expmgr.train.models import loss_name
+
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+_STEP_KEY = f"global_step{_VALUE}"
+#: What TensorFlow says, in an error of its own, when the disk is full or broken.
+_DISK_WORDS = ("No space left on device", "Disk quota exceeded", "Input/output error", "File too large")
+
+
+@dataclass(frozen=True)
+class LiveVariables:
+    """All variables of a compiled model, by path: weights in the order of the layers, the optimizer's, and the rest."""
+
+    weights: dict[str, Any]
+    optimizer: dict[str, Any]
+    state: dict[str, Any]
+    """Seed generators, and running metrics as far as they are built."""
+
+    @property
+    def groups(self) -> dict[str, dict[str, Any]]:
+        """The three by their name in a checkpoint."""
+        return {"variables": self.weights, "optimizer": self.optimizer, "state": self.state}
+
+
+def live_variables(model: Any) -> LiveVariables:
+    """The variables of `model` as they are now; metrics are built by the first step that is traced."""
+    weights = {variable.path: variable for variable in model.weights}
+    optimizer = {variable.path: variable for variable in model.optimizer.variables}
+    state = dict(_seed_states(model, {id(variable) for variable in model.weights}))
+    state.update((f"metrics/{variable.path}", variable) for variable in model.metrics_variables)
+    found = len(weights) + len(optimizer)
+    if found != len(model.weights) + len(model.optimizer.variables):
+        raise OurBug("two variables of the model have the same path")
+    return LiveVariables(weights, optimizer, state)
+
+
+def _seed_states(model: Any, weights: set[int]) -> Iterator[tuple[str, Any]]:
+    # A seed generator's own path (seed_generator_1/...) counts generators: the layer's name is what stays.
+    for layer in model.layers:
+        for number, variable in enumerate(one for one in layer.variables if id(one) not in weights):
+            yield f"{layer.name}/{variable.name}{f'_{number}' if number else ''}", variable
+
+
+def signature_of(
+    model: Any, spec: ExperimentSpec, data: Dataset, *, step: int, provenance: Mapping[str, Any]
+) -> Signature:
+    """What a checkpoint of `model` at `step` requires, and what `model` offers to one."""
+    live = live_variables(model)
+    return Signature(
+        step=step,
+        variables=[_described(path, variable) for path, variable in live.weights.items()],
+        optimizer_variables=[_described(path, variable) for path, variable in live.optimizer.items()],
+        state=[_described(path, variable) for path, variable in live.state.items()],
+        model=spec.model.model_dump(mode="json"),
+        features=data.features,
+        labels=data.labels,
+        data={name: split.sha256 for name, split in data.splits.items()},
+        training={"batch_size": spec.data.batch_size, "shuffle": spec.data.shuffle, "loss": loss_name(spec)},
+        optimizer=spec.optimizer.model_dump(mode="json"),
+        provenance=dict(provenance),
+    )
+
+
+def _described(path: str, variable: Any) -> Variable:
+    shape = [int(size) for size in variable.shape]
+    return Variable(path=path, shape=shape, dtype=str(variable.dtype), trainable=bool(variable.trainable))
+
+
+def is_finite(model: Any) -> bool:
+    """Whether no weight and no variable of the optimizer is NaN or infinite."""
+    live = live_variables(model)
+    values = [variable.value for variable in (*live.weights.values(), *live.optimizer.values())]
+    return all(bool(tf.reduce_all(tf.math.is_finite(value))) for value in values if value.dtype.is_floating)
+
+
+def write(model: Any, step: int, prefix: Path) -> None:
+    """Write `prefix`.index and .data-?????-of-?????; `DiskFull` where TensorFlow finds no room."""
+    groups = {name: _nested(group) for name, group in live_variables(model).groups.items()}
+    checkpoint = tf.train.Checkpoint(**groups, global_step=tf.Variable(step, dtype=tf.int64))
+    try:
+        checkpoint.write(str(prefix))
+    except tf.errors.OpError as error:
+        raise disk_error(error, f"checkpoint {prefix.name}") or error from None
+
+
+def disk_error(error: Exception, what: str) -> DiskFull | None:
+    """`error` as `DiskFull` where it speaks of the disk."""
+    words = next((words for words in _DISK_WORDS if words in str(error)), None)
+    return DiskFull(f"{what} could not be written: {words}") if words else None
+
+
+def _nested(group: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"hidden_0/kernel": v}` as `{"hidden_0": {"kernel": v}}`, so that the keys read like the paths."""
+    tree: dict[str, Any] = {}
+    for path, variable in group.items():
+        *folders, last = path.split("/")
+        place = tree
+        for folder in folders:
+            place = place.setdefault(folder, {})
+            if not isinstance(place, dict):
+                raise OurBug(f"the path of variable {path} begins with another variable's")
+        if last in place:
+            raise OurBug(f"the path of variable {path} is the beginning of another's")
+        place[last] = variable.value
+    return tree
+
+
+def key_of(group: str, path: str) -> str:
+    """The key of a variable in a checkpoint."""
+    # TensorFlow's own escape of a key's parts: tensorflow/python/checkpoint/trackable_view.py, escape_local_name.
+    return f"{group}/{path.replace('.', '..')}{_VALUE}"
+
+
+def restore(model: Any, prefix: Path, *, shown: str, signature: Signature) -> None:
+    """Put the checkpoint `prefix` into `model`: every weight, every variable of the optimizer, and what it has of state.
+
+    The guard has judged `signature` before. All is read and compared before the first variable changes. State that
+    only one side has keeps its start (dropout switched on) or is left out (dropout switched off).
+    """
+    live = live_variables(model)
+    _look_again(live, signature, shown)
+    reader = tf.train.load_checkpoint(str(prefix))
+    shapes = reader.get_variable_to_shape_map()
+    if _STEP_KEY not in shapes or int(reader.get_tensor(_STEP_KEY)) != signature.step:
+        raise _unfit(shown, f"its global_step is not {signature.step}")
+    wanted = {key_of(name, path): one for name, group in live.groups.items() for path, one in group.items()}
+    saved = {key for key in shapes if key.endswith(_VALUE) and key != _STEP_KEY}
+    for key in sorted(saved ^ wanted.keys()):
+        if not key.startswith("state/"):
+            side = "nothing in the model takes it" if key in saved else "the checkpoint does not hold it"
+            raise _unfit(shown, f"{key.removesuffix(_VALUE)}: {side}")
+    values = {key: reader.get_tensor(key) for key in wanted if key in saved}
+    for key, value in values.items():
+        if tuple(np.shape(value)) != tuple(wanted[key].shape):
+            raise _unfit(shown, f"{key.removesuffix(_VALUE)} has shape {np.shape(value)}, not {tuple(wanted[key].shape)}")
+    for key, value in values.items():
+        wanted[key].value.assign(value)
+
+
+def _look_again(live: LiveVariables, signature: Signature, shown: str) -> None:
+    """The live variables against the signature: the model may have changed since the guard looked at it."""
+    for saved, group in ((signature.variables, live.weights), (signature.optimizer_variables, live.optimizer)):
+        found = [_described(path, variable) for path, variable in group.items()]
+        if found != saved:
+            raise _unfit(shown, "the variables of the model are not those of its signature")
+
+
+def _unfit(shown: str, why: str) -> CheckpointRefused:
+    return CheckpointRefused(f"{shown} was not restored: {why}", left_alone="Nothing was changed on disk.")
+
+
+def apply_settings(model: Any, spec: ExperimentSpec) -> None:
+    """Let the spec's learning rate take effect: a restored optimizer has the checkpoint's, TensorFlow's silent trap.
+
+    All other settings that the guard lets through are no variables: the optimizer was built with them.
+    """
+    model.optimizer.learning_rate.assign(spec.optimizer.learning_rate)

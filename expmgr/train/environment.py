@@ -1,0 +1,59 @@
+"""What a record says of the machine and the libraries that a run had. Never environment variables wholesale."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import expmgr
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes."""
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "expmgr": expmgr.__version__,
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Versions, hardware, and the switches that change the bits of a result."""
+    return {
+        **versions(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpus": _usable_cpus(),
+        "gpus": [_gpu_name(device) for device in tf.config.list_physical_devices("GPU")],
+        "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
+        "op_determinism": _op_determinism(),
+        "precision_policy": keras.config.dtype_policy().name,
+    }
+
+
+def _usable_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _gpu_name(device: Any) -> str:
+    return str(tf.config.experimental.get_device_details(device).get("device_name", device.name))
+
+
+def _op_determinism() -> bool | None:
+    from tensorflow.python.framework import config  # not public, so it may go
+
+    try:
+        return bool(config.is_op_determinism_enabled())
+    except AttributeError:
+        return None

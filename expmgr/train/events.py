@@ -1,0 +1,48 @@
+"""What a run tells the command that started it: `events.jsonl`, for ever, and `progress.json`, for now."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from expmgr import durable
+from expmgr.paths import RunDir
+
+#: Seconds from one look at the progress to the next.
+_PROGRESS_SECS = 0.2
+
+
+class Teller:
+    """Appends to `events.jsonl` and replaces `progress.json` of one run."""
+
+    def __init__(self, folder: RunDir) -> None:
+        self._folder = folder
+        self._told_at = -math.inf
+
+    def tell(self, kind: str, **values: Any) -> None:
+        """One event."""
+        with durable.disk_errors("the run's events"):
+            durable.append_line(self._folder.events, {"kind": kind, "at": time.time(), **values})
+
+    def point(self, split: str, step: int, values: Mapping[str, float]) -> None:
+        """One point of a curve."""
+        self.tell("point", split=split, step=step, values=dict(values))
+
+    def progress_is_due(self) -> bool:
+        return time.monotonic() - self._told_at >= _PROGRESS_SECS
+
+    def progress(
+        self, phase: str, step: int, max_steps: int, loss: float | None = None, steps_per_s: float | None = None
+    ) -> None:
+        """Where the run stands. Only shown, so a disk that takes it not is no error here."""
+        self._told_at = time.monotonic()
+        values = {"step": step, "max_steps": max_steps, "loss": loss, "steps_per_s": steps_per_s, "phase": phase}
+        beside = self._folder.progress.with_suffix(".tmp")
+        with contextlib.suppress(OSError):
+            beside.write_text(json.dumps(values), encoding="utf-8")
+            os.replace(beside, self._folder.progress)

@@ -1,0 +1,192 @@
+"""One run, in a process of its own: the request, the guard, the lock, the training, the last word.
+
+Before the event `ready` nothing outside the run's folder changes, so a run that is refused leaves no trace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from expmgr.errors import DiskFull, ExitCode, ExpmgrError, OurBug, Stopped, TrainingFailed
+from expmgr.guard import Judgement, Verdict, judge, refusal
+from expmgr.locks import Lock, Process
+from expmgr.paths import RunDir
+from expmgr.train import checkpoints
+from expmgr.train.building import Built, build
+from expmgr.train.environment import environment
+from expmgr.train.events import Teller
+from expmgr.train.model_dir import Whole
+from expmgr.train.stopping import Heartbeat, StopFlag
+from expmgr.train.training import Outcome, Training
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The newest checkpoint, None where there is none, and what the guard says of it."""
+
+    newest: Whole | None
+    judgement: Judgement | None
+
+
+def run_job(run_dir: RunDir, stop: StopFlag) -> int:
+    """Do what `request.json` in `run_dir` asks; the exit code of the run's process."""
+    teller = Teller(run_dir)
+    try:
+        built = build(run_dir)
+        if built.request.mode == "check":
+            return _check(built, teller)
+        return _begin(built, stop, teller)
+    except Exception as error:  # noqa: BLE001  the last place where anything can be told
+        story = as_story(error)
+        with contextlib.suppress(DiskFull):  # a full disk takes no event: the exit code says it
+            teller.tell("withdrawn", error=story.as_dict())
+        return int(story.exit_code)
+
+
+def as_story(error: Exception) -> ExpmgrError:
+    """`error` itself where it tells a story; otherwise what it means to a user, its traceback in the log."""
+    if isinstance(error, ExpmgrError):
+        return error
+    traceback.print_exception(error)
+    line = next(iter(str(error).splitlines()), "")[:300]
+    if full := checkpoints.disk_error(error, "a file of the run"):
+        return full
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return TrainingFailed(f"there is not enough memory: {line or type(error).__name__}", hint="a smaller data.batch_size")
+    return OurBug(f"{type(error).__name__}: {line}", hint="the run's log has the traceback: please send it to us")
+
+
+def _judge(built: Built) -> Judged:
+    newest = built.folder.inspect()
+    return Judged(newest, judge(newest.signature, built.signature(newest.saved.step)) if newest else None)
+
+
+def _check(built: Built, teller: Teller) -> int:
+    judged = _judge(built)
+    newest, judgement = judged.newest, judged.judgement
+    teller.tell(
+        "judged",
+        checkpoint=newest.shown if newest else None,
+        step=newest.saved.step if newest else None,
+        judgement=judgement.as_dict() if judgement else None,
+    )
+    return int(ExitCode.DONE if judgement is None or judgement.verdict.may_restore else ExitCode.REFUSED)
+
+
+def _admitted(built: Built) -> Judged:
+    """The checkpoint to go on from, which the guard lets through; with `fresh`, none."""
+    built.folder.check_usable()
+    if built.request.fresh:
+        return Judged(None, None)
+    judged = _judge(built)
+    if judged.newest and judged.judgement and not judged.judgement.verdict.may_restore:
+        raise refusal(judged.judgement, judged.newest.shown, built.request.variant)
+    return judged
+
+
+def _is_complete(built: Built, judged: Judged) -> bool:
+    """Whether nothing is left to do: all steps are done, and a run that came so far was evaluated."""
+    newest = judged.newest
+    if newest is None or newest.saved.step < built.request.max_steps:
+        return False
+    return newest.manifest.finished_step is not None and newest.manifest.finished_step >= built.request.max_steps
+
+
+def _begin(built: Built, stop: StopFlag, teller: Teller) -> int:
+    judged = _admitted(built)
+    if _is_complete(built, judged):
+        return _complete(judged, teller)
+    teller.progress("building", judged.newest.saved.step if judged.newest else 0, built.request.max_steps)
+    built.inner.trace()
+    _look_at(stop)
+    with _locked(built, stop) as lock:
+        judged = _admitted(built)  # whoever held the lock before may have trained
+        if _is_complete(built, judged):
+            return _complete(judged, teller)
+        return _train(built, judged, lock, stop, teller)
+
+
+def _look_at(stop: StopFlag) -> None:
+    if stop.is_set():
+        raise Stopped("stopped before training began", left_alone="Nothing was changed.")
+
+
+@contextlib.contextmanager
+def _locked(built: Built, stop: StopFlag) -> Iterator[Lock]:
+    """The lock of the model_dir, kept alive. Where it cannot be had, the folders made for it go again."""
+
+    def wait(seconds: float) -> None:
+        _look_at(stop)
+        time.sleep(seconds)
+
+    lock = Lock(built.folder.lock_dir)
+    missing = _missing(built.folder.lock_dir)
+    try:
+        lock.acquire(built.folder.shown, wait)
+    except BaseException:
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+    try:
+        with Heartbeat(lock.beat):
+            yield lock
+    finally:
+        lock.release()
+
+
+def _missing(folder: Path) -> list[Path]:
+    """`folder` and the folders above it that are not there, the deepest first."""
+    return [place for place in (folder, *folder.parents) if not place.exists()]
+
+
+def _complete(judged: Judged, teller: Teller) -> int:
+    assert judged.newest is not None
+    teller.tell("complete", step=judged.newest.saved.step)
+    return int(ExitCode.DONE)
+
+
+def _train(built: Built, judged: Judged, lock: Lock, stop: StopFlag, teller: Teller) -> int:
+    training = Training(built, judged.newest, lock=lock, teller=teller, stop=stop)
+    found = judged.judgement.differences if judged.judgement else ()
+    teller.tell(
+        "ready",
+        worker=Process.current().as_dict(),
+        from_step=training.start_step,
+        changes=[one.as_dict() for one in found if one.rule.verdict is Verdict.RESUME],
+        data=built.data.as_dict(),
+        parameters=built.parameters,
+        environment=environment(),
+    )
+    began = time.monotonic()
+    try:
+        return _end(training, training.run(), None, time.monotonic() - began, teller)
+    except Exception as failure:  # noqa: BLE001  a run that began has to say how it ended
+        error = as_story(failure)
+        status = "preempted" if isinstance(error, Stopped) else "failed"
+        return _end(training, Outcome(status), error, time.monotonic() - began, teller)
+
+
+def _end(training: Training, outcome: Outcome, error: ExpmgrError | None, train_s: float, teller: Teller) -> int:
+    """Tell how it ended; the exit code."""
+    with contextlib.suppress(DiskFull):  # a full disk takes no event: the exit code says it
+        teller.tell(
+            "ended",
+            status=outcome.status,
+            step=training.loop.step,
+            examples_seen=training.loop.position,
+            train_s=train_s,
+            selected_step=outcome.selected_step,
+            metrics=outcome.metrics,
+            error=error.as_dict() if error and outcome.status == "failed" else None,
+        )
+        if outcome.status == "finished":
+            training.note_the_end()
+    if outcome.status == "preempted":
+        return int(ExitCode.STOPPED)
+    return int(error.exit_code if error else ExitCode.DONE)

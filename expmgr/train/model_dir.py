@@ -1,0 +1,443 @@
+"""A run's model_dir: which checkpoints it holds, whether they are whole, and how a new one comes in. No TensorFlow.
+
+```
+<variant_dir>/variant.json            whose model_dir it is
+<variant_dir>/seed-<n>/               laid out as an Estimator's: model.ckpt-<step>.index, .data-?????-of-?????, checkpoint
+    model.ckpt-<step>.json            the signature of that checkpoint
+    manifest.json                     the checkpoints that count, with size and sha256 of each file
+    .saving-<step>-<random>/          a checkpoint that is being written
+```
+The manifest decides which checkpoint is the newest: a step counts from the moment that it is in there, all its files on
+the disk. TensorFlow's `checkpoint` file is written after it, for others to read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from expmgr import durable
+from expmgr.errors import CheckpointRefused, ModelDirProblem
+from expmgr.signature import Signature, read_signature
+from expmgr.train.schedule import Saved, retention
+
+_CHECKPOINT_FILE = re.compile(r"model\.ckpt-(\d+)\.(index|json|data-\d{5}-of-\d{5})\Z")
+_ANY_CHECKPOINT = re.compile(r".*\.index\Z|checkpoint\Z|.*\.data-\d{5}-of-\d{5}\Z|.*\.weights\.h5\Z")
+_KEPT = "Nothing was changed on disk."
+
+
+class _Part(BaseModel):
+    # Unknown keys are kept, so that an older expmgr passes on what a newer one wrote.
+    model_config = ConfigDict(extra="allow")
+
+
+class SavedFile(_Part):
+    """One file, as it was written."""
+
+    size_bytes: int
+    sha256: str
+
+
+class SavedCheckpoint(_Part):
+    """One checkpoint that counts."""
+
+    step: int
+    saved_at: float
+    """Seconds since 1970, UTC."""
+    examples_seen: int
+    """Rows trained on so far: the position in the data."""
+    finite: bool
+    preserved: bool = False
+    """Kept beside the newest, by `keep_checkpoint_every_n_hours`."""
+    metrics: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """Split to metric to value, where the checkpoint was evaluated when it was saved."""
+    files: dict[str, SavedFile]
+
+    @property
+    def name(self) -> str:
+        return checkpoint_name(self.step)
+
+
+class Manifest(_Part):
+    """`manifest.json`."""
+
+    format: Literal[1] = 1
+    variant: str
+    seed: int
+    last_preserved_at: float
+    """When the newest preserved checkpoint was saved, or training began."""
+    selected_step: int | None = None
+    """The best checkpoint, where the spec selects by a metric. Never deleted."""
+    finished_step: int | None = None
+    """The step that a run ended at, its evaluation included."""
+    removed: list[str] = Field(default_factory=list)
+    """Files that go; listed first, so that a crash cannot leave them for ever."""
+    checkpoints: list[SavedCheckpoint] = Field(default_factory=list)
+
+    def at(self, step: int) -> SavedCheckpoint | None:
+        return next((one for one in self.checkpoints if one.step == step), None)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A checkpoint that was found whole, with what it requires of a model."""
+
+    saved: SavedCheckpoint
+    signature: Signature
+    prefix: Path
+    shown: str
+    manifest: Manifest
+
+
+def checkpoint_name(step: int) -> str:
+    return f"model.ckpt-{step}"
+
+
+class ModelDir:
+    """The folder of one variant and seed. `shown` is its path as people see it."""
+
+    def __init__(self, path: Path, *, shown: str, variant: str, seed: int) -> None:
+        self.path = path
+        self.variant_dir = path.parent
+        self.shown = shown
+        self.variant = variant
+        self.seed = seed
+        self._manifest: Manifest | None = None
+
+    @property
+    def fresh_hint(self) -> str:
+        return f"to start anew and keep the old model_dir aside: expmgr run {self.variant} --fresh"
+
+    @property
+    def lock_dir(self) -> Path:
+        return self.variant_dir / ".locks" / self.path.name
+
+    # Looking: nothing below writes.
+
+    def check_usable(self) -> None:
+        """`ModelDirProblem` where another variant owns the folder, or it cannot be written."""
+        self._check_owner()
+        for folder in (self.path, self.variant_dir, self.lock_dir):
+            reason = unwritable(folder)
+            if reason:
+                raise ModelDirProblem(
+                    f"{self.shown} cannot be written: {reason}",
+                    left_alone="Nothing was changed.",
+                    hint="give yourself the right to write there, or move the root: models_dir in [tool.expmgr]",
+                )
+
+    def _check_owner(self) -> None:
+        path = self.variant_dir / "variant.json"
+        shown = self.shown.rpartition("/")[0] or str(self.variant_dir)
+        try:
+            values = json.loads(path.read_bytes())
+            owner = str(values["variant"])
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except (OSError, ValueError, KeyError, TypeError):
+            raise ModelDirProblem(
+                f"{shown}/variant.json cannot be read, so whose model_dir this is stays unknown", left_alone=_KEPT
+            ) from None
+        if owner != self.variant:
+            raise ModelDirProblem(
+                f"{shown} belongs to variant {owner}, not to {self.variant}",
+                left_alone=_KEPT,
+                hint="no two variants share a model_dir: move one of them, or give this one another models_dir",
+            )
+
+    def inspect(self) -> Whole | None:
+        """The newest checkpoint; None where the folder holds none. What is damaged or foreign is never None."""
+        self._check_owner()
+        manifest = self.read_manifest()
+        if manifest is None or not manifest.checkpoints:
+            return None
+        return self._whole(manifest, manifest.checkpoints[-1])
+
+    def at(self, step: int) -> Whole:
+        """The checkpoint of `step`, which is listed; `CheckpointRefused` where it is damaged."""
+        saved = self.manifest.at(step)
+        assert saved is not None
+        return self._whole(self.manifest, saved)
+
+    def _whole(self, manifest: Manifest, saved: SavedCheckpoint) -> Whole:
+        shown = f"{self.shown}/{saved.name}"
+        damage = self._damage(saved)
+        if damage:
+            raise self._damaged(manifest, shown, damage)
+        prefix = self.path / saved.name
+        return Whole(saved, read_signature(prefix.with_name(f"{saved.name}.json"), shown), prefix, shown, manifest)
+
+    def read_manifest(self) -> Manifest | None:
+        """`manifest.json`; None where there is neither one nor any checkpoint."""
+        path = self.path / "manifest.json"
+        try:
+            content = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            self._refuse_unlisted()
+            return None
+        try:
+            manifest = Manifest.model_validate_json(content)
+        except ValidationError as error:
+            raise self._unreadable(content, error) from None
+        if (manifest.variant, manifest.seed) != (self.variant, self.seed):
+            raise ModelDirProblem(
+                f"{self.shown} belongs to variant {manifest.variant}, seed {manifest.seed}, "
+                f"not to {self.variant}, seed {self.seed}",
+                left_alone=_KEPT,
+                hint="no two variants share a model_dir: move it back to where it was",
+            )
+        return manifest
+
+    def _refuse_unlisted(self) -> None:
+        names = self._names()
+        # A crash before the first manifest leaves files of our own, with the folder that they were written in.
+        ours = {int(name.split("-")[1]) for name in names if name.startswith(".saving-")}
+        found = [name for name in names if _ANY_CHECKPOINT.match(name) and _step_of(name) not in ours]
+        if found:
+            raise CheckpointRefused(
+                f"{self.shown} holds checkpoints, but no manifest.json that says whose they are and whether they are whole",
+                details=[*found[:5], *([f"and {len(found) - 5} more"] if len(found) > 5 else [])],
+                left_alone=_KEPT,
+                hint=self.fresh_hint,
+            )
+
+    def _unreadable(self, content: bytes, error: ValidationError) -> CheckpointRefused:
+        with contextlib.suppress(ValueError, AttributeError):
+            found = json.loads(content).get("format")
+            if found != 1:
+                return CheckpointRefused(
+                    f"{self.shown}/manifest.json has format {found}, this expmgr reads format 1",
+                    left_alone=_KEPT,
+                    hint="use the expmgr that wrote it, or a newer one",
+                )
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        return CheckpointRefused(
+            f"{self.shown}/manifest.json cannot be read: {f'{place}: ' if place else ''}{first['msg']}",
+            left_alone=_KEPT,
+            hint=self.fresh_hint,
+        )
+
+    def _damage(self, saved: SavedCheckpoint) -> list[str]:
+        """What is wrong with the files of `saved`, a line each."""
+        return [line for name, file in saved.files.items() for line in _file_damage(self.path / name, file)]
+
+    def _damaged(self, manifest: Manifest, shown: str, damage: list[str]) -> CheckpointRefused:
+        whole = next((one for one in reversed(manifest.checkpoints[:-1]) if not self._damage(one)), None)
+        told = f"{whole.name}, saved before it, is whole" if whole else "no other checkpoint is whole"
+        return CheckpointRefused(
+            f"{shown} was not restored: it is damaged",
+            details=[*damage, told],
+            left_alone=_KEPT,
+            hint=self.fresh_hint,
+        )
+
+    def _names(self) -> list[str]:
+        try:
+            return sorted(os.listdir(self.path))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    # Writing: under the lock.
+
+    def set_aside(self, now: float) -> Path | None:
+        """Move the folder to `.set-aside/seed-<n>-<UTC time>`; None where there is nothing in it."""
+        if not self._names():
+            return None
+        aside = self.variant_dir / ".set-aside"
+        moment = datetime.fromtimestamp(now, timezone.utc)
+        with self._problems("the old model_dir"):
+            aside.mkdir(exist_ok=True)
+            target = aside / f"{self.path.name}-{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03d}Z"
+            os.rename(self.path, target)
+            durable.fsync_dir(aside)
+            durable.fsync_dir(self.variant_dir)
+        return target
+
+    def prepare(self, now: float) -> None:
+        """Make the folder ours, and clear away what a crash left of a save or a deletion."""
+        with self._problems("the model_dir"):
+            self.path.mkdir(parents=True, exist_ok=True)
+            owner = self.variant_dir / "variant.json"
+            if not owner.exists():
+                durable.write_json(owner, {"format": 1, "variant": self.variant})
+            found = self.read_manifest()
+            self._manifest = found or Manifest(variant=self.variant, seed=self.seed, last_preserved_at=now)
+            self._clear_leftovers(self._manifest)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What was last written; `prepare` comes first."""
+        assert self._manifest is not None
+        return self._manifest
+
+    def _clear_leftovers(self, manifest: Manifest) -> None:
+        listed = {name for saved in manifest.checkpoints for name in saved.files}
+        names = self._names()
+        unfinished = [name for name in names if name.startswith(".saving-")]
+        steps = {int(name.split("-")[1]) for name in unfinished}
+        for name in names:
+            if name not in listed and (name in manifest.removed or _step_of(name) in steps):
+                (self.path / name).unlink(missing_ok=True)
+        for name in unfinished:
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for name in names:
+            if name.startswith(".") and name.endswith(".tmp"):
+                (self.path / name).unlink(missing_ok=True)
+
+    def save(
+        self,
+        step: int,
+        write: Callable[[Path], None],
+        signature: Signature,
+        *,
+        examples_seen: int,
+        metrics: dict[str, dict[str, float]],
+        now: float,
+    ) -> SavedCheckpoint:
+        """Let `write` make the files of a checkpoint at a prefix, and list it once all of them are on the disk."""
+        name = checkpoint_name(step)
+        with self._problems(f"checkpoint {self.shown}/{name}"):
+            aside = self.path / f".saving-{step}-{secrets.token_hex(4)}"
+            aside.mkdir()
+            try:
+                write(aside / name)
+                files = self._take_in(aside)
+                self._write_signature(name, signature, files)
+                saved = SavedCheckpoint(
+                    step=step, saved_at=now, examples_seen=examples_seen, finite=True, metrics=metrics, files=files
+                )
+                self._list(saved)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+        return saved
+
+    def _take_in(self, aside: Path) -> dict[str, SavedFile]:
+        files = {}
+        for path in sorted(aside.iterdir()):
+            durable.fsync_file(path)
+            files[path.name] = SavedFile(size_bytes=path.stat().st_size, sha256=_sha256(path))
+        for name in files:
+            os.replace(aside / name, self.path / name)
+        return files
+
+    def _write_signature(self, name: str, signature: Signature, files: dict[str, SavedFile]) -> None:
+        content = (signature.model_dump_json(indent=1) + "\n").encode()
+        durable.write_bytes(self.path / f"{name}.json", content)
+        files[f"{name}.json"] = SavedFile(size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+    def _list(self, saved: SavedCheckpoint) -> None:
+        others = [one for one in self.manifest.checkpoints if one.step != saved.step]
+        checkpoints = sorted([*others, saved], key=lambda one: one.step)
+        self._write(self.manifest.model_copy(update={"checkpoints": checkpoints, "removed": []}))
+
+    def retain(self, keep_max: int | None, every_n_hours: float | None) -> None:
+        """Delete the checkpoints that need not be kept, once the manifest no longer lists them."""
+        manifest = self.manifest
+        decided = retention(
+            [Saved(one.step, one.saved_at, one.preserved) for one in manifest.checkpoints],
+            keep_max=keep_max,
+            every_n_hours=every_n_hours,
+            last_preserved_at=manifest.last_preserved_at,
+            protected=() if manifest.selected_step is None else (manifest.selected_step,),
+        )
+        if not decided.delete and not decided.preserve:
+            return
+        removed = [name for one in manifest.checkpoints if one.step in decided.delete for name in one.files]
+        kept = [
+            one.model_copy(update={"preserved": one.preserved or one.step in decided.preserve})
+            for one in manifest.checkpoints
+            if one.step not in decided.delete
+        ]
+        with self._problems(f"{self.shown}/manifest.json"):
+            update = {"checkpoints": kept, "removed": removed, "last_preserved_at": decided.last_preserved_at}
+            self._write(manifest.model_copy(update=update))
+            for name in removed:
+                (self.path / name).unlink(missing_ok=True)
+
+    def select(self, step: int | None) -> None:
+        """Note which checkpoint is the best."""
+        self._note(selected_step=step)
+
+    def finish(self, step: int) -> None:
+        """Note that a run came to its end at `step`, its evaluation included."""
+        self._note(finished_step=step)
+
+    def _note(self, **values: int | None) -> None:
+        with self._problems(f"{self.shown}/manifest.json"):
+            self._write(self.manifest.model_copy(update=values))
+
+    def _write(self, manifest: Manifest) -> None:
+        durable.write_json(self.path / "manifest.json", manifest.model_dump(mode="json"))
+        self._manifest = manifest
+        durable.write_bytes(self.path / "checkpoint", _state_file([one.name for one in manifest.checkpoints]))
+
+    @contextlib.contextmanager
+    def _problems(self, what: str) -> Iterator[None]:
+        """A full disk as `DiskFull`, every other error of the system as `ModelDirProblem`."""
+        try:
+            with durable.disk_errors(what):
+                yield
+        except OSError as error:
+            raise ModelDirProblem(
+                f"{self.shown} cannot be written: {os.strerror(error.errno or errno.EIO)}",
+                hint="give yourself the right to write there, or move the root: models_dir in [tool.expmgr]",
+            ) from error
+
+
+def unwritable(folder: Path) -> str | None:
+    """Why nothing can be made in `folder`, or where it is missing, in the nearest folder above; None where it can."""
+    place = folder
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        return os.strerror(errno.ENOTDIR)
+    if os.access(place, os.W_OK | os.X_OK):
+        return None
+    read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+    return os.strerror(errno.EROFS if read_only else errno.EACCES)
+
+
+def _step_of(name: str) -> int | None:
+    match = _CHECKPOINT_FILE.match(name)
+    return int(match[1]) if match else None
+
+
+def _file_damage(path: Path, file: SavedFile) -> Iterator[str]:
+    try:
+        size_bytes = path.stat().st_size
+        if size_bytes != file.size_bytes:
+            yield f"{path.name} has {size_bytes:,} bytes, {file.size_bytes:,} were saved"
+        elif _sha256(path) != file.sha256:
+            yield f"{path.name} has other content than was saved"
+    except FileNotFoundError:
+        yield f"{path.name} is missing"
+    except OSError as error:
+        yield f"{path.name} cannot be read: {error.strerror}"
+
+
+def _sha256(path: Path) -> str:
+    digest: Any = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return str(digest.hexdigest())
+
+
+def _state_file(names: list[str]) -> bytes:
+    """TensorFlow's `checkpoint`: a CheckpointState in text form, paths relative to the folder."""
+    lines = [f'model_checkpoint_path: "{names[-1]}"'] if names else []
+    return "".join(f"{line}\n" for line in [*lines, *(f'all_model_checkpoint_paths: "{name}"' for name in names)]).encode()

@@ -1,0 +1,52 @@
+"""What a run is asked to do: `request.json`, written by the command that started the worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from expmgr.errors import OurBug
+from expmgr.paths import RunDir
+from expmgr.spec import ExperimentSpec
+
+
+class Request(BaseModel):
+    """`request.json`, format 1."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    format: Literal[1]
+    mode: Literal["train", "check"]
+    run_id: str
+    variant: str
+    seed: int
+    commit: str
+    spec: dict[str, Any]
+    experiment_dir: Path
+    """The experiment's folder in the run's own checkout."""
+    variant_dir: Path
+    model_dir: Path
+    shown_model_dir: str
+    max_steps: int
+    fresh: bool = False
+    provenance: dict[str, Any]
+
+    @property
+    def resolved(self) -> ExperimentSpec:
+        return ExperimentSpec.model_validate(self.spec)
+
+    @property
+    def random_seed(self) -> int:
+        """What the run draws from: `tf_random_seed` where the spec has one, otherwise the run's seed."""
+        fixed = self.resolved.run_config.tf_random_seed
+        return self.seed if fixed is None else fixed
+
+
+def read_request(folder: RunDir) -> Request:
+    """The request in `folder`; it was written by us, so what cannot be read is our bug."""
+    try:
+        return Request.model_validate_json(folder.request.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise OurBug(f"{folder.request} cannot be read: {str(error).splitlines()[0]}") from None

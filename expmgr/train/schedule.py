@@ -1,0 +1,151 @@
+"""When something is due, how far the inner loop may go until then, and which checkpoints go. Pure: no TensorFlow, no disk.
+
+By steps, things are due at multiples of their interval counted from step 0, wherever a run was resumed, so that a run
+that was stopped has the same checkpoints and the same curve as one that was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+Clock = Callable[[], float]
+
+#: Seconds of work between two looks at the clock and at signals.
+BLOCK_SECS = 0.25
+#: How much longer than the last block the next one may be: the first ones are timed badly.
+GROWTH = 8
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Every so many steps, every so many seconds, or never."""
+
+    steps: int | None = None
+    secs: float | None = None
+
+    def steps_left(self, step: int) -> int | None:
+        """Steps from `step` to the next one that is due by steps."""
+        return self.steps - step % self.steps if self.steps else None
+
+    def is_due(self, step: int, since_s: float) -> bool:
+        """Whether it is due at `step`, `since_s` seconds after the last time."""
+        by_steps = bool(self.steps) and step > 0 and step % (self.steps or 1) == 0
+        return by_steps or (self.secs is not None and since_s >= self.secs)
+
+
+class Schedule:
+    """What is due at a step, now. `clock` gives monotonic seconds; `saved_step` is the checkpoint that was restored."""
+
+    def __init__(
+        self,
+        *,
+        saved_step: int | None,
+        max_steps: int,
+        checkpoints: Interval,
+        summaries: Interval,
+        logs: Interval,
+        clock: Clock,
+    ) -> None:
+        self.max_steps = max_steps
+        self._checkpoints = checkpoints
+        self._summaries = summaries
+        self._logs = logs
+        self._clock = clock
+        self._saved_at = clock()
+        self._saved_step = saved_step
+
+    def checkpoint_is_due(self, step: int) -> bool:
+        """At step 0, every `save_checkpoints_steps` or `_secs`, and at the last step; never twice at one step."""
+        if step == self._saved_step:
+            return False
+        if step == 0 or step >= self.max_steps:
+            return True
+        return self._checkpoints.is_due(step, self._clock() - self._saved_at)
+
+    def checkpoint_was_saved(self, step: int) -> None:
+        """Count the seconds from now on."""
+        self._saved_step, self._saved_at = step, self._clock()
+
+    def summary_is_due(self, step: int) -> bool:
+        """Every `save_summary_steps`, and at the last step, so that a short run has a curve too."""
+        return self._summaries.steps is not None and (self.summary_is_regular(step) or step >= self.max_steps)
+
+    def summary_is_regular(self, step: int) -> bool:
+        """Whether a point stands at `step` whatever `max_steps` is."""
+        return self._summaries.is_due(step, 0.0)
+
+    def log_is_due(self, step: int) -> bool:
+        """Every `log_step_count_steps`."""
+        return self._logs.is_due(step, 0.0)
+
+    def steps_to_go(self, step: int, block: int) -> int:
+        """How many steps the inner loop may run from `step`: at most `block`, and not past the next thing that is due."""
+        intervals = (self._checkpoints, self._summaries, self._logs)
+        limits = [left for left in (interval.steps_left(step) for interval in intervals) if left is not None]
+        return max(0, min([block, self.max_steps - step, *limits]))
+
+
+class BlockLength:
+    """How many steps make `BLOCK_SECS` of work, learned from the blocks before."""
+
+    def __init__(self, target_s: float = BLOCK_SECS) -> None:
+        self.steps = 1
+        self._target_s = target_s
+
+    def learn(self, steps: int, took_s: float) -> None:
+        """A block of `steps` took so long. Short blocks teach too little to shorten the next one by."""
+        if steps <= 0:
+            return
+        fitting = int(self._target_s * steps / took_s) if took_s > 0 else self.steps * GROWTH
+        if steps < self.steps and fitting > steps:
+            return
+        self.steps = max(1, min(fitting, self.steps * GROWTH))
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint, as far as keeping it goes. `preserved`: kept for `keep_checkpoint_every_n_hours`."""
+
+    step: int
+    saved_at: float
+    preserved: bool = False
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Which checkpoints go, which become preserved, and when the last one of those was saved."""
+
+    delete: tuple[int, ...]
+    preserve: tuple[int, ...]
+    last_preserved_at: float
+
+
+def retention(
+    checkpoints: Sequence[Saved],
+    *,
+    keep_max: int | None,
+    every_n_hours: float | None,
+    last_preserved_at: float,
+    protected: Iterable[int] = (),
+) -> Retention:
+    """Which of `checkpoints` (oldest first) go, so that the newest `keep_max` stay; None or 0 keeps all.
+
+    One that would go is preserved if it was saved `every_n_hours` or more after the last one that was preserved (or
+    after training began): TensorFlow 2.15, `CheckpointManager._sweep`. Those in `protected` never go; the newest
+    neither.
+    """
+    candidates = [one for one in checkpoints if not one.preserved]
+    over = candidates[:-keep_max] if keep_max else []
+    never = {*protected, *(one.step for one in checkpoints[-1:])}
+    delete: list[int] = []
+    preserve: list[int] = []
+    for one in over:
+        if one.step in never:
+            continue
+        if every_n_hours and one.saved_at - last_preserved_at >= every_n_hours * 3600:
+            preserve.append(one.step)
+            last_preserved_at = one.saved_at
+        else:
+            delete.append(one.step)
+    return Retention(tuple(delete), tuple(preserve), last_preserved_at)

@@ -1,0 +1,67 @@
+"""Being asked to stop: a flag that signals set, and that the loop looks at between two stretches of work."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+from expmgr.errors import ExitCode
+
+#: Seconds that a run has to save itself once it was asked to stop.
+GRACE_SECS = 30.0
+
+
+class StopFlag:
+    """Set once, by SIGTERM."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def listen(self) -> None:
+        """Let SIGTERM set the flag. SIGINT goes to the command, which then asks by itself."""
+        signal.signal(signal.SIGTERM, lambda _number, _frame: self.set())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def follow_lifeline(descriptor: int, flag: StopFlag) -> None:
+    """Stop when the other end of the pipe `descriptor` is closed: the process that started us is gone."""
+
+    def follow() -> None:
+        select.select([descriptor], [], [])  # nothing is ever written: readable is the end
+        flag.set()
+        time.sleep(GRACE_SECS)
+        os._exit(int(ExitCode.STOPPED))
+
+    threading.Thread(target=follow, name="lifeline", daemon=True).start()
+
+
+class Heartbeat:
+    """Calls `beat` every few seconds, beside the work, until the `with` block ends."""
+
+    def __init__(self, beat: Callable[[], None], every_s: float = 5.0) -> None:
+        self._beat = beat
+        self._every_s = every_s
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._every_s):
+            self._beat()

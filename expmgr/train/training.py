@@ -1,0 +1,244 @@
+"""One training from `ready` to its end: the loop, what it saves and writes, and the evaluation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+
+from expmgr import durable
+from expmgr.errors import Busy, Stopped, TrainingFailed
+from expmgr.locks import Lock
+from expmgr.spec import BestCheckpoint
+from expmgr.train import checkpoints
+from expmgr.train.building import Built
+from expmgr.train.events import Teller
+from expmgr.train.loop import Evaluation, Loop, NotFinite, metric_values
+from expmgr.train.model_dir import Whole
+from expmgr.train.schedule import Interval, Schedule
+from expmgr.train.stopping import StopFlag
+from expmgr.train.summaries import EventFile
+
+Metrics = dict[str, dict[str, float]]
+
+
+@dataclass
+class Outcome:
+    """How a training ended: what the event `ended` says of it."""
+
+    status: str
+    selected_step: int | None = None
+    metrics: dict[str, Metrics] = field(default_factory=dict)
+
+
+class Training:
+    """Trains from `newest` (None: from step 0) to the request's `max_steps`. The lock is held all along."""
+
+    def __init__(self, built: Built, newest: Whole | None, *, lock: Lock, teller: Teller, stop: StopFlag) -> None:
+        self.built, self.newest, self.lock, self.teller, self.stop = built, newest, lock, teller, stop
+        self.request, self.spec, self.model, self.folder = built.request, built.spec, built.model, built.folder
+        self.start_step = newest.saved.step if newest else 0
+        self.loop = self._loop()
+        self._evaluations: dict[str, Evaluation] = {}
+        folders = {"train": ".", "eval": "eval", "test": "eval_test"}
+        self._files = {split: self._event_file(folder) for split, folder in folders.items()}
+        self._reported = (self.start_step, time.monotonic())
+        self._rate: float | None = None
+
+    def run(self) -> Outcome:
+        """Restore, train, save, evaluate. Raises whatever stops it, but for a signal."""
+        self._prepare_folder()
+        traced = self.loop.inner.trace()
+        if self.newest is not None:
+            self._restore(self.newest)
+            checkpoints.apply_settings(self.model, self.spec)
+        if self.spec.run_config.checkpoint_save_graph_def:
+            self._write_graph(traced)
+        try:
+            is_complete = self._train()
+            return self._finished() if is_complete else Outcome("preempted")
+        except NotFinite as error:
+            raise self._failed(error) from None
+        finally:
+            for file in self._files.values():
+                file.close()
+
+    def _prepare_folder(self) -> None:
+        now = time.time()
+        if self.request.fresh:
+            self.folder.set_aside(now)
+        self.folder.prepare(now)
+
+    def _restore(self, whole: Whole) -> None:
+        checkpoints.restore(self.model, whole.prefix, shown=whole.shown, signature=whole.signature)
+
+    def _write_graph(self, traced: Any) -> None:
+        graph = text_format.MessageToString(traced.graph.as_graph_def()).encode()
+        with durable.disk_errors(f"{self.folder.shown}/graph.pbtxt"):
+            durable.write_bytes(self.folder.path / "graph.pbtxt", graph)
+
+    def _train(self) -> bool:
+        is_complete = self.loop.run()
+        if not is_complete and self.folder.manifest.at(self.loop.step) is None:
+            # Not evaluated: which checkpoint is the best must not hang on when a signal came.
+            self._save(self.loop.step, self.loop.position, metrics={})
+        return is_complete
+
+    def _failed(self, error: NotFinite) -> TrainingFailed:
+        saved = self.folder.manifest.checkpoints
+        return TrainingFailed(
+            f"{error.what} of {self.request.variant} (seed {self.request.seed}) is {error.word} at step {error.step}",
+            left_alone=f"The newest checkpoint before it is kept: {self.folder.shown}/{saved[-1].name}" if saved else None,
+            hint="look at the data, lower optimizer.learning_rate, or bound the gradients by optimizer.clipnorm",
+        )
+
+    def note_the_end(self) -> None:
+        """After the last word: a further run up to this step has nothing to do."""
+        if self.lock.is_held():
+            self.folder.finish(self.loop.step)
+
+    # What the loop tells.
+
+    def block_ended(self, step: int, block_steps: int, took_s: float) -> None:
+        self._rate = block_steps / took_s if took_s > 0 else None
+        if self.teller.progress_is_due():
+            self._progress("training", step)
+
+    def summary_is_due(self, step: int, values: Mapping[str, float]) -> None:
+        self.teller.point("train", step, values)
+        since_step, since_s = self._reported
+        now = time.monotonic()
+        self._reported = (step, now)
+        extra = {"global_step/sec": (step - since_step) / (now - since_s)} if now > since_s else {}
+        self._files["train"].write(step, {**values, "learning_rate": float(self.model.optimizer.learning_rate), **extra})
+
+    def log_is_due(self, step: int) -> None:
+        values = ", ".join(f"{name} = {value:.6g}" for name, value in metric_values(self.model).items())
+        rate = f" ({self._rate:,.0f} steps/s)" if self._rate else ""
+        print(f"step {step}: {values}{rate}", flush=True)
+
+    def checkpoint_is_due(self, step: int, position: int) -> None:
+        metrics: Metrics = {}
+        if isinstance(self.spec.selection, BestCheckpoint):
+            values = self._evaluate("eval", step, may_stop=False)
+            metrics = {"eval": values or {}}
+        self._save(step, position, metrics)
+
+    def _save(self, step: int, position: int, metrics: Metrics) -> None:
+        self._progress("saving", step)
+        if not checkpoints.is_finite(self.model):
+            raise NotFinite("a weight", "NaN or infinite", step)
+        if not self.lock.is_held():
+            raise Busy(
+                f"{self.folder.shown} was taken over by another process, so nothing more was written to it",
+                hint="expmgr list shows what runs",
+            )
+        saved = self.folder.save(
+            step,
+            lambda prefix: checkpoints.write(self.model, step, prefix),
+            self.built.signature(step),
+            examples_seen=position,
+            metrics=metrics,
+            now=time.time(),
+        )
+        best = self._best_step()
+        if best is not None and best != self.folder.manifest.selected_step:
+            self.folder.select(best)
+        config = self.spec.run_config
+        self.folder.retain(config.keep_checkpoint_max, config.keep_checkpoint_every_n_hours)
+        self.teller.tell("checkpoint", step=step, files={name: file.sha256 for name, file in saved.files.items()})
+
+    def _best_step(self) -> int | None:
+        """The checkpoint that the selection names, among those that were evaluated; the first of equals."""
+        selection = self.spec.selection
+        if not isinstance(selection, BestCheckpoint):
+            return None
+        sign = 1 if selection.mode == "max" else -1
+        found = [
+            (sign * one.metrics[selection.split][selection.metric], -one.step)
+            for one in self.folder.manifest.checkpoints
+            if selection.metric in one.metrics.get(selection.split, {})
+        ]
+        return -max(found)[1] if found else None
+
+    # The end.
+
+    def _finished(self) -> Outcome:
+        step = self.loop.step
+        last: Metrics = {}
+        for split in ("eval", "test"):
+            if split in self.built.rows:
+                last[split] = self._at_the_end(split, step)
+        selected_step = self._best_step() if isinstance(self.spec.selection, BestCheckpoint) else step
+        selected = last if selected_step in (step, None) else self._selected(selected_step or 0)
+        return Outcome("finished", selected_step, {"selected": selected, "last": last})
+
+    def _at_the_end(self, split: str, step: int) -> dict[str, float]:
+        saved = self.folder.manifest.at(step)
+        if saved is not None and split in saved.metrics:
+            return saved.metrics[split]
+        return self._must(self._evaluate(split, step))
+
+    def _selected(self, step: int) -> Metrics:
+        """The metrics at the best checkpoint: what was found when it was saved, and test, for which it is read again."""
+        saved = self.folder.manifest.at(step)
+        assert saved is not None
+        metrics = dict(saved.metrics)
+        if "test" in self.built.rows:
+            self._restore(self.folder.at(step))
+            metrics["test"] = self._must(self._evaluation("test").run(self.stop.is_set, time.monotonic))
+        return metrics
+
+    def _must(self, values: dict[str, float] | None) -> dict[str, float]:
+        if values is None:
+            raise Stopped("stopped while it was evaluated")
+        return values
+
+    def _evaluate(self, split: str, step: int, *, may_stop: bool = True) -> dict[str, float] | None:
+        """The metrics on `split`, told as a point; None where a signal came and `may_stop`."""
+        self._progress("evaluating", step)
+        values = self._evaluation(split).run(self.stop.is_set if may_stop else lambda: False, time.monotonic)
+        if values is not None:
+            self.teller.point(split, step, values)
+            self._files[split].write(step, values)
+        return values
+
+    def _evaluation(self, split: str) -> Evaluation:
+        if split not in self._evaluations:
+            self._evaluations[split] = Evaluation(self.model, self.built.rows[split], self.spec.data.batch_size)
+        return self._evaluations[split]
+
+    # Making the parts.
+
+    def _loop(self) -> Loop:
+        config, newest = self.spec.run_config, self.newest
+        schedule = Schedule(
+            saved_step=newest.saved.step if newest else None,
+            max_steps=self.request.max_steps,
+            checkpoints=Interval(config.save_checkpoints_steps, config.save_checkpoints_secs),
+            summaries=Interval(config.save_summary_steps),
+            logs=Interval(config.log_step_count_steps),
+            clock=time.monotonic,
+        )
+        return Loop(
+            model=self.model,
+            inner=self.built.inner,
+            schedule=schedule,
+            listener=self,
+            is_stopped=self.stop.is_set,
+            clock=time.monotonic,
+            step=self.start_step,
+            position=newest.saved.examples_seen if newest else 0,
+            batch_size=self.spec.data.batch_size,
+        )
+
+    def _event_file(self, folder: str) -> EventFile:
+        return EventFile(Path(self.folder.path, folder), resumed_at=self.newest.saved.step if self.newest else None, now=time.time)
+
+    def _progress(self, phase: str, step: int) -> None:
+        loss = metric_values(self.model).get("loss") if phase == "training" else None
+        self.teller.progress(phase, step, self.request.max_steps, loss, self._rate)

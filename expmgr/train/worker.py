@@ -1,0 +1,258 @@
+"""The process that imports TensorFlow once and forks a child a run: `python -m expmgr.train.worker`.
+
+Commands come as JSON lines on stdin, answers go as JSON lines to stdout (see docs/architecture.md). When stdin ends, the
+command that started us is gone: all children are asked to stop, and killed after `GRACE_SECS`. A child that loses its
+worker stops by itself. So nothing outlives the command as an orphan.
+
+`--one RUN_DIR` does a single run in this process, for systems where a fork after the import is not safe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from expmgr.errors import ExitCode, ExpmgrError, OurBug
+from expmgr.paths import RunDir
+from expmgr.train.stopping import GRACE_SECS, StopFlag, follow_lifeline
+
+#: Only Linux forks safely after TensorFlow is imported; elsewhere every run imports it for itself.
+_FORKS = sys.platform == "linux"
+
+_ASKING = {signal.SIGTERM, signal.SIGINT}
+
+#: For TensorFlow, where the user did not say otherwise: no chatter on stderr.
+_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "GRPC_VERBOSITY": "ERROR", "KERAS_BACKEND": "tensorflow"}
+
+
+class NoTensorFlow(ExpmgrError):
+    """TensorFlow or Keras 3 cannot be imported."""
+
+
+def import_tensorflow() -> None:
+    """Import everything that a run needs; nothing is computed, so that a fork stays safe."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    try:
+        import keras
+        import tensorflow as tf
+    except ImportError as error:
+        raise NoTensorFlow(
+            f"TensorFlow cannot be imported: {error}", hint="pip install tensorflow (2.16 or newer, with Keras 3)"
+        ) from error
+    if int(keras.__version__.partition(".")[0]) < 3:
+        raise NoTensorFlow(
+            f"Keras {keras.__version__} came with TensorFlow {tf.__version__}; expmgr needs Keras 3",
+            hint="pip install 'tensorflow>=2.16', and unset TF_USE_LEGACY_KERAS",
+        )
+    import expmgr.train.job  # noqa: F401
+
+
+class Worker:
+    """Serves the commands on `stdin` until it ends and every child is gone."""
+
+    def __init__(self, stdin: int, stdout: int) -> None:
+        self._stdin = stdin
+        self._stdout = stdout
+        self._children: dict[int, str] = {}
+        self._unread = b""
+        self._kill_at: float | None = None
+        self._is_asked_to_leave = False
+        self._lifeline, self._lifeline_end = os.pipe()
+        self._woken, self._waker = os.pipe()
+        for descriptor in (self._woken, self._waker):
+            os.set_blocking(descriptor, False)
+
+    def serve(self) -> None:
+        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.signal(signal.SIGTERM, lambda _number, _frame: self._be_asked_to_leave())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._say({"ready": True})
+        while self._kill_at is None or self._children:
+            self._turn()
+            self._reap()
+
+    def _turn(self) -> None:
+        """Wait for a command, a signal or a child's end, and act on it."""
+        if self._is_asked_to_leave:
+            self._leave()
+        sources = [self._woken] if self._kill_at is not None else [self._woken, self._stdin]
+        left_s = None if self._kill_at is None else max(0.0, self._kill_at - time.monotonic())
+        readable, _, _ = select.select(sources, [], [], left_s)
+        if self._woken in readable:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._woken, 4096)
+        if self._stdin in readable:
+            self._read()
+        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+            self._signal_all(signal.SIGKILL)
+            self._kill_at = time.monotonic() + 1.0
+
+    def _read(self) -> None:
+        content = os.read(self._stdin, 65536)
+        if not content:
+            self._leave()
+            return
+        *lines, self._unread = (self._unread + content).split(b"\n")
+        for line in lines:
+            if line.strip():
+                self._obey(json.loads(line))
+
+    def _obey(self, command: dict[str, str]) -> None:
+        ((verb, run_dir),) = command.items()
+        if verb == "start":
+            self._start(run_dir)
+            return
+        number = {"stop": signal.SIGTERM, "kill": signal.SIGKILL}[verb]
+        for pid in [pid for pid, name in self._children.items() if name == run_dir]:
+            _signal(pid, number)
+
+    def _start(self, run_dir: str) -> None:
+        if _FORKS:
+            # A signal between the fork and the child's own handlers would run ours in the child.
+            signal.pthread_sigmask(signal.SIG_BLOCK, _ASKING)
+            pid = os.fork()
+            if pid == 0:
+                self._become_child(run_dir)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKING)
+        else:
+            pid = subprocess.Popen(
+                [sys.executable, "-m", "expmgr.train.worker", "--one", run_dir, "--lifeline", str(self._lifeline)],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[self._lifeline],
+            ).pid
+        self._children[pid] = run_dir
+
+    def _become_child(self, run_dir: str) -> NoReturn:
+        """After the fork: nothing of the worker's stays open but the lifeline, whose other end is the worker's life."""
+        code = int(ExitCode.BUG)
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for descriptor in (self._lifeline_end, self._woken, self._waker, self._stdout):
+                os.close(descriptor)
+            code = run_one(Path(run_dir), self._lifeline)
+        except BaseException:  # noqa: BLE001  nothing may return into the worker's own loop
+            with contextlib.suppress(BaseException):
+                import traceback
+
+                traceback.print_exc()
+        finally:
+            with contextlib.suppress(BaseException):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+
+    def _reap(self) -> None:
+        for pid in list(self._children):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                self._say({"ended": self._children.pop(pid), "status": os.waitstatus_to_exitcode(status)})
+
+    def _be_asked_to_leave(self) -> None:
+        self._is_asked_to_leave = True
+
+    def _leave(self) -> None:
+        """The command is gone, or asks us to go: stop every child, and end when all are gone."""
+        if self._kill_at is None:
+            self._kill_at = time.monotonic() + GRACE_SECS
+            self._signal_all(signal.SIGTERM)
+
+    def _signal_all(self, number: int) -> None:
+        for pid in self._children:
+            _signal(pid, number)
+
+    def _say(self, answer: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # nobody listens any more: stdin tells it
+            os.write(self._stdout, json.dumps(answer).encode() + b"\n")
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def run_one(path: Path, lifeline: int | None) -> int:
+    """Do the run of the folder `path` in this process, with its log as stdout and stderr."""
+    stop = StopFlag()
+    stop.listen()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKING)
+    run_dir = RunDir(path)
+    _redirect(run_dir)
+    if lifeline is not None:
+        follow_lifeline(lifeline, stop)
+    _enter(run_dir)
+    from expmgr.train.job import run_job
+
+    return run_job(run_dir, stop)
+
+
+def _redirect(run_dir: RunDir) -> None:
+    log = os.open(run_dir.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(nothing)
+    os.close(log)
+
+
+def _enter(run_dir: RunDir) -> None:
+    """The run's own checkout as working folder and first place for imports; what user code may know of its run."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        request = json.loads(run_dir.request.read_bytes())
+        os.environ.update(
+            EXPMGR_RUN_ID=request["run_id"], EXPMGR_RUN_DIR=str(run_dir.path), EXPMGR_MODEL_DIR=request["model_dir"]
+        )
+    os.chdir(run_dir.code)
+    sys.path[0:0] = [str(path) for path in (run_dir.code, run_dir.code / "src") if path.is_dir()]
+
+
+def main(arguments: Sequence[str]) -> int:
+    # What anybody prints goes to stderr: stdout speaks the protocol alone.
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    is_single = "--one" in arguments
+    if _FORKS or is_single:
+        try:
+            import_tensorflow()
+        except Exception as error:  # noqa: BLE001  whatever a broken installation raises
+            story = error if isinstance(error, ExpmgrError) else OurBug(f"TensorFlow cannot be used: {error}")
+            _tell_failed(story, stdout, arguments)
+            return int(ExitCode.MISTAKE)
+    if is_single:
+        return run_one(Path(_value(arguments, "--one")), _lifeline_of(arguments))
+    Worker(0, stdout).serve()
+    return int(ExitCode.DONE)
+
+
+def _tell_failed(story: ExpmgrError, stdout: int, arguments: Sequence[str]) -> None:
+    if "--one" in arguments:
+        from expmgr.train.events import Teller
+
+        Teller(RunDir(Path(_value(arguments, "--one")))).tell("withdrawn", error=story.as_dict())
+    else:
+        os.write(stdout, json.dumps({"failed": story.as_dict()}).encode() + b"\n")
+
+
+def _value(arguments: Sequence[str], option: str) -> str:
+    return arguments[arguments.index(option) + 1]
+
+
+def _lifeline_of(arguments: Sequence[str]) -> int | None:
+    return int(_value(arguments, "--lifeline")) if "--lifeline" in arguments else None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

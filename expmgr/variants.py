@@ -1,0 +1,200 @@
+"""Variants: found among the branches, and made as a branch with one commit, without a checkout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from expmgr.errors import BadName, NoCommitYet, SpecProblem, UncommittedChanges, UnknownVariant
+from expmgr.gitrepo import CommitId, GitRepo, branch_exists
+from expmgr.paths import BRANCH_PREFIX, VariantName, nearest, parse_variant
+
+if TYPE_CHECKING:
+    from expmgr.spec import ExperimentSpec
+
+# specfile is imported where it is used: `list` needs no YAML, and should not wait for it.
+
+_HEADS = f"refs/heads/{BRANCH_PREFIX}"
+_UNTOUCHED = "Nothing was changed."
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A variant and the newest commit of its branch. `committed_at` is in seconds since 1970, UTC."""
+
+    name: VariantName
+    commit: CommitId
+    committed_at: int
+    subject: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a variant was made: from what (a variant, a branch, a commit), and why."""
+
+    base: str
+    why: str
+
+
+@dataclass(frozen=True)
+class VariantPlan:
+    """A variant that can be made: the commit it starts from, its spec, the message of its commit."""
+
+    name: VariantName
+    base: CommitId
+    spec: bytes
+    message: str
+
+
+def all_variants(repo: GitRepo) -> list[Variant]:
+    """Every variant, by name. A branch below exp/ that is not named like a variant is none."""
+    variants = []
+    for branch in repo.branches(_HEADS):
+        try:
+            name = parse_variant(branch.ref.removeprefix(_HEADS))
+        except BadName:
+            continue
+        variants.append(Variant(name, branch.commit, branch.committed_at, branch.subject))
+    return variants
+
+
+def find_variant(repo: GitRepo, text: str) -> Variant:
+    """The variant called `text`, by its full name or by a short one that is unambiguous; else `UnknownVariant`."""
+    variants = all_variants(repo)
+    found = [one for one in variants if str(one.name) == text]
+    found = found or [one for one in variants if one.name.variant == text]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = " and ".join(str(one.name) for one in found)
+        raise UnknownVariant(f"{text} is the short name of {names}", hint="say the full name")
+    names = {str(one.name) for one in variants}
+    near = nearest(text, names | {one.name.variant for one in variants})
+    if near:
+        hint = f"did you mean {near}?"
+    elif variants:
+        hint = "expmgr list shows all variants"
+    else:
+        hint = "there is no variant yet: expmgr new EXPERIMENT/VARIANT"
+    raise UnknownVariant(f"there is no variant {text}", left_alone=_UNTOUCHED, hint=hint)
+
+
+def spec_of(repo: GitRepo, variant: Variant) -> ExperimentSpec:
+    """The spec at the variant's newest commit."""
+    from expmgr.specfile import read_spec
+
+    content = repo.read(variant.commit, variant.name.spec_path)
+    if content is None:
+        raise SpecProblem(
+            f"{variant.name.spec_path} is not on branch {variant.name.branch}",
+            hint=f"add it there: git switch {variant.name.branch}",
+        )
+    return read_spec(content, f"{variant.name.branch}:{variant.name.spec_path}", variant.name.experiment)
+
+
+def origins(repo: GitRepo) -> dict[VariantName, Origin]:
+    """How each variant was made, read from the trailers of the commit that made it."""
+    fields = "%(trailers:key=Expmgr-Variant,valueonly)%x00%(trailers:key=Expmgr-From,valueonly)%x00%s"
+    answer = repo.call(
+        "log",
+        "-z",
+        f"--format={fields}",
+        "--grep=^Expmgr-Variant: ",
+        f"--branches={BRANCH_PREFIX}*",
+        "--not",
+        f"--exclude={BRANCH_PREFIX}*",
+        "--branches",
+    )
+    found: dict[VariantName, Origin] = {}
+    parts = answer.text.split("\0") if answer.status == 0 else []
+    for name, base, why in zip(parts[::3], parts[1::3], parts[2::3], strict=False):
+        try:
+            found.setdefault(parse_variant(name.strip()), Origin(base.strip(), why.strip()))
+        except BadName:
+            continue
+    return found
+
+
+def plan_variant(
+    repo: GitRepo, text: str, base: str | None, assignments: Sequence[str], why: str | None
+) -> VariantPlan:
+    """Decide everything about a new variant; raise where it cannot be made. Nothing is written."""
+    from expmgr.specfile import set_values
+
+    name = parse_variant(text)
+    clash = repo.clash(name.ref)
+    if clash is not None:
+        raise branch_exists(name.ref, clash)
+    commit, called = _base(repo, base)
+    content = repo.read(commit, name.spec_path)
+    _check_committed(repo, name, content, base)
+    if content is None:
+        raise _no_experiment(repo, name, commit, called)
+    spec = set_values(content, assignments, name.spec_path, name.experiment)
+    title = why or f"New variant {name}"
+    body = "".join(f"{assignment}\n" for assignment in assignments)
+    trailers = f"Expmgr-Variant: {name}\nExpmgr-From: {called}\n"
+    return VariantPlan(name, commit, spec, "\n\n".join(part for part in (title, body.rstrip(), trailers) if part))
+
+
+def make_variant(repo: GitRepo, plan: VariantPlan) -> CommitId:
+    """Make the branch and its commit; the user's HEAD, index, files and stash are not touched."""
+    commit = repo.write_commit(plan.base, {plan.name.spec_path: plan.spec}, plan.message)
+    repo.create_branch(plan.name.ref, commit, f"expmgr: new {plan.name}")
+    return commit
+
+
+def _base(repo: GitRepo, base: str | None) -> tuple[CommitId, str]:
+    """The commit that a new variant starts from, and what to call it."""
+    if base is None:
+        head, ref = repo.head(), repo.head_ref()
+        return head, ref.removeprefix("refs/heads/").removeprefix(BRANCH_PREFIX) if ref else head
+    repo.head()
+    try:
+        variant = find_variant(repo, base)
+        return variant.commit, str(variant.name)
+    except UnknownVariant as error:
+        commit = repo.commit_of(base)
+        if commit is None:
+            raise UnknownVariant(
+                f"{base} is neither a variant nor a commit", left_alone=_UNTOUCHED, hint=error.hint
+            ) from None
+        return commit, base
+
+
+def _check_committed(repo: GitRepo, name: VariantName, content: bytes | None, base: str | None) -> None:
+    """A spec that lies in the checkout but not in a commit is what the user thinks of: say that it would be lost."""
+    if repo.root is None or (base is not None and content is not None):
+        return
+    path = repo.root / name.spec_path
+    if not path.is_file() or not repo.uncommitted(repo.root, [name.spec_path]):
+        return
+    state = "is not committed" if content is None else "has changes that are not committed"
+    hint = f'git add {name.folder} && git commit -m "..."'
+    if content is not None:
+        hint += f"; or, to leave the changes out: expmgr new {name} --from HEAD"
+    raise UncommittedChanges(f"{name.spec_path} {state}", left_alone=_UNTOUCHED, hint=hint)
+
+
+def _no_experiment(repo: GitRepo, name: VariantName, commit: CommitId, called: str) -> SpecProblem:
+    specs = {entry.path.split("/")[1] for entry in repo.tree(commit, "experiments") if entry.path.count("/") == 2}
+    near = nearest(name.experiment, specs)
+    hint = f"did you mean {near}/{name.variant}?" if near else f"expmgr init --experiment {name.experiment} --commit"
+    if name.experiment == "iris" and not near:
+        hint = "expmgr init --example iris --commit"
+    return SpecProblem(
+        f"there is no experiment {name.experiment} at {called[:12] if called == commit else called}: "
+        f"{name.spec_path} is missing",
+        left_alone=_UNTOUCHED,
+        hint=hint,
+    )
+
+
+def require_commit(repo: GitRepo) -> None:
+    """Raise `NoCommitYet` where the repository has none."""
+    try:
+        repo.head()
+    except NoCommitYet:
+        if not repo.branches("refs/heads/"):
+            raise

@@ -1,0 +1,278 @@
+"""`new`: a branch and a commit without a checkout, and every way in which it says no."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from world import Repo
+
+WIDE = ("new", "iris/wide", "--from", "iris/baseline", "--set", "model.hidden_units=[20, 20]", "-m", "twice the width")
+
+
+@pytest.fixture
+def base(iris: Repo) -> Repo:
+    assert iris.expmgr("new", "iris/baseline", "-m", "as in the guide").code == 0
+    return iris
+
+
+def test_a_variant_is_a_branch_whose_one_commit_changes_the_spec(base: Repo) -> None:
+    result = base.expmgr(*WIDE)
+    assert result.code == 0
+    commit = base.git("rev-parse", "exp/iris/wide").strip()
+    assert result.stdout == f"iris/wide: branch exp/iris/wide at {commit[:12]}\n"
+    assert result.stderr == "Next: expmgr run iris/wide\n"
+    assert base.git("log", "-1", "--format=%B", "exp/iris/wide").strip() == (
+        "twice the width\n\nmodel.hidden_units=[20, 20]\n\nExpmgr-Variant: iris/wide\nExpmgr-From: iris/baseline"
+    )
+    assert base.git("rev-parse", "exp/iris/wide^") == base.git("rev-parse", "exp/iris/baseline")
+    changed = base.git("diff", "--unified=0", "exp/iris/baseline", "exp/iris/wide").splitlines()
+    lines = [line for line in changed if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    assert len(lines) == 2, changed
+    assert "hidden_units: [10, 10]" in lines[0] and "hidden_units: [20, 20]" in lines[1]
+
+
+def test_json(base: Repo) -> None:
+    result = base.expmgr(*WIDE, "--json")
+    told = json.loads(result.stdout)
+    assert told == {
+        "format": 1,
+        "variant": "iris/wide",
+        "branch": "exp/iris/wide",
+        "commit": base.git("rev-parse", "exp/iris/wide").strip(),
+        "base": base.git("rev-parse", "exp/iris/baseline").strip(),
+    }
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("state", ["clean", "dirty", "detached", "linked", "hooks", "packed"])
+def test_the_checkout_is_untouched(base: Repo, state: str) -> None:
+    folder = base.path
+    if state == "dirty":
+        base.write("README.md", "changed\n")
+        base.write("untracked.txt", "mine\n")
+        base.write("staged.txt", "staged\n")
+        base.git("add", "staged.txt")
+        base.git("stash", "push", "--include-untracked", "--", "untracked.txt")
+        base.write("untracked.txt", "mine again\n")
+    elif state == "detached":
+        base.git("checkout", "--quiet", "--detach")
+    elif state == "linked":
+        folder = base.path.parent / "linked"
+        base.git("worktree", "add", "--quiet", "-b", "side", str(folder))
+    elif state == "hooks":
+        for hook in ("pre-commit", "post-commit", "post-checkout", "reference-transaction", "commit-msg"):
+            path = base.path / ".git" / "hooks" / hook
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"#!/bin/sh\ntouch '{base.path}/{hook}-ran'\nexit 1\n")
+            path.chmod(0o755)
+    elif state == "packed":
+        base.git("pack-refs", "--all")
+        base.git("gc", "--quiet")
+    before = base.digest(folder, stamps=True, skip_git=True)
+    head = (base.git("rev-parse", "HEAD"), base.git("stash", "list"), (base.path / ".git" / "index").read_bytes())
+    result = base.expmgr(*WIDE, folder=folder)
+    assert result.code == 0, result.stderr
+    assert base.digest(folder, stamps=True, skip_git=True) == before
+    assert (base.git("rev-parse", "HEAD"), base.git("stash", "list")) == head[:2]
+    assert (base.path / ".git" / "index").read_bytes() == head[2]
+    assert "refs/expmgr" not in base.git("for-each-ref")
+    assert base.git("fsck", "--strict") == ""
+
+
+NAMES = {
+    "-rf": "'-rf' names no experiment",
+    "wide": "'wide' names no experiment",
+    "": "'' names no experiment",
+    "../x": "'..' cannot be the name of an experiment",
+    "iris/..": "'..' cannot be the name of a variant",
+    "iris/-rf": "'-rf' cannot be the name of a variant",
+    "iris/a..b": "'a..b' cannot be the name of a variant",
+    "iris/x.lock": "'x.lock' cannot be the name of a variant",
+    "iris/A B": "'A B' cannot be the name of a variant",
+    "iris/": "'' cannot be the name of a variant",
+    "iris/a/b": "'a/b' cannot be the name of a variant",
+    "iris/x.": "'x.' cannot be the name of a variant",
+    "iris/ünit": "'ünit' cannot be the name of a variant",
+    "iris/a\x1b[31m": "'a\\x1b[31m' cannot be the name of a variant",
+    "iris/" + "v" * 200: "'" + "v" * 67 + "...' cannot be the name of a variant",
+}
+RULE = "letters a-z, digits, '.', '_' and '-', the first a letter or digit, at most 64, no '..', no '.lock' at the end"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_refused_with_the_rule(base: Repo, name: str) -> None:
+    before = base.snapshot()
+    result = base.expmgr("new", "--", name)
+    rule = f"a name has {RULE}"
+    if "names no experiment" in NAMES[name]:
+        rule = f"a variant is named EXPERIMENT/VARIANT, each with {RULE}"
+    assert result.stderr == f"Error: {NAMES[name]}\nNothing was changed.\nHint: {rule}\n"
+    assert (result.code, result.stdout) == (1, "")
+    assert base.snapshot() == before
+
+
+def test_a_name_of_64_characters_is_taken(base: Repo) -> None:
+    assert base.expmgr("new", "iris/" + "v" * 64).code == 0
+    assert base.expmgr("new", "iris/" + "v" * 65).code == 1
+
+
+def test_a_branch_that_exists_is_left_alone(base: Repo) -> None:
+    before = base.snapshot()
+    result = base.expmgr("new", "iris/baseline", "--set", "train.max_steps=7")
+    assert result.stderr == (
+        "Error: branch exp/iris/baseline exists already\nNothing was changed.\n"
+        "Hint: choose another name, or look at it: expmgr show iris/baseline\n"
+    )
+    assert result.code == 1
+    assert base.snapshot() == before
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("other", ["exp/iris", "exp", "exp/iris/wide/deeper"])
+def test_a_branch_beside_which_git_cannot_hold_it(iris: Repo, other: str, packed: bool) -> None:
+    iris.git("branch", other)
+    if packed:
+        iris.git("pack-refs", "--all")
+    before = iris.snapshot()
+    result = iris.expmgr("new", "iris/wide")
+    assert result.stderr == (
+        f"Error: git cannot hold branch exp/iris/wide beside branch {other}\nNothing was changed.\n"
+        f"Hint: choose another name, or rename the other: git branch -m {other} NEW-NAME\n"
+    )
+    assert result.code == 1
+    assert iris.snapshot() == before
+
+
+def test_a_spec_that_was_written_but_not_committed(repo: Repo) -> None:
+    assert repo.expmgr("init", "--example", "iris").code == 0
+    before = repo.snapshot()
+    result = repo.expmgr("new", "iris/baseline")
+    assert result.stderr == (
+        "Error: experiments/iris/spec.yaml is not committed\nNothing was changed.\n"
+        'Hint: git add experiments/iris && git commit -m "..."\n'
+    )
+    assert result.code == 1
+    assert repo.snapshot() == before
+
+
+def test_a_spec_with_changes_that_are_not_committed(iris: Repo) -> None:
+    iris.write("experiments/iris/spec.yaml", iris.read("experiments/iris/spec.yaml") + "# more\n")
+    before = iris.snapshot()
+    result = iris.expmgr("new", "iris/baseline")
+    assert result.stderr == (
+        "Error: experiments/iris/spec.yaml has changes that are not committed\nNothing was changed.\n"
+        'Hint: git add experiments/iris && git commit -m "..."; '
+        "or, to leave the changes out: expmgr new iris/baseline --from HEAD\n"
+    )
+    assert result.code == 1
+    assert iris.snapshot() == before
+    assert iris.expmgr("new", "iris/baseline", "--from", "HEAD").code == 0
+
+
+def test_unknown_experiment(iris: Repo) -> None:
+    before = iris.snapshot()
+    result = iris.expmgr("new", "irish/wide")
+    assert result.stderr == (
+        "Error: there is no experiment irish at main: experiments/irish/spec.yaml is missing\n"
+        "Nothing was changed.\nHint: did you mean iris/wide?\n"
+    )
+    assert result.code == 1
+    assert iris.snapshot() == before
+
+
+def test_unknown_base(base: Repo) -> None:
+    before = base.snapshot()
+    result = base.expmgr("new", "iris/wide", "--from", "iris/basline")
+    assert result.stderr == (
+        "Error: iris/basline is neither a variant nor a commit\nNothing was changed.\nHint: did you mean iris/baseline?\n"
+    )
+    assert result.code == 1
+    assert base.snapshot() == before
+
+
+SETS = {
+    "model.hiden_units=[20, 20]": "--set model.hiden_units: unknown key\nNothing was changed.\n"
+    "Hint: did you mean model.hidden_units?\n",
+    "model.hidden_units=wide": "--set model.hidden_units: input should be a valid list, is 'wide'\nNothing was changed.\n",
+    "train.max_steps=1.5": "--set train.max_steps: input should be a valid integer, is 1.5\nNothing was changed.\n",
+    "run_config.session_config={}": "--set run_config.session_config: cannot be honoured: Keras 3 has no session\n"
+    "Nothing was changed.\n",
+    "train": "--set train is not KEY=VALUE\nNothing was changed.\nHint: for example --set optimizer.learning_rate=0.01\n",
+}
+
+
+@pytest.mark.parametrize("assignment", SETS)
+def test_a_set_that_makes_no_spec(base: Repo, assignment: str) -> None:
+    before = base.snapshot()
+    result = base.expmgr("new", "iris/wide", "--from", "iris/baseline", "--set", assignment)
+    assert result.stderr == f"Error: {SETS[assignment]}"
+    assert result.code == 1
+    assert base.snapshot() == before
+
+
+def test_no_commit_yet(empty: Repo) -> None:
+    result = empty.expmgr("new", "iris/wide")
+    assert result.stderr == (
+        f"Error: {empty.path} has no commit yet\nNothing was changed.\n"
+        "Hint: expmgr init --example iris --commit, or commit what you have\n"
+    )
+    assert result.code == 1
+
+
+def test_not_a_repository(empty: Repo) -> None:
+    folder = empty.path.parent
+    result = empty.expmgr("new", "iris/wide", folder=folder)
+    assert result.stderr == (
+        f"Error: {folder} is not in a git repository\nHint: git init, then expmgr init --example iris --commit\n"
+    )
+    assert result.code == 1
+
+
+def test_no_identity(iris: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    iris.git("config", "--global", "--unset", "user.email")
+    iris.git("config", "--global", "user.useConfigOnly", "true")
+    before = iris.snapshot()
+    result = iris.expmgr("new", "iris/wide")
+    assert result.stderr == (
+        "Error: git does not know who you are, so it cannot make a commit\nNothing was changed.\n"
+        'Hint: git config --global user.name "Your Name"; git config --global user.email you@example.com\n'
+    )
+    assert result.code == 1
+    assert iris.snapshot() == before
+
+
+def test_inside_a_hook_the_folder_counts_not_git_dir(base: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_DIR", str(base.path.parent / "elsewhere.git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(base.path.parent / "elsewhere.index"))
+    assert base.expmgr(*WIDE).code == 0
+    monkeypatch.delenv("GIT_DIR")
+    monkeypatch.delenv("GIT_INDEX_FILE")
+    assert base.git("rev-parse", "--verify", "exp/iris/wide")
+
+
+def test_sixteen_at_once(base: Repo) -> None:
+    command = [sys.executable, "-m", "expmgr", "new", "--from", "iris/baseline", "--set", "train.max_steps=5"]
+    started = [
+        subprocess.Popen([*command, f"iris/v{number}"], cwd=base.path, stderr=subprocess.PIPE, text=True, env=os.environ)
+        for number in range(16)
+    ]
+    assert [(process.communicate()[1].splitlines()[-1:], process.returncode) for process in started] == [
+        ([f"Next: expmgr run iris/v{number}"], 0) for number in range(16)
+    ]
+    assert len(base.git("branch", "--list", "exp/iris/v*").splitlines()) == 16
+    assert base.git("fsck", "--strict") == ""
+
+
+def test_of_sixteen_that_want_one_name_one_gets_it(base: Repo) -> None:
+    command = [sys.executable, "-m", "expmgr", "new", "iris/one", "--from", "iris/baseline"]
+    started = [
+        subprocess.Popen([*command, "-m", str(number)], cwd=base.path, stderr=subprocess.PIPE, text=True, env=os.environ)
+        for number in range(16)
+    ]
+    codes = sorted(process.wait() for process in started)
+    assert codes == [0] + [1] * 15

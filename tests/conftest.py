@@ -1,0 +1,45 @@
+"""Every test runs in a sealed world (`world.py`)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from world import ROOT, Repo, new_repo, sealed
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home, and no variable of the outer world that git or expmgr would listen to."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / ".gitconfig").write_text("[user]\n\tname = Ann\n\temail = ann@example.com\n[init]\n\tdefaultBranch = main\n")
+    environ = sealed(folder, os.environ)
+    for name in set(os.environ) - set(environ):
+        monkeypatch.delenv(name)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    return folder
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Repo:
+    """A repository without a commit."""
+    return new_repo(tmp_path / "repo")
+
+
+@pytest.fixture
+def repo(empty: Repo) -> Repo:
+    """A repository with one commit."""
+    empty.commit("first")
+    return empty
+
+
+@pytest.fixture
+def iris(repo: Repo) -> Repo:
+    """A repository with the iris example, committed."""
+    shutil.copytree(ROOT / "experiments" / "iris", repo.path / "experiments" / "iris")
+    repo.commit("Add experiment iris")
+    return repo
