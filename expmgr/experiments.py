@@ -30,23 +30,6 @@ class ExperimentExists(ExpmgrError):
     """The experiment's folder is there already."""
 
 
-def make_ready(project: Project) -> None:
-    """Make a repository ready: model_dirs below its root are ignored by git, for this clone alone."""
-    project.layout.own.mkdir(parents=True, exist_ok=True)
-    main_root = project.repo.main_root
-    try:
-        inside = project.layout.models_root.relative_to(main_root)
-    except ValueError:
-        return
-    exclude = project.repo.git_common_dir / "info" / "exclude"
-    line = f"/{inside.as_posix()}/"
-    text = exclude.read_text(encoding="utf-8") if exclude.exists() else ""
-    if line not in text.splitlines():
-        exclude.parent.mkdir(exist_ok=True)
-        gap = "" if not text or text.endswith("\n") else "\n"
-        durable.write_bytes(exclude, f"{text}{gap}{line}\n".encode())
-
-
 def add_experiment(project: Project, name: str, files: Mapping[str, bytes]) -> list[str]:
     """Write `files` (path in the experiment's folder to content) into the checkout, all or none; return their paths."""
     check_name(name, "an experiment")

@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from expmgr import durable
 from expmgr.gitrepo import GitRepo
 from expmgr.paths import Layout
 from expmgr.records import Records, RunRecord
@@ -55,6 +56,20 @@ class Project:
         else:
             self.records.withdraw(run_id)
             self.repo.delete_ref(keep_ref(run_id))
+
+    def ignore_models(self) -> None:
+        """Have git ignore the model_dirs, in this clone alone, where they lie in the main worktree."""
+        try:
+            inside = self.layout.models_root.relative_to(self.repo.main_root)
+        except ValueError:
+            return
+        exclude = self.repo.git_common_dir / "info" / "exclude"
+        line = f"/{inside.as_posix()}/"
+        text = exclude.read_text(encoding="utf-8") if exclude.exists() else ""
+        if line not in text.splitlines():
+            exclude.parent.mkdir(exist_ok=True)
+            gap = "" if not text or text.endswith("\n") else "\n"
+            durable.write_bytes(exclude, f"{text}{gap}{line}\n".encode())
 
     def shown(self, path: Path) -> str:
         """`path` as people read it: relative to the main worktree where it lies in it."""

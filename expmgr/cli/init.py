@@ -54,7 +54,8 @@ def init(
     if commit:
         project.repo.identity()
     written = experiments.add_experiment(project, name, files) if name else []
-    experiments.make_ready(project)
+    project.layout.own.mkdir(parents=True, exist_ok=True)
+    project.ignore_models()
     if name is None:
         output.tell(["Ready.", "Next: expmgr init --example iris --commit, or --experiment NAME --csv FILE --label COLUMN"])
         return

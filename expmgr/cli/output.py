@@ -11,9 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from expmgr.records import RunRecord
+    from expmgr.spec import Compare
 
 # What a terminal would act on: C0 and C1 control characters, and the marks that turn text around.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
@@ -126,6 +130,12 @@ def _markdown(cell: str) -> str:
 def number(value: float | None, precision: int = 4) -> str:
     """A measured value with `precision` digits behind the point; a dash for none."""
     return "-" if value is None else f"{value:.{precision}f}"
+
+
+def result(record: RunRecord, compared: Compare) -> str:
+    """The metric that a run is compared by, at its selected checkpoint; empty where it was not evaluated."""
+    value = record.metric(compared.metric, compared.split)
+    return "" if value is None else f"{compared.metric} {number(value)} ({compared.split})"
 
 
 def seconds(value: float | None) -> str:

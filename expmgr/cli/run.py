@@ -123,15 +123,24 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
 
 
 def _show(project: Project, outcomes: Sequence[Outcome]) -> None:
-    """One line a run that there is; then what went wrong, each story once."""
+    """A table of the runs that there are; then what went wrong, each story once."""
+    table = output.Table(("run", "variant", "seed", "status", "step", "result", "time"), frozenset({"seed", "step", "time"}))
     for outcome in outcomes:
         record = outcome.record
         if record is not None and record.has_ended:
-            compared = outcome.task.spec.compared
-            value = record.metric(compared.metric, compared.split)
-            told = "was complete before" if outcome.complete else record.status
-            result = f", {compared.metric} {output.number(value)} ({compared.split})" if value is not None else ""
-            output.show(f"{record.run_id}  {outcome.task}  {told}, step {record.step}{result}")
+            table.rows.append(
+                (
+                    record.run_id,
+                    record.variant,
+                    str(record.seed),
+                    "complete before" if outcome.complete else record.status,
+                    str(record.step),
+                    output.result(record, outcome.task.spec.compared) or "-",
+                    output.seconds(record.train_s),
+                )
+            )
+    if table.rows:
+        table.show(output.Form.TERMINAL)
     stories: dict[tuple[str, ...], list[str]] = {}
     for outcome in outcomes:
         if outcome.error is not None:

@@ -78,9 +78,8 @@ class _Teller(Watcher):
             step = record.step if record else outcome.task.max_steps
             self.say(f"{outcome.task}: complete at step {step}, nothing to do")
         elif record is not None:
-            compared = outcome.task.spec.compared
-            value = record.metric(compared.metric, compared.split)
-            result = f", {compared.metric} {output.number(value)} ({compared.split})" if value is not None else ""
+            value = output.result(record, outcome.task.spec.compared)
+            result = f", {value}" if value else ""
             self.say(f"{outcome.task}: {record.status} at step {record.step}{result}, {output.seconds(record.train_s)}")
         elif outcome.error is not None:
             self.say(f"{outcome.task}: not run")

@@ -143,6 +143,8 @@ class _Batch:
         events, running.read_to = durable.read_lines(running.prepared.folder.events, running.read_to)
         for event in events:
             running.told.append(event)
+            if event["kind"] == "ready":  # a clone in which nobody called init
+                self.project.ignore_models()
             self.watcher.event(running.prepared, event)
 
     def _show_progress(self, running: _Running) -> None:

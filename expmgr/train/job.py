@@ -41,7 +41,7 @@ def run_job(run_dir: RunDir, stop: StopFlag) -> int:
         if built.request.mode == "check":
             return _check(built, teller)
         return _begin(built, stop, teller)
-    except Exception as error:  # noqa: BLE001  the last place where anything can be told
+    except Exception as error:  # the last place where anything can be told
         story = as_story(error)
         with contextlib.suppress(DiskFull):  # a full disk takes no event: the exit code says it
             teller.tell("withdrawn", error=story.as_dict())
@@ -166,7 +166,7 @@ def _train(built: Built, judged: Judged, lock: Lock, stop: StopFlag, teller: Tel
     began = time.monotonic()
     try:
         return _end(training, training.run(), None, time.monotonic() - began, teller)
-    except Exception as failure:  # noqa: BLE001  a run that began has to say how it ended
+    except Exception as failure:  # a run that began has to say how it ended
         error = as_story(failure)
         status = "preempted" if isinstance(error, Stopped) else "failed"
         return _end(training, Outcome(status), error, time.monotonic() - began, teller)

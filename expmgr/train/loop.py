@@ -97,8 +97,9 @@ class Evaluation:
 
 
 def metric_values(model: Any) -> dict[str, float]:
-    """The model's loss and metrics as they stand, those that are finite."""
-    values = {name: float(value) for name, value in model.get_metrics_result().items()}
+    """The model's loss and metrics as they stand, those that are finite, the loss first."""
+    results = model.get_metrics_result()
+    values = {name: float(results[name]) for name in sorted(results, key=lambda name: name != "loss")}
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 

@@ -147,9 +147,10 @@ class ModelDir:
             owner = str(values["variant"])
         except (FileNotFoundError, NotADirectoryError):
             return
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = f" ({error.strerror})" if isinstance(error, OSError) else ""
             raise ModelDirProblem(
-                f"{shown}/variant.json cannot be read, so whose model_dir this is stays unknown", left_alone=_KEPT
+                f"{shown}/variant.json cannot be read{reason}, so whose model_dir this is stays unknown", left_alone=_KEPT
             ) from None
         if owner != self.variant:
             raise ModelDirProblem(

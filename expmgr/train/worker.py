@@ -143,7 +143,7 @@ class Worker:
             for descriptor in (self._lifeline_end, self._woken, self._waker, self._stdout):
                 os.close(descriptor)
             code = run_one(Path(run_dir), self._lifeline)
-        except BaseException:  # noqa: BLE001  nothing may return into the worker's own loop
+        except BaseException:  # nothing may return into the worker's own loop
             with contextlib.suppress(BaseException):
                 import traceback
 
@@ -227,7 +227,7 @@ def main(arguments: Sequence[str]) -> int:
     if _FORKS or is_single:
         try:
             import_tensorflow()
-        except Exception as error:  # noqa: BLE001  whatever a broken installation raises
+        except Exception as error:  # whatever a broken installation raises
             story = error if isinstance(error, ExpmgrError) else OurBug(f"TensorFlow cannot be used: {error}")
             _tell_failed(story, stdout, arguments)
             return int(ExitCode.MISTAKE)

@@ -1,0 +1,82 @@
+"""The case of TensorFlow's guide: another architecture in the same model_dir.
+
+TensorFlow 2.15's Estimator takes it without a word and trains a (4, 10) kernel in a model that was asked for (4, 20).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from world import Repo
+
+pytestmark = pytest.mark.tf
+
+REFUSAL = """\
+iris/baseline seed 0: not run
+Error: models/iris/baseline/seed-0/model.ckpt-200 was not restored: it does not fit variant iris/baseline
+  hidden_0/kernel   saved float32 (4, 10)    wanted float32 (4, 20)
+  hidden_0/bias     saved float32 (10)       wanted float32 (20)
+  hidden_1/kernel   saved float32 (10, 10)   wanted float32 (20, 20)
+  hidden_1/bias     saved float32 (10)       wanted float32 (20)
+  logits/kernel     saved float32 (10, 3)    wanted float32 (20, 3)
+  and 6 more (expmgr check iris/baseline --all)
+Nothing was changed on disk.
+Hint: give the change a variant of its own: expmgr new iris/baseline-2 --from iris/baseline; \
+or start anew, with the old model_dir kept aside: expmgr run iris/baseline --fresh
+"""
+
+
+def test_ten_ten_then_twenty_twenty_is_refused(copied: Repo, change: Callable[..., None]) -> None:
+    change(copied, "iris/baseline", "[10, 10]", "[20, 20]")
+    before = copied.snapshot()
+    result = copied.expmgr("run", "iris/baseline")
+    assert result.stderr == REFUSAL
+    assert (result.code, result.stdout) == (3, "")
+    assert copied.snapshot() == before
+
+    told = json.loads(copied.expmgr("check", "iris/baseline", "--json").stdout)
+    (check,) = told["checks"]
+    assert (told["exit_code"], check["judgement"]["verdict"]) == (3, "refuse")
+    assert len(check["judgement"]["differences"]) == 11
+    assert copied.snapshot() == before
+
+
+def test_the_same_change_in_a_variant_of_its_own_is_trained(walked: Repo) -> None:
+    told = json.loads(walked.expmgr("compare", "iris/baseline", "iris/wide", "--json").stdout)
+    assert [(one["variant"], one["parameters"], one["seeds"]) for one in told["variants"]] == [
+        ("iris/baseline", 4 * 10 + 10 + 10 * 10 + 10 + 10 * 3 + 3, [0, 1, 2]),
+        ("iris/wide", 4 * 20 + 20 + 20 * 20 + 20 + 20 * 3 + 3, [0, 1, 2]),
+    ]
+
+
+def test_fresh_sets_the_old_model_dir_aside(copied: Repo, change: Callable[..., None]) -> None:
+    change(copied, "iris/baseline", "[10, 10]", "[20, 20]")
+    old = {name.rpartition("/seed-0/")[2]: what for name, what in copied.digest("models/iris/baseline/seed-0").items()}
+    result = copied.expmgr("run", "iris/baseline", "--max-steps", "10", "--fresh")
+    assert result.code == 0, result.stderr
+    (aside,) = (copied.path / "models/iris/baseline/.set-aside").iterdir()
+    assert {name.rpartition(f"/{aside.name}/")[2]: what for name, what in copied.digest(aside).items()} == old
+    record = json.loads(copied.expmgr("show", "iris/baseline:0", "--json").stdout)
+    assert (record["step"], record["parent_run"], record["attempts"][0]["from_step"]) == (10, None, 0)
+
+
+def test_a_changed_learning_rate_takes_effect_and_is_said(copied: Repo, change: Callable[..., None]) -> None:
+    change(copied, "iris/wide", "learning_rate: 0.1", "learning_rate: 0.01")
+    before = json.loads(copied.expmgr("show", "iris/wide:1", "--json").stdout)
+    result = copied.expmgr("run", "iris/wide", "--seeds", "1", "--max-steps", "300")
+    assert result.code == 0, result.stderr
+    record = json.loads(copied.expmgr("show", "iris/wide:1", "--json").stdout)
+    assert record["run_id"] != before["run_id"]
+    assert record["parent_run"] == before["run_id"]
+    (attempt,) = record["attempts"]
+    assert (attempt["from_step"], attempt["to_step"]) == (200, 300)
+    assert [(one["rule"], one["what"], one["saved"], one["wanted"]) for one in attempt["changes"]] == [
+        ("optimizer-setting", "optimizer.learning_rate", "0.1", "0.01")
+    ]
+    assert "  optimizer.learning_rate: 0.1 -> 0.01, takes effect now (only how training goes on)\n" in result.stderr
+    assert json.loads((copied.path / "models/iris/wide/seed-1/model.ckpt-300.json").read_text())["optimizer"][
+        "learning_rate"
+    ] == pytest.approx(0.01)

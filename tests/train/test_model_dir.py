@@ -1,0 +1,275 @@
+"""The model_dir: what counts, what is refused with nothing changed, and what a crash leaves. No TensorFlow."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from expmgr import durable
+from expmgr.errors import CheckpointRefused, DiskFull, ExpmgrError, ModelDirProblem
+from expmgr.signature import Signature
+from expmgr.train.model_dir import ModelDir
+from train.runs import tree
+
+
+def signature(step: int) -> Signature:
+    return Signature(
+        step=step, variables=[], optimizer_variables=[], state=[], model={}, features=[], labels=None, data={},
+        training={}, optimizer={}, provenance={},
+    )  # fmt: skip
+
+
+def write(prefix: Path) -> None:
+    prefix.with_name(f"{prefix.name}.index").write_text("index")
+    prefix.with_name(f"{prefix.name}.data-00000-of-00001").write_text(f"weights of {prefix.name}")
+
+
+class Folder:
+    """The model_dir of iris/wide, seed 0, and its saves."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / "iris" / "wide" / "seed-0"
+
+    def opened(self, variant: str = "iris/wide", seed: int = 0) -> ModelDir:
+        return ModelDir(self.path, shown=f"models/{variant}/seed-{seed}", variant=variant, seed=seed)
+
+    def save(self, *steps: int, write: Callable[[Path], None] = write) -> ModelDir:
+        opened = self.opened()
+        opened.prepare(now=0.0)
+        for step in steps:
+            opened.save(step, write, signature(step), examples_seen=step * 8, metrics={}, now=float(step))
+        return opened
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def refused(opened: ModelDir, kind: type[ExpmgrError] = CheckpointRefused) -> list[str]:
+    """The story of the refusal; and nothing has changed."""
+    before = tree(opened.variant_dir)
+    with pytest.raises(kind) as caught:
+        opened.inspect()
+    assert tree(opened.variant_dir) == before
+    return caught.value.lines()
+
+
+def test_the_newest_is_what_the_manifest_says(folder: Folder) -> None:
+    folder.save(0, 100, 200)
+    found = folder.opened().inspect()
+    assert found is not None
+    assert (found.saved.step, found.saved.examples_seen, found.signature.step) == (200, 1600, 200)
+    assert (folder.path / "checkpoint").read_text() == (
+        'model_checkpoint_path: "model.ckpt-200"\n'
+        'all_model_checkpoint_paths: "model.ckpt-0"\n'
+        'all_model_checkpoint_paths: "model.ckpt-100"\n'
+        'all_model_checkpoint_paths: "model.ckpt-200"\n'
+    )
+    (folder.path / "checkpoint").unlink()
+    assert folder.opened().inspect() is not None
+
+
+def test_nothing_is_an_empty_folder_and_no_error(folder: Folder) -> None:
+    assert folder.opened().inspect() is None
+    folder.opened().check_usable()
+    assert not folder.path.exists()
+    folder.save()
+    (folder.path / "events.out.tfevents.1.host.2").touch()
+    assert folder.opened().inspect() is None
+
+
+def test_a_lost_manifest_is_no_fresh_start(folder: Folder) -> None:
+    folder.save(100)
+    (folder.path / "manifest.json").unlink()
+    assert refused(folder.opened()) == [
+        "Error: models/iris/wide/seed-0 holds checkpoints, but no manifest.json that says whose they are and whether they are whole",
+        "  checkpoint",
+        "  model.ckpt-100.data-00000-of-00001",
+        "  model.ckpt-100.index",
+        "Nothing was changed on disk.",
+        "Hint: to start anew and keep the old model_dir aside: expmgr run iris/wide --fresh",
+    ]
+
+
+def test_a_manifest_that_cannot_be_read(folder: Folder) -> None:
+    folder.save(100)
+    path = folder.path / "manifest.json"
+    whole = path.read_text()
+    path.write_text(whole.replace('"format": 1', '"format": 7'))
+    assert refused(folder.opened())[0] == "Error: models/iris/wide/seed-0/manifest.json has format 7, this expmgr reads format 1"
+    path.write_text(whole[:50])
+    assert refused(folder.opened())[0].startswith("Error: models/iris/wide/seed-0/manifest.json cannot be read: Invalid JSON")
+    path.write_text('{"format": 1}')
+    assert refused(folder.opened())[0].startswith("Error: models/iris/wide/seed-0/manifest.json cannot be read: variant:")
+
+
+def test_missing_and_cut_files_are_named_with_the_checkpoint_that_is_whole(folder: Folder) -> None:
+    folder.save(100, 200, 300)
+    (folder.path / "model.ckpt-300.index").unlink()
+    with open(folder.path / "model.ckpt-300.data-00000-of-00001", "ab") as file:
+        file.truncate(3)
+    (folder.path / "model.ckpt-200.json").write_text("{}")
+    assert refused(folder.opened()) == [
+        "Error: models/iris/wide/seed-0/model.ckpt-300 was not restored: it is damaged",
+        "  model.ckpt-300.data-00000-of-00001 has 3 bytes, 25 were saved",
+        "  model.ckpt-300.index is missing",
+        "  model.ckpt-100, saved before it, is whole",
+        "Nothing was changed on disk.",
+        "Hint: to start anew and keep the old model_dir aside: expmgr run iris/wide --fresh",
+    ]
+
+
+def test_another_variant_s_or_seed_s_folder(folder: Folder) -> None:
+    folder.save(100)
+    assert refused(folder.opened("iris/deep"), ModelDirProblem)[0] == (
+        "Error: models/iris/deep belongs to variant iris/wide, not to iris/deep"
+    )
+    (folder.path.parent / "variant.json").unlink()
+    assert refused(folder.opened("iris/deep"), ModelDirProblem)[0] == (
+        "Error: models/iris/deep/seed-0 belongs to variant iris/wide, seed 0, not to iris/deep, seed 0"
+    )
+    assert refused(folder.opened(seed=1), ModelDirProblem)[0] == (
+        "Error: models/iris/wide/seed-1 belongs to variant iris/wide, seed 0, not to iris/wide, seed 1"
+    )
+
+
+def as_nobody(work: Callable[[], str]) -> str:
+    """What `work` says in a process without root's rights."""
+    end, begin = os.pipe()
+    if os.fork() == 0:
+        try:
+            if os.getuid() == 0:
+                os.setuid(65534)
+            os.write(begin, work().encode())
+        finally:
+            os._exit(0)
+    os.close(begin)
+    with open(end, encoding="utf-8") as said:
+        text = said.read()
+    os.wait()
+    return text
+
+
+def test_a_model_dir_that_is_not_writable(folder: Folder) -> None:
+    folder.save(100)
+    for place in (folder.path, folder.path.parent):
+        place.chmod(0o555)
+    for above in [*folder.path.parents][1:5]:
+        above.chmod(0o755)
+
+    def look() -> str:
+        try:
+            folder.opened().check_usable()
+        except ModelDirProblem as problem:
+            return "\n".join(problem.lines())
+        return "usable"
+
+    assert as_nobody(look).splitlines() == [
+        "Error: models/iris/wide/seed-0 cannot be written: Permission denied",
+        "Nothing was changed.",
+        "Hint: give yourself the right to write there, or move the root: models_dir in [tool.expmgr]",
+    ]
+    for place in (folder.path.parent, folder.path):
+        place.chmod(0o755)
+
+
+def test_a_file_where_the_model_dir_should_be(folder: Folder) -> None:
+    folder.path.parent.mkdir(parents=True)
+    folder.path.write_text("not a folder")
+    with pytest.raises(ModelDirProblem, match="models/iris/wide/seed-0 cannot be written: Not a directory"):
+        folder.opened().check_usable()
+
+
+def test_a_full_disk_leaves_the_checkpoints_that_count(folder: Folder) -> None:
+    opened = folder.save(100)
+    before = tree(folder.path)
+
+    def full(prefix: Path) -> None:
+        write(prefix)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(DiskFull) as caught:
+        opened.save(200, full, signature(200), examples_seen=0, metrics={}, now=0.0)
+    assert caught.value.message == (
+        "checkpoint models/iris/wide/seed-0/model.ckpt-200 could not be written: No space left on device"
+    )
+    assert tree(folder.path) == before
+
+
+@pytest.mark.parametrize("dies_at", range(1, 12))
+def test_a_crash_at_any_write_leaves_a_whole_newest_and_no_litter(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, dies_at: int
+) -> None:
+    """The process is gone at the n-th rename or deletion of a save and of the retention after it."""
+    folder.save(100, 200)
+    if os.fork() == 0:
+        left = [dies_at]
+
+        def counted(act: Callable[..., None]) -> Callable[..., None]:
+            def acting(*args: object, **kwargs: object) -> None:
+                left[0] -= 1
+                if left[0] == 0:
+                    os._exit(0)
+                act(*args, **kwargs)
+
+            return acting
+
+        for owner, name in ((os, "replace"), (Path, "unlink"), (shutil, "rmtree")):
+            monkeypatch.setattr(owner, name, counted(getattr(owner, name)))
+        opened = folder.save(300)
+        opened.retain(2, None)
+        os._exit(0)
+    os.wait()
+    found = folder.opened().inspect()
+    assert found is not None
+    assert found.saved.step in (200, 300)
+    folder.opened().prepare(now=0.0)
+    listed = {name for one in folder.opened().inspect().manifest.checkpoints for name in one.files}  # type: ignore[union-attr]
+    assert {path.name for path in folder.path.iterdir()} - listed == {"manifest.json", "checkpoint"}
+
+
+def test_a_crash_before_the_first_manifest_is_a_fresh_start(folder: Folder) -> None:
+    opened = folder.opened()
+    opened.prepare(now=0.0)
+    aside = folder.path / ".saving-0-abcd"
+    aside.mkdir()
+    write(folder.path / "model.ckpt-0")
+    assert folder.opened().inspect() is None
+    folder.opened().prepare(now=0.0)
+    assert list(folder.path.iterdir()) == []
+
+
+def test_retention_deletes_what_the_manifest_no_longer_lists(folder: Folder) -> None:
+    opened = folder.save(*range(0, 800, 100))
+    opened.select(100)
+    opened.retain(5, 10_000)
+    manifest = json.loads((folder.path / "manifest.json").read_bytes())
+    assert [one["step"] for one in manifest["checkpoints"]] == [100, 300, 400, 500, 600, 700]
+    assert sorted(path.stem for path in folder.path.glob("*.index")) == [
+        f"model.ckpt-{step}" for step in (100, 300, 400, 500, 600, 700)
+    ]
+
+
+def test_a_folder_set_aside_is_kept_whole(folder: Folder) -> None:
+    opened = folder.save(100)
+    before = tree(folder.path)
+    aside = opened.set_aside(now=1_700_000_000.25)
+    assert aside == folder.path.parent / ".set-aside" / "seed-0-20231114T221320250Z"
+    assert tree(aside) == before
+    assert opened.set_aside(now=1_700_000_001.0) is None
+
+
+def test_the_variant_s_name_is_in_the_folder(folder: Folder) -> None:
+    folder.save()
+    assert json.loads((folder.path.parent / "variant.json").read_bytes()) == {"format": 1, "variant": "iris/wide"}
+    durable.write_json(folder.path.parent / "variant.json", [])
+    assert refused(folder.opened(), ModelDirProblem)[0] == (
+        "Error: models/iris/wide/variant.json cannot be read, so whose model_dir this is stays unknown"
+    )
