@@ -70,7 +70,8 @@ class Dataset:
     def as_dict(self) -> dict[str, dict[str, str | int]]:
         """What a record holds of the data."""
         return {
-            name: {"path": split.path, "rows": split.rows, "sha256": split.sha256} for name, split in self.splits.items()
+            name: {"path": split.path, "rows": split.rows, "sha256": split.sha256}
+            for name, split in self.splits.items()
         }
 
 
@@ -102,7 +103,8 @@ def read_file(name: str, split: str, experiment_dir: Path, root: Path) -> Table:
     except FileNotFoundError:
         near = nearest(path.name, (one.name for one in path.parent.glob("*.csv")))
         raise _problem(
-            f"{shown} is not in the commit (data.{split})", f"did you mean {near}?" if near else "add it with git, and commit"
+            f"{shown} is not in the commit (data.{split})",
+            f"did you mean {near}?" if near else "add it with git, and commit",
         ) from None
     except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise _problem(f"{shown} cannot be read (data.{split}): {error.strerror}") from None
@@ -119,7 +121,9 @@ def read_table(content: bytes, source: str) -> Table:
         raise _problem(f"{source} has a header and no rows")
     for line, row in rows:
         if len(row) != len(header):
-            raise _problem(f"{source}:{line}: {_counted(len(row), 'value')} where the header names {len(header)} columns")
+            raise _problem(
+                f"{source}:{line}: {_counted(len(row), 'value')} where the header names {len(header)} columns"
+            )
     return Table(
         source=source,
         columns=tuple(header),
@@ -134,7 +138,9 @@ def _text(content: bytes, source: str) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise _problem(f"{source}:{line}: byte 0x{content[error.start]:02x} is not UTF-8", "save the file as UTF-8") from None
+        raise _problem(
+            f"{source}:{line}: byte 0x{content[error.start]:02x} is not UTF-8", "save the file as UTF-8"
+        ) from None
 
 
 def _lines(text: str, source: str) -> Iterator[tuple[int, list[str]]]:
@@ -166,7 +172,9 @@ def require_column(table: Table, column: str) -> None:
         return
     problem = f"{table.source} has no column {column}"
     if lacks_header(table):
-        raise _problem(f"{problem}: its first line holds values, not names", "write the names of the columns on the first line")
+        raise _problem(
+            f"{problem}: its first line holds values, not names", "write the names of the columns on the first line"
+        )
     lowered = {name.lower(): name for name in table.columns}
     near = nearest(column.lower(), lowered)
     raise _problem(problem, f"did you mean {lowered[near]}?" if near else f"it has {_listed(table.columns)}")
@@ -218,7 +226,9 @@ def resolve_labels(data: CsvData, train: Table) -> list[str]:
         return list(data.labels)
     found = distinct(train, data.label)
     if len(found) < 2:
-        raise _problem(f"{train.source}: column {data.label} has one value only, {_quoted(found[0])}; there is nothing to tell apart")
+        raise _problem(
+            f"{train.source}: column {data.label} has one value only, {_quoted(found[0])}; there is nothing to tell apart"
+        )
     return found
 
 
@@ -233,9 +243,9 @@ def resolve_features(data: CsvData, train: Table) -> list[Feature]:
             require_column(train, name)
         kinds = {name: kind == "numeric" for name, kind in data.features.items()}
     return [
-        _numeric(train, name, data.normalize) if numeric else Feature(
-            name=name, kind="categorical", vocabulary=distinct(train, name)
-        )
+        _numeric(train, name, data.normalize)
+        if numeric
+        else Feature(name=name, kind="categorical", vocabulary=distinct(train, name))
         for name, numeric in kinds.items()
     ]
 
@@ -273,7 +283,9 @@ def _classes(table: Table, label: str, labels: Sequence[str]) -> list[int]:
             near = nearest(text, known)
             raise _problem(
                 f"{table.source}:{line}: column {label} has {_quoted(text)}, which is not among the labels",
-                f"did you mean {near}? The labels are {_listed(labels)}" if near else f"the labels are {_listed(labels)}",
+                f"did you mean {near}? The labels are {_listed(labels)}"
+                if near
+                else f"the labels are {_listed(labels)}",
             )
         classes.append(known[text])
     return classes

@@ -7,6 +7,7 @@ GitPython's own index, head and object API is not used: its index writing loses 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import NewType
 
 import git
 
-from expmgr.errors import BranchExists, GitFailed, NoCommitYet, NotARepository
+from expmgr.errors import BranchExists, DiskFull, GitFailed, NoCommitYet, NotARepository
 
 CommitId = NewType("CommitId", str)
 
@@ -36,7 +37,15 @@ _CONFIG = (
     "protocol.ext.allow=never",
     "gc.auto=0",
 )
-_ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+_ENVIRONMENT = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "LC_ALL": "C",
+    # Beside --literal-pathspecs git refuses to start where a user has set one of these.
+    "GIT_GLOB_PATHSPECS": "0",
+    "GIT_NOGLOB_PATHSPECS": "0",
+    "GIT_ICASE_PATHSPECS": "0",
+}
 
 #: `git rev-parse --local-env-vars` of git 2.39: inside a hook they point to another repository than the folder does.
 REPOSITORY_VARIABLES = (
@@ -114,14 +123,33 @@ def run_git(
     env: Mapping[str, str] | None = None,
     config: Sequence[str] = (),
 ) -> Answer:
-    """`call_git`, and `GitFailed` with git's own words where it exits with another status than 0."""
+    """`call_git`, and `GitFailed` with git's own words where it exits with another status than 0.
+
+    `DiskFull` where the reason is that there is no space left.
+    """
     answer = call_git(folder, args, stdin=stdin, env=env, config=config)
     if answer.status:
-        raise GitFailed(
-            f"git {args[0]} failed in {folder} (exit {answer.status})",
-            details=answer.stderr.strip().splitlines()[:5],
-        )
+        words = answer.stderr.strip().splitlines()
+        # The C library's words, not git's: the same in every version of git.
+        if any(line.endswith(os.strerror(code)) for line in words for code in (errno.ENOSPC, errno.EDQUOT)):
+            raise DiskFull(f"git {args[0]} failed in {folder}: no space left", details=words[:5])
+        raise GitFailed(f"git {args[0]} failed in {folder} (exit {answer.status})", details=words[:5])
     return answer
+
+
+def read_config(folder: Path, pattern: str, *, env: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
+    """The keys and values that match `pattern` in the configuration of the repository alone, and what it includes.
+
+    Section and variable are in lower case. A key without a value is told as git means it: `true`.
+    """
+    answer = call_git(folder, ["config", "--show-scope", "--null", "--get-regexp", pattern], env=env)
+    fields = answer.text.split("\0")
+    pairs = [
+        entry.partition("\n")
+        for scope, entry in zip(fields[::2], fields[1::2], strict=False)
+        if scope in ("local", "worktree")
+    ]
+    return [(key, value if separator else "true") for key, separator, value in pairs]
 
 
 @dataclass(frozen=True)
@@ -168,20 +196,37 @@ class GitRepo:
     @classmethod
     def discover(cls, folder: Path) -> GitRepo:
         """The repository that `folder` is in; `NotARepository` where there is none."""
-        question = ("rev-parse", "--path-format=absolute", "--git-common-dir", "--git-dir", "--show-object-format")
+        # The format stands between the paths, because a path may hold a newline.
+        form = "--show-object-format"
+        question = ("rev-parse", "--path-format=absolute", form, "--git-common-dir", form, "--git-dir", form)
         answer = call_git(folder, (*question, "--show-toplevel")) if folder.is_dir() else None
-        if answer is not None and answer.status:  # a bare repository has no top level
+        if answer is not None and answer.status:  # a bare repository has no top level, nor has a folder inside .git
             answer = call_git(folder, (*question, "--is-bare-repository"))
         if answer is None or answer.status:
-            owner = answer is not None and "safe.directory" in answer.stderr
+            words = answer.stderr.strip().splitlines() if answer else []
+            plain = not words or "not a git repository (or any" in words[0]
             raise NotARepository(
-                f"{folder} is not in a git repository",
-                details=answer.stderr.strip().splitlines() if owner and answer else (),
-                hint="git init, then expmgr init --example iris --commit" if not owner else None,
+                f"{folder} is not in a git repository" if plain else f"git does not open the repository of {folder}",
+                details=() if plain else words[:5],
+                hint="git init, then expmgr init --example iris --commit" if plain else None,
             )
-        common, git_dir, object_format, last = answer.text.splitlines()
-        root = None if last in ("true", "false") else Path(last)
-        return cls(Path(common), Path(git_dir), root, object_format)
+        object_format, _, rest = answer.text.removesuffix("\n").partition("\n")
+        common, git_dir, last = rest.split(f"\n{object_format}\n")
+        repo = cls(Path(common), Path(git_dir), None, object_format)
+        if last == "false":
+            repo.root = repo._checkout_of_git_dir()
+        elif last != "true":
+            repo.root = Path(last)
+        return repo
+
+    def _checkout_of_git_dir(self) -> Path | None:
+        """The checkout whose git dir the call came from, None where git does not know it."""
+        if self.git_dir != self.git_common_dir:
+            with contextlib.suppress(FileNotFoundError):
+                pointer = (self.git_dir / "gitdir").read_text(encoding="utf-8", errors="surrogateescape")
+                return Path(self.git_dir, pointer.removesuffix("\n")).parent.resolve()
+            return None
+        return self.main_root if self.main_root != self.git_common_dir else None
 
     @property
     def folder(self) -> Path:
@@ -191,13 +236,19 @@ class GitRepo:
     @property
     def main_root(self) -> Path:
         if self._main_root is None:
-            if self.root is None:
-                self._main_root = self.git_common_dir
-            elif self.git_dir == self.git_common_dir:
+            if self.root is not None and self.git_dir == self.git_common_dir:
                 self._main_root = self.root
             else:
-                self._main_root = self.worktrees()[0].path
+                self._main_root = self._find_main_root()
         return self._main_root
+
+    def _find_main_root(self) -> Path:
+        # Not from `git worktree list`: of a submodule it names the git dir.
+        answer = call_git(self.git_common_dir, ("rev-parse", "--show-toplevel"))  # answers where core.worktree is set
+        if answer.status == 0:
+            return Path(answer.text.removesuffix("\n"))
+        bare = call_git(self.git_common_dir, ("rev-parse", "--is-bare-repository")).text.strip() != "false"
+        return self.git_common_dir if bare or self.git_common_dir.name != ".git" else self.git_common_dir.parent
 
     def call(self, *args: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None) -> Answer:
         return call_git(self.folder, args, stdin=stdin, env=env)
@@ -210,7 +261,8 @@ class GitRepo:
     def commit_of(self, revision: str) -> CommitId | None:
         """The full id of the commit that `revision` names, None where it names none."""
         answer = self.call("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-        return CommitId(answer.text.strip()) if answer.status == 0 else None
+        known = answer.status == 0 and not answer.stdout.startswith(b"^")  # `^main` means: not what main holds
+        return CommitId(answer.text.strip()) if known else None
 
     def head(self) -> CommitId:
         """The commit that is checked out; `NoCommitYet` where the branch is unborn."""
@@ -233,23 +285,24 @@ class GitRepo:
         fields = "%(refname)%00%(objectname)%00%(committerdate:unix)%00%(contents:subject)"
         answer = self.run("for-each-ref", f"--format={fields}", prefix)
         branches = []
-        for line in answer.text.splitlines():
+        for line in answer.text.split("\n")[:-1]:  # not splitlines: a subject may hold U+2028 or a lone \r
             ref, commit, time, subject = line.split("\0")
             branches.append(Branch(ref, CommitId(commit), int(time), subject))
         return branches
 
     def refs(self, *prefixes: str) -> dict[str, str]:
         """The refs at or below `prefixes`, and what they point to."""
-        lines = self.run("for-each-ref", "--format=%(refname)%00%(objectname)", *prefixes).text.splitlines()
+        lines = self.run("for-each-ref", "--format=%(refname)%00%(objectname)", *prefixes).text.split("\n")[:-1]
         return dict(line.split("\0") for line in lines)
 
     def objects(self, names: Sequence[str]) -> list[bytes | None]:
-        """The content of each object in `names` (ids, or `<commit>:<path>`), None for those that are not there."""
+        """The content of each file in `names` (ids, or `<commit>:<path>`), None for those that are not there."""
         if not names:
             return []
         if any("\n" in name for name in names):
             return [content for name in names for content in self._one_object(name)]
-        output = self.run("cat-file", "--batch", stdin="".join(f"{name}\n" for name in names).encode()).stdout
+        asked = "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
+        output = self.run("cat-file", "--batch", stdin=asked).stdout
         contents: list[bytes | None] = []
         at = 0
         for _ in names:
@@ -258,7 +311,7 @@ class GitRepo:
             at = line_end + 1
             if len(header) == 3 and header[2].isdigit():
                 size = int(header[2])
-                contents.append(output[at : at + size])
+                contents.append(output[at : at + size] if header[1] == b"blob" else None)
                 at += size + 1
             else:
                 contents.append(None)
@@ -292,35 +345,45 @@ class GitRepo:
     def worktrees(self) -> list[Worktree]:
         """All checkouts, the main one first."""
         found: list[Worktree] = []
-        for block in self.run("worktree", "list", "--porcelain", "-z").text.split("\0\0"):
+        for number, block in enumerate(self.run("worktree", "list", "--porcelain", "-z").text.split("\0\0")):
             fields = dict(line.partition(" ")[::2] for line in block.split("\0") if line)
             if "worktree" in fields and "bare" not in fields:
-                found.append(Worktree(Path(fields["worktree"]), fields.get("branch")))
+                path = self.main_root if number == 0 else Path(fields["worktree"])
+                found.append(Worktree(path, fields.get("branch")))
         return found
 
     def uncommitted(self, root: Path, paths: Iterable[str]) -> list[str]:
         """The files at or below `paths` in the checkout `root` that are not as they are in its HEAD, untracked too."""
-        answer = run_git(
-            root, ["status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--", *paths]
-        )
+        options = ("--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=none")
+        answer = run_git(root, ["status", *options, "--", *paths])
         return sorted(entry[3:] for entry in answer.text.split("\0") if entry)
 
     def settings(self, pattern: str) -> list[tuple[str, str]]:
         """The keys and values of git's configuration whose key matches `pattern`, of this repository alone."""
-        answer = self.call("config", "--local", "--null", "--get-regexp", pattern)
-        pairs = [entry.partition("\n") for entry in answer.text.split("\0") if entry]
-        return [(key, value) for key, _, value in pairs]
+        return read_config(self.folder, pattern)
 
     def identity(self) -> str:
         """`Name <address>` of who is at work; `GitFailed` where git does not know."""
-        answer = self.call("var", "GIT_COMMITTER_IDENT")
+        return self._ident("GIT_COMMITTER_IDENT").rsplit(" ", 2)[0]
+
+    def _ident(self, variable: str) -> str:
+        """`Name <address> seconds zone`, checked as strictly as git does before a commit."""
+        answer = self.call("var", variable)
         if answer.status:
             raise GitFailed(
                 "git does not know who you are, so it cannot make a commit",
                 left_alone="Nothing was changed.",
                 hint='git config --global user.name "Your Name"; git config --global user.email you@example.com',
             )
-        return answer.text.rsplit(" ", 2)[0]
+        return answer.text.strip()
+
+    def _author_and_committer(self) -> tuple[str, str]:
+        """Both identities, by one process where that is as strict as one for each."""
+        lines = self.call("var", "-l").text.split("\n")
+        values = dict(line.partition("=")[::2] for line in lines)
+        if _is_beyond_doubt(values, os.environ):
+            return values["GIT_AUTHOR_IDENT"].strip(), values["GIT_COMMITTER_IDENT"].strip()
+        return self._ident("GIT_AUTHOR_IDENT"), self._ident("GIT_COMMITTER_IDENT")
 
     # Writing, by plumbing: no checkout, no index, no hook.
 
@@ -328,20 +391,24 @@ class GitRepo:
         """A new commit on `parent` with `files` (path to content) replaced; no ref points to it yet.
 
         One fast-import: it reads only the trees on the way to `files`, so it costs the same in a repository of any
-        size. The ref that it needs while it runs is deleted by the same stream, so none is ever seen.
+        size. The branch that it needs while it runs is forgotten by the same stream, and never becomes a ref.
         """
-        who = self.run("var", "GIT_AUTHOR_IDENT").text.strip(), self.run("var", "GIT_COMMITTER_IDENT").text.strip()
-        scratch = f"refs/expmgr/new/{os.getpid()}-{os.urandom(4).hex()}"
-        text = message.encode()
-        zero = "0" * len(parent)
+        author, committer = (who.encode("utf-8", "surrogateescape") for who in self._author_and_committer())
+        scratch = b"refs/expmgr/new"
+        text = message.encode("utf-8", "surrogateescape")
         stream = [
-            b"commit %s\nmark :1\nauthor %s\ncommitter %s\n" % (scratch.encode(), who[0].encode(), who[1].encode()),
+            b"commit %s\nmark :1\nauthor %s\ncommitter %s\n" % (scratch, author, committer),
             b"data %d\n%s\nfrom %s\n" % (len(text), text, parent.encode()),
         ]
         for path, content in files.items():
             stream.append(b"M 100644 inline %s\ndata %d\n%s\n" % (_quoted(path), len(content), content))
-        stream.append(b"\nget-mark :1\nreset %s\nfrom %s\n\ndone\n" % (scratch.encode(), zero.encode()))
-        answer = self.run("fast-import", "--quiet", "--done", "--date-format=raw", stdin=b"".join(stream))
+        stream.append(b"\nget-mark :1\nreset %s\n\ndone\n" % scratch)
+        answer = run_git(
+            self.folder,
+            ["fast-import", "--quiet", "--done", "--date-format=raw"],
+            stdin=b"".join(stream),
+            config=("fastimport.unpackLimit=100",),  # loose objects, whatever the user's setting: not a pack a variant
+        )
         return CommitId(answer.text.split()[0])
 
     def create_branch(self, ref: str, commit: CommitId, why: str) -> None:
@@ -371,12 +438,54 @@ class GitRepo:
     def commit_paths(self, root: Path, paths: Sequence[str], message: str) -> CommitId:
         """Commit `paths` as they lie in the checkout `root`, on the branch checked out there, and nothing else.
 
-        What else is staged stays staged.
+        What else is staged stays staged; where git refuses, the index is as it was. `GitFailed` in the middle of a
+        merge, for a part of it cannot be committed.
         """
-        run_git(root, ["add", "--all", "--", *paths])
-        run_git(root, ["commit", "--quiet", "--only", "--message", message, "--", *paths])
-        commit = self.commit_of("HEAD") if root == self.root else None
-        return commit or CommitId(run_git(root, ["rev-parse", "HEAD"]).text.strip())
+        _check_can_commit(root, paths)
+        listed = run_git(root, ["ls-files", "--others", "--exclude-standard", "-z", "--", *paths]).text
+        new = listed.split("\0")[:-1]
+        if new:  # `commit --only` takes the paths that the index knows
+            run_git(root, ["add", "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul"], stdin=_nul(new))
+        try:
+            run_git(root, ["commit", "--quiet", "--only", "--message", message, "--", *paths])
+        except BaseException:
+            if new:
+                forget = ("rm", "--cached", "--force", "--quiet", "--pathspec-from-file=-", "--pathspec-file-nul")
+                call_git(root, forget, stdin=_nul(new))
+            raise
+        return CommitId(run_git(root, ["rev-parse", "--verify", "HEAD"]).text.strip())
+
+
+def _check_can_commit(root: Path, paths: Sequence[str]) -> None:
+    """Raise `GitFailed` where git would refuse to commit `paths` alone, before anything is staged."""
+    states = {"MERGE_HEAD": "a merge", "CHERRY_PICK_HEAD": "a cherry-pick or a rebase"}
+    found = [what for ref, what in states.items() if call_git(root, ["rev-parse", "-q", "--verify", ref]).status == 0]
+    if not found and run_git(root, ["ls-files", "--unmerged", "-z"]).stdout:
+        found = ["a merge with conflicts"]
+    if found:
+        raise GitFailed(
+            f"{root} is in the middle of {found[0]}, so git cannot commit these files alone",
+            details=[*paths[:5], *([f"and {len(paths) - 5} more"] if len(paths) > 5 else [])],
+            left_alone="Nothing was changed.",
+            hint="end it first: git status says how",
+        )
+
+
+def _nul(paths: Iterable[str]) -> bytes:
+    return "".join(f"{path}\0" for path in paths).encode("utf-8", "surrogateescape")
+
+
+def _is_beyond_doubt(config: Mapping[str, str], environ: Mapping[str, str]) -> bool:
+    """Whether `git var -l`, which guesses where it must, had nothing to guess: each name and address is given.
+
+    git refuses a name without a character that is neither blank nor punctuation (ident.c, `crud`).
+    """
+    for kind in ("author", "committer"):
+        name = environ.get(f"GIT_{kind.upper()}_NAME", config.get(f"{kind}.name") or config.get("user.name", ""))
+        email = environ.get(f"GIT_{kind.upper()}_EMAIL", config.get(f"{kind}.email") or config.get("user.email", ""))
+        if not (email and any(char.isalnum() for char in name) and config.get(f"GIT_{kind.upper()}_IDENT")):
+            return False
+    return True
 
 
 def branch_exists(ref: str, clash: str) -> BranchExists:

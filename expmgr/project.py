@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +36,11 @@ class Project:
 
     def sweep_up(self) -> list[RunRecord]:
         """End the runs whose processes were killed: their record says so, their checkouts go, their commits stay."""
-        ended = []
-        with contextlib.suppress(PermissionError):  # somebody else's repository: they sweep up
-            for run_id in self.records.abandoned():
+        ended: list[RunRecord] = []
+        if not self.records.abandoned():
+            return ended
+        with contextlib.suppress(PermissionError), self._sweeping() as mine:  # another's repository: they sweep up
+            for run_id in self.records.abandoned() if mine else ():
                 try:
                     record = self.records.load(run_id)
                 except FileNotFoundError:
@@ -46,6 +50,17 @@ class Project:
                 else:
                     ended.append(self.records.finish(run_id, killed=True))
         return ended
+
+    @contextlib.contextmanager
+    def _sweeping(self) -> Iterator[bool]:
+        """Whether this process sweeps up: one at a time, for two would fold the same events and one find them gone."""
+        with open(self.layout.own / "sweep.lock", "ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
 
     def _forget(self, run_id: str, record: RunRecord | None) -> None:
         """Take back a start that was cut before anything began."""

@@ -157,9 +157,10 @@ class Records:
         folder = self.run_dir(record.run_id)
         self.layout.active.mkdir(parents=True, exist_ok=True)
         folder.path.mkdir(parents=True, exist_ok=True)
-        (self.layout.active / record.run_id).touch()
         folder.events.unlink(missing_ok=True)
         self._write(record)
+        # After the record: whoever sweeps up takes an active run without one for a start that a crash cut.
+        (self.layout.active / record.run_id).touch()
         return folder
 
     def withdraw(self, run_id: str, before: RunRecord | None = None) -> None:
@@ -248,6 +249,8 @@ class Records:
     def _folded(self, run_id: str) -> RunRecord:
         folder = self.run_dir(run_id)
         record = _parse(folder.record)
+        if record.has_ended:  # folded before, and the crash came before the events went
+            return record
         events, _ = durable.read_lines(folder.events)
         return fold(record, events) if events else record
 

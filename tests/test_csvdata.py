@@ -105,7 +105,9 @@ NAMES = "the first line names the columns, each with a name of its own"
         ("kind\na\nb\n", f"{TRAIN} has no column beside the label kind", None),
     ],
 )  # fmt: skip
-def test_what_is_wrong_in_a_file_is_told_with_its_place(checkout: Path, train: Any, message: str, hint: str | None) -> None:
+def test_what_is_wrong_in_a_file_is_told_with_its_place(
+    checkout: Path, train: Any, message: str, hint: str | None
+) -> None:
     lines = [f"Error: {message}", "Nothing was changed.", *([f"Hint: {hint}"] if hint else [])]
     assert told(checkout, train) == lines
 

@@ -153,7 +153,9 @@ def restore(model: Any, prefix: Path, *, shown: str, signature: Signature) -> No
     values = {key: reader.get_tensor(key) for key in wanted if key in saved}
     for key, value in values.items():
         if tuple(np.shape(value)) != tuple(wanted[key].shape):
-            raise _unfit(shown, f"{key.removesuffix(_VALUE)} has shape {np.shape(value)}, not {tuple(wanted[key].shape)}")
+            raise _unfit(
+                shown, f"{key.removesuffix(_VALUE)} has shape {np.shape(value)}, not {tuple(wanted[key].shape)}"
+            )
     for key, value in values.items():
         wanted[key].value.assign(value)
 

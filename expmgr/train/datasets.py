@@ -18,6 +18,11 @@ from expmgr.train.models import input_names
 #: First word of the shuffle's seed: keeps the data's order apart from every other use of the run's seed.
 _SALT = 498247692
 
+#: Up to so many rows an epoch's order is sorted, beyond that it is computed place by place. Measured on TF 2.21, a batch
+#: of 100: RandomIndexShuffle takes 480 us at 120 rows, where it walks long, and 27 us at 60,000; sorting 11 us and 5.4 ms.
+_SORTED_ROWS = 1024
+_SORTED_EPOCHS = 8
+
 
 class Rows:
     """One split on the device: `columns` by input name, shape (rows,); `targets` (rows,) int32 or (rows, 1) float32."""
@@ -61,8 +66,33 @@ class Batches:
         epochs, within = positions // count, positions % count
         if not self._shuffle:
             return within
+        if self.rows.count <= _SORTED_ROWS and self._most_epochs <= _SORTED_EPOCHS:
+            return self._by_sorting(epochs, within)
+        return self._by_index(epochs, within)
+
+    @property
+    def _most_epochs(self) -> int:
+        """How many epochs a batch may touch."""
+        return (self.batch_size - 1) // self.rows.count + 2 if self.rows.count > 1 else self.batch_size
+
+    def _by_sorting(self, epochs: Any, within: Any) -> Any:
+        """Few rows: the order of every epoch that the batch touches, by sorting random keys."""
+        first = epochs[0]
+        orders = [tf.argsort(self._keys(first + number), stable=True) for number in range(self._most_epochs)]
+        return tf.cast(tf.gather(tf.concat(orders, axis=0), (epochs - first) * self.rows.count + within), tf.int64)
+
+    def _keys(self, epoch: Any) -> Any:
+        seed = tf.stack([tf.constant(_SALT + self._seed, tf.int64), epoch])
+        # The algorithm is named: left to choose, TensorFlow takes another one on another device.
+        return tf.random.stateless_uniform(
+            [self.rows.count], seed, minval=None, maxval=None, dtype=tf.int32, alg="philox"
+        )
+
+    def _by_index(self, epochs: Any, within: Any) -> Any:
+        """Many rows: each place by itself, without the whole order."""
         words = [tf.fill([self.batch_size], tf.constant(word, tf.int64)) for word in (_SALT, self._seed)]
+        largest = tf.fill([self.batch_size], tf.constant(self.rows.count - 1, tf.int64))
         # The raw op, one seed a row: tf.random.experimental.index_shuffle pads a batch of seeds along the wrong axis.
         return tf.raw_ops.RandomIndexShuffle(
-            index=within, seed=tf.stack([*words, epochs], axis=1), max_index=tf.fill([self.batch_size], count - 1), rounds=4
+            index=within, seed=tf.stack([*words, epochs], axis=1), max_index=largest, rounds=4
         )

@@ -57,7 +57,9 @@ def as_story(error: Exception) -> ExpmgrError:
     if full := checkpoints.disk_error(error, "a file of the run"):
         return full
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
-        return TrainingFailed(f"there is not enough memory: {line or type(error).__name__}", hint="a smaller data.batch_size")
+        return TrainingFailed(
+            f"there is not enough memory: {line or type(error).__name__}", hint="a smaller data.batch_size"
+        )
     return OurBug(f"{type(error).__name__}: {line}", hint="the run's log has the traceback: please send it to us")
 
 

@@ -150,7 +150,8 @@ class ModelDir:
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = f" ({error.strerror})" if isinstance(error, OSError) else ""
             raise ModelDirProblem(
-                f"{shown}/variant.json cannot be read{reason}, so whose model_dir this is stays unknown", left_alone=_KEPT
+                f"{shown}/variant.json cannot be read{reason}, so whose model_dir this is stays unknown",
+                left_alone=_KEPT,
             ) from None
         if owner != self.variant:
             raise ModelDirProblem(
@@ -441,4 +442,6 @@ def _sha256(path: Path) -> str:
 def _state_file(names: list[str]) -> bytes:
     """TensorFlow's `checkpoint`: a CheckpointState in text form, paths relative to the folder."""
     lines = [f'model_checkpoint_path: "{names[-1]}"'] if names else []
-    return "".join(f"{line}\n" for line in [*lines, *(f'all_model_checkpoint_paths: "{name}"' for name in names)]).encode()
+    return "".join(
+        f"{line}\n" for line in [*lines, *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
+    ).encode()

@@ -29,7 +29,9 @@ class EventFile:
         if self._writer is None:
             self._open()
         scalars = [
-            tf.compat.v1.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items() if math.isfinite(value)
+            tf.compat.v1.Summary.Value(tag=tag, simple_value=value)
+            for tag, value in values.items()
+            if math.isfinite(value)
         ]
         self._put(step=step, summary=tf.compat.v1.Summary(value=scalars))
 

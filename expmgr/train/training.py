@@ -92,7 +92,9 @@ class Training:
         saved = self.folder.manifest.checkpoints
         return TrainingFailed(
             f"{error.what} of {self.request.variant} (seed {self.request.seed}) is {error.word} at step {error.step}",
-            left_alone=f"The newest checkpoint before it is kept: {self.folder.shown}/{saved[-1].name}" if saved else None,
+            left_alone=f"The newest checkpoint before it is kept: {self.folder.shown}/{saved[-1].name}"
+            if saved
+            else None,
             hint="look at the data, lower optimizer.learning_rate, or bound the gradients by optimizer.clipnorm",
         )
 
@@ -114,7 +116,9 @@ class Training:
         now = time.monotonic()
         self._reported = (step, now)
         extra = {"global_step/sec": (step - since_step) / (now - since_s)} if now > since_s else {}
-        self._files["train"].write(step, {**values, "learning_rate": float(self.model.optimizer.learning_rate), **extra})
+        self._files["train"].write(
+            step, {**values, "learning_rate": float(self.model.optimizer.learning_rate), **extra}
+        )
 
     def log_is_due(self, step: int) -> None:
         values = ", ".join(f"{name} = {value:.6g}" for name, value in metric_values(self.model).items())
@@ -237,7 +241,9 @@ class Training:
         )
 
     def _event_file(self, folder: str) -> EventFile:
-        return EventFile(Path(self.folder.path, folder), resumed_at=self.newest.saved.step if self.newest else None, now=time.time)
+        return EventFile(
+            Path(self.folder.path, folder), resumed_at=self.newest.saved.step if self.newest else None, now=time.time
+        )
 
     def _progress(self, phase: str, step: int) -> None:
         loss = metric_values(self.model).get("loss") if phase == "training" else None

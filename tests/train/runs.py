@@ -20,12 +20,14 @@ from expmgr.spec import ExperimentSpec
 ROOT = Path(__file__).parents[2]
 
 #: Two numeric columns, one of words, three classes that they tell apart.
-_ROWS = [(index % 7 + 0.5 * (index % 3), 10.0 - index % 5, "red green blue".split()[index % 3]) for index in range(60)]
+_ROWS = [(index % 7 + 0.5 * (index % 3), 10.0 - index % 5, ["red", "green", "blue"][index % 3]) for index in range(60)]
 
 
 def csv_text(rows: range) -> str:
     """Some of the rows, with the header."""
-    lines = [f"{a},{b},{colour},{'xyz'[index % 3]},{a - b}" for index, (a, b, colour) in enumerate(_ROWS) if index in rows]
+    lines = [
+        f"{a},{b},{colour},{'xyz'[index % 3]},{a - b}" for index, (a, b, colour) in enumerate(_ROWS) if index in rows
+    ]
     return "a,b,colour,kind,amount\n" + "\n".join(lines) + "\n"
 
 

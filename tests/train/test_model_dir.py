@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from train.runs import tree
 
 from expmgr import durable
 from expmgr.errors import CheckpointRefused, DiskFull, ExpmgrError, ModelDirProblem
 from expmgr.signature import Signature
 from expmgr.train.model_dir import ModelDir
-from train.runs import tree
 
 
 def signature(step: int) -> Signature:
@@ -103,11 +103,18 @@ def test_a_manifest_that_cannot_be_read(folder: Folder) -> None:
     path = folder.path / "manifest.json"
     whole = path.read_text()
     path.write_text(whole.replace('"format": 1', '"format": 7'))
-    assert refused(folder.opened())[0] == "Error: models/iris/wide/seed-0/manifest.json has format 7, this expmgr reads format 1"
+    assert (
+        refused(folder.opened())[0]
+        == "Error: models/iris/wide/seed-0/manifest.json has format 7, this expmgr reads format 1"
+    )
     path.write_text(whole[:50])
-    assert refused(folder.opened())[0].startswith("Error: models/iris/wide/seed-0/manifest.json cannot be read: Invalid JSON")
+    assert refused(folder.opened())[0].startswith(
+        "Error: models/iris/wide/seed-0/manifest.json cannot be read: Invalid JSON"
+    )
     path.write_text('{"format": 1}')
-    assert refused(folder.opened())[0].startswith("Error: models/iris/wide/seed-0/manifest.json cannot be read: variant:")
+    assert refused(folder.opened())[0].startswith(
+        "Error: models/iris/wide/seed-0/manifest.json cannot be read: variant:"
+    )
 
 
 def test_missing_and_cut_files_are_named_with_the_checkpoint_that_is_whole(folder: Folder) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from train.runs import Site, WorkerProcess, spec_of
 
 from expmgr.errors import CheckpointRefused
 from expmgr.signature import Feature
-from train.runs import Site, WorkerProcess, spec_of
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 tf = pytest.importorskip("tensorflow")
@@ -45,7 +45,9 @@ def same(one: dict[str, Any], two: dict[str, Any]) -> bool:
 def test_tensorflow_reads_what_a_run_leaves(worker: WorkerProcess, site: Site) -> None:
     worker.run(site.ask(spec_of(**ALL_STATE, model__hidden_units=[4])))
     assert tf.train.latest_checkpoint(str(site.model_dir())) == str(site.model_dir() / "model.ckpt-20")
-    names = [name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE") for name, _ in tf.train.list_variables(str(site.model_dir()))]
+    names = [
+        name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE") for name, _ in tf.train.list_variables(str(site.model_dir()))
+    ]
     assert names == [
         "_CHECKPOINTABLE_OBJECT_GRAPH", "global_step",
         "optimizer/adagrad/batch_norm_0_beta_accumulator", "optimizer/adagrad/batch_norm_0_gamma_accumulator",
@@ -73,12 +75,16 @@ def events(folder: Path) -> list[Any]:
     return found
 
 
-def test_event_files_hold_a_point_every_save_summary_steps_and_a_resume_cuts_back(worker: WorkerProcess, site: Site) -> None:
+def test_event_files_hold_a_point_every_save_summary_steps_and_a_resume_cuts_back(
+    worker: WorkerProcess, site: Site
+) -> None:
     worker.run(site.ask(spec_of(), max_steps=10))
     resumed = worker.run(site.ask(spec_of()))
     train = events(site.model_dir())
     points = [
-        (event.step, {value.tag: value.simple_value for value in event.summary.value}) for event in train if event.summary.value
+        (event.step, {value.tag: value.simple_value for value in event.summary.value})
+        for event in train
+        if event.summary.value
     ]
     assert [step for step, _ in points] == [5, 10, 15, 20]
     assert all({"loss", "accuracy", "learning_rate", "global_step/sec"} == set(found) for _, found in points)
@@ -104,14 +110,21 @@ def order(batches: Batches, count: int) -> list[int]:
     return found[:count]
 
 
-def test_every_epoch_holds_every_row_once_in_an_order_of_its_own() -> None:
-    order_of = [order(Batches(rows(17), batch_size=size, seed=3, shuffle=True), 51) for size in (4, 17, 40)]
-    assert order_of[0] == order_of[1] == order_of[2]
-    epochs = [order_of[0][start : start + 17] for start in (0, 17, 34)]
-    assert [sorted(epoch) for epoch in epochs] == [list(range(17))] * 3
-    assert len({tuple(epoch) for epoch in epochs}) == 3
-    assert order(Batches(rows(17), batch_size=4, seed=4, shuffle=True), 17) != epochs[0]
-    assert order(Batches(rows(17), batch_size=4, seed=3, shuffle=False), 34) == [*range(17), *range(17)]
+@pytest.mark.parametrize(("count", "sizes"), [(17, (4, 17, 40)), (1500, (100, 700)), (3, (64, 70))])
+def test_every_epoch_holds_every_row_once_in_an_order_of_its_own(count: int, sizes: tuple[int, ...]) -> None:
+    """By sorting, place by place, and with batches that are longer than many epochs."""
+    first, *others = [order(Batches(rows(count), batch_size=size, seed=3, shuffle=True), 3 * count) for size in sizes]
+    assert all(other == first for other in others)
+    epochs = [first[start : start + count] for start in (0, count, 2 * count)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(count))] * 3
+    assert order(Batches(rows(count), batch_size=sizes[0], seed=4, shuffle=True), 3 * count) != first
+    if count > 3:
+        assert len({tuple(epoch) for epoch in epochs}) == 3
+    unshuffled = Batches(rows(count), batch_size=sizes[0], seed=3, shuffle=False)
+    assert order(unshuffled, 2 * count) == [*range(count), *range(count)]
+
+
+def test_one_row_is_every_batch() -> None:
     assert order(Batches(rows(1), batch_size=4, seed=3, shuffle=True), 4) == [0] * 4
 
 
@@ -134,7 +147,12 @@ class Silent:
 def train(site: Site, block: int) -> tuple[dict[str, Any], list[Any]]:
     run = built(site, **ALL_STATE)
     schedule = Schedule(
-        saved_step=None, max_steps=60, checkpoints=Interval(secs=1e9), summaries=Interval(25), logs=Interval(), clock=lambda: 0
+        saved_step=None,
+        max_steps=60,
+        checkpoints=Interval(secs=1e9),
+        summaries=Interval(25),
+        logs=Interval(),
+        clock=lambda: 0,
     )
     length, listener = BlockLength(), Silent()
     length.steps = block
@@ -155,9 +173,13 @@ def test_the_numbers_are_the_same_however_long_the_inner_loop_is(site: Site) -> 
 
 
 def test_the_inner_loop_stops_at_the_step_of_the_first_loss_that_is_not_finite(site: Site) -> None:
-    run = built(site, model__kind="dnn_regressor", data__label="amount", optimizer={"kind": "sgd", "learning_rate": 1e18})
+    run = built(
+        site, model__kind="dnn_regressor", data__label="amount", optimizer={"kind": "sgd", "learning_rate": 1e18}
+    )
     whole = run.inner.run(0, 100)
-    again = built(site, model__kind="dnn_regressor", data__label="amount", optimizer={"kind": "sgd", "learning_rate": 1e18})
+    again = built(
+        site, model__kind="dnn_regressor", data__label="amount", optimizer={"kind": "sgd", "learning_rate": 1e18}
+    )
     single = 0
     while again.inner.run(single * 8, 1)[1]:
         single += 1
@@ -168,10 +190,7 @@ def test_an_evaluation_takes_every_row_once_and_puts_the_training_metrics_back(s
     run = built(site)
     run.inner.run(0, 5)
     before = values(run.model)
-    found = [
-        Evaluation(run.model, run.rows["eval"], size).run(lambda: False, lambda: 0.0)
-        for size in (4, 15, 100)
-    ]
+    found = [Evaluation(run.model, run.rows["eval"], size).run(lambda: False, lambda: 0.0) for size in (4, 15, 100)]
     assert same(values(run.model), before)
     inputs, targets = run.rows["eval"].take(tf.range(15))
     logits = run.model(inputs, training=False).numpy()
@@ -247,7 +266,8 @@ def test_columns_with_such_names_train(site: Site) -> None:
     folder = site.ask(spec_of(data__features=None, data__label="kind"))
     for name in ("train", "eval"):
         (folder.code / "experiments" / "tiny" / f"{name}.csv").write_text(
-            "petal width (cm),hidden_0,größe,[UNK],kind\n1,2,klein,[UNK],x\n2,1,groß,y,z\n3,4,groß,y,z\n", encoding="utf-8"
+            "petal width (cm),hidden_0,größe,[UNK],kind\n1,2,klein,[UNK],x\n2,1,groß,y,z\n3,4,groß,y,z\n",
+            encoding="utf-8",
         )
     run = build(folder)
     assert run.inner.run(0, 3) == (3, True)

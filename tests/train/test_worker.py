@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from train.runs import ROOT, Site, Trained, WorkerProcess, spec_of, tree, worker_process
 
 from expmgr import durable
 from expmgr.locks import Lock, Process
-from train.runs import ROOT, Site, Trained, WorkerProcess, spec_of, tree, worker_process
 
 pytestmark = pytest.mark.tf
 
@@ -25,7 +25,10 @@ def checkpoint_digests(model_dir: Path) -> dict[str, str]:
     """sha256 of the data file of each checkpoint that the manifest lists: all weights, slots, seeds and metrics."""
     manifest = json.loads((model_dir / "manifest.json").read_bytes())
     return {
-        name: file["sha256"] for saved in manifest["checkpoints"] for name, file in saved["files"].items() if ".data-" in name
+        name: file["sha256"]
+        for saved in manifest["checkpoints"]
+        for name, file in saved["files"].items()
+        if ".data-" in name
     }
 
 
@@ -66,7 +69,9 @@ def test_a_run_leaves_an_estimator_s_model_dir(worker: WorkerProcess, site: Site
         ("dnn_regressor", "amount", ["loss", "mean_absolute_error", "root_mean_squared_error"]),
     ],
 )
-def test_each_premade_model_learns(worker: WorkerProcess, site: Site, kind: str, label: str, metrics: list[str]) -> None:
+def test_each_premade_model_learns(
+    worker: WorkerProcess, site: Site, kind: str, label: str, metrics: list[str]
+) -> None:
     model = {"kind": kind, **({"hidden_units": [8]} if kind.startswith("dnn") else {})}
     trained = worker.run(site.ask(spec_of(model=model, data__label=label, data__normalize=True, train__max_steps=100)))
     assert trained.status == 0, trained.log
@@ -92,14 +97,18 @@ def test_a_complete_run_has_nothing_to_do_and_a_longer_one_goes_on(worker: Worke
     assert (again.status, again.kinds(), again.one("complete")["step"]) == (0, ["complete"], 20)
     assert tree(site.model_dir()) == before
     longer = worker.run(site.ask(spec_of(train__max_steps=30)))
-    assert (longer.one("ready")["from_step"], longer.one("ready")["changes"], longer.one("ended")["step"]) == (20, [], 30)
+    assert (longer.one("ready")["from_step"], longer.one("ready")["changes"], longer.one("ended")["step"]) == (
+        20,
+        [],
+        30,
+    )
     assert [step for step, _ in longer.curve("train")] == [25, 30]
 
 
 def test_stopped_and_killed_runs_end_bit_equal_to_one_left_alone(worker: WorkerProcess, site: Site) -> None:
     """Dropout, BatchNorm, shuffling, and points that do not meet the checkpoints: weights, slots, seeds, curves."""
-    spec = spec_of(**ALL_STATE, train__max_steps=12_000, run_config__save_summary_steps=700,
-                   run_config__save_checkpoints_steps=3000, run_config__log_step_count_steps=None)  # fmt: skip
+    spec = spec_of(**ALL_STATE, train__max_steps=8_000, run_config__save_summary_steps=700,
+                   run_config__save_checkpoints_steps=2000, run_config__log_step_count_steps=None)  # fmt: skip
     alone = worker.run(site.ask(spec, variant="tiny/alone"))
     assert alone.status == 0, alone.log
 
@@ -116,16 +125,16 @@ def test_stopped_and_killed_runs_end_bit_equal_to_one_left_alone(worker: WorkerP
     worker.say(stop=str(stopped.path))
     second = worker.wait(stopped)
     assert (second.status, second.one("ended")["status"], second.one("ended")["error"]) == (75, "preempted", None)
-    assert second.one("ready")["from_step"] >= 3000
+    assert second.one("ready")["from_step"] >= 2000
     assert second.events[-2]["kind"] == "checkpoint"
 
     third = worker.run(site.ask(spec, variant="tiny/killed"))
-    assert third.one("ready")["from_step"] == second.one("ended")["step"] < 12_000
+    assert third.one("ready")["from_step"] == second.one("ended")["step"] < 8_000
     expected, found = (checkpoint_digests(site.model_dir(f"tiny/{name}")) for name in ("alone", "killed"))
     assert {name: found[name] for name in expected if name in found} == {
         name: digest for name, digest in expected.items() if name in found
     }
-    assert "model.ckpt-12000.data-00000-of-00001" in found
+    assert "model.ckpt-8000.data-00000-of-00001" in found
     assert third.one("ended")["metrics"] == alone.one("ended")["metrics"]
     for metric in ("loss", "accuracy"):
         points: dict[int, float] = {}
@@ -143,16 +152,16 @@ def test_the_guide_s_change_of_width_is_refused_before_a_byte_is_read(worker: Wo
     assert (trained.status, trained.kinds()) == (3, ["withdrawn"])
     assert error_lines(trained) == [
         "models/tiny/base/seed-0/model.ckpt-20 was not restored: it does not fit variant tiny/base",
-        "hidden_0/kernel      saved float32 (6, 10)    wanted float32 (6, 20)",
-        "hidden_0/bias        saved float32 (10)       wanted float32 (20)",
-        "hidden_1/kernel      saved float32 (10, 10)   wanted float32 (20, 20)",
-        "hidden_1/bias        saved float32 (10)       wanted float32 (20)",
-        "logits/kernel        saved float32 (10, 3)    wanted float32 (20, 3)",
+        "hidden_0/kernel   saved float32 (6, 10)    wanted float32 (6, 20)",
+        "hidden_0/bias     saved float32 (10)       wanted float32 (20)",
+        "hidden_1/kernel   saved float32 (10, 10)   wanted float32 (20, 20)",
+        "hidden_1/bias     saved float32 (10)       wanted float32 (20)",
+        "logits/kernel     saved float32 (10, 3)    wanted float32 (20, 3)",
         "and 6 more (expmgr check tiny/base --all)",
         "Nothing was changed on disk.",
         "give the change a variant of its own: expmgr new tiny/base-2 --from tiny/base; "
         "or start anew, with the old model_dir kept aside: expmgr run tiny/base --fresh",
-    ] or error_lines(trained)[1].split() == "hidden_0/kernel saved float32 (6, 10) wanted float32 (6, 20)".split()
+    ]
     assert tree(site.path / "models") == before
 
     check = worker.run(site.ask(spec_of(model__hidden_units=[20, 20]), mode="check"))

@@ -1,0 +1,157 @@
+"""`init`: examples, and the first spec for data of one's own."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from world import ROOT, Repo
+
+IRIS = ["README.md", "iris_test.csv", "iris_training.csv", "spec.yaml"]
+
+
+def test_the_example_is_the_one_of_this_repository(repo: Repo) -> None:
+    result = repo.expmgr("init", "--example", "iris")
+    assert result.code == 0
+    assert result.stdout == "".join(f"experiments/iris/{name}\n" for name in IRIS)
+    assert result.stderr == (
+        'Next: git add experiments/iris && git commit -m "Add experiment iris"\nThen: expmgr new iris/baseline\n'
+    )
+    for name in IRIS:
+        assert repo.read(f"experiments/iris/{name}") == (ROOT / "experiments/iris" / name).read_text()
+    assert repo.git("status", "--porcelain") == "?? experiments/\n"
+
+
+def test_commit_takes_the_example_and_nothing_else(repo: Repo) -> None:
+    repo.write("staged.txt", "mine")
+    repo.git("add", "staged.txt")
+    repo.write(".git/hooks/pre-commit", "#!/bin/sh\nexit 1\n").chmod(0o755)
+    result = repo.expmgr("init", "--example", "iris", "--commit")
+    commit = repo.git("rev-parse", "HEAD").strip()
+    assert result.code == 0
+    assert result.stderr == f"committed as {commit[:12]}\nNext: expmgr new iris/baseline\n"
+    assert repo.git("show", "--name-only", "--format=%s").split("\n") == [
+        "Add experiment iris", "", *(f"experiments/iris/{name}" for name in IRIS), "",
+    ]  # fmt: skip
+    assert repo.git("status", "--porcelain") == "A  staged.txt\n"
+
+
+def test_commit_is_the_first_commit_where_there_is_none(empty: Repo) -> None:
+    assert empty.expmgr("init", "--example", "iris", "--commit").code == 0
+    assert empty.git("rev-list", "--count", "HEAD").strip() == "1"
+    assert empty.expmgr("new", "iris/baseline").code == 0
+
+
+def test_models_are_ignored_once_and_in_this_clone_alone(repo: Repo) -> None:
+    for _ in range(2):
+        assert repo.expmgr("init").code == 0
+    repo.write("models/x", "")
+    assert repo.git("status", "--porcelain") == ""
+    assert repo.read(".git/info/exclude").count("/models/") == 1
+    assert not (repo.path / ".gitignore").exists()
+
+
+def test_models_elsewhere_need_no_ignoring(repo: Repo, tmp_path: Path) -> None:
+    repo.write("pyproject.toml", f'[tool.expmgr]\nmodels_dir = "{tmp_path}/shared"\n')
+    assert repo.expmgr("init").code == 0
+    assert "models" not in repo.read(".git/info/exclude")
+
+
+REFUSALS = {
+    ("--example", "irish"): "there is no example irish\nNothing was changed.\nHint: did you mean iris?\n",
+    ("--experiment", "A B"): "'A B' cannot be the name of an experiment\nNothing was changed.\n"
+    "Hint: a name has letters a-z, digits, '.', '_' and '-', the first a letter or digit, at most 64, no '..', "
+    "no '.lock' at the end\n",
+    ("--experiment", "mine", "--csv", "none.csv", "--label", "kind"): "none.csv cannot be read: "
+    "No such file or directory\nNothing was changed.\n",
+    ("--experiment", "mine", "--csv", "my.csv", "--label", "king"): "my.csv has no column king\nNothing was changed.\n"
+    "Hint: did you mean kind?\n",
+    ("--experiment", "mine", "--csv", "gap.csv", "--label", "kind"): "gap.csv:3: column weight_g has no value\n"
+    "Nothing was changed.\nHint: fill it in, or leave the row out\n",
+    ("--experiment", "mine", "--csv", "empty.csv", "--label", "kind"): "empty.csv is empty\nNothing was changed.\n"
+    "Hint: the first line names the columns, every further line is a row\n",
+}
+
+
+@pytest.fixture
+def data(repo: Repo) -> Repo:
+    rows = [(f"{number * 1.5}", ("red", "green")[number % 2], ("cat", "dog", "cow")[number % 3]) for number in range(60)]
+    lines = ["weight_g,colour,kind", *(",".join(row) for row in rows)]
+    repo.write("my.csv", "\n".join(lines) + "\n")
+    repo.write("gap.csv", "weight_g,colour,kind\n1,red,cat\n,red,dog\n")
+    repo.write("empty.csv", "")
+    repo.commit("data")
+    return repo
+
+
+@pytest.mark.parametrize("options", REFUSALS)
+def test_a_refusal_changes_nothing(data: Repo, options: tuple[str, ...]) -> None:
+    before = data.snapshot()
+    result = data.expmgr("init", *options)
+    assert result.stderr == f"Error: {REFUSALS[options]}"
+    assert (result.code, result.stdout) == (1, "")
+    assert data.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--example", "iris", "--experiment", "x"),
+        ("--csv", "my.csv"),
+        ("--experiment", "x", "--csv", "my.csv"),
+        ("--commit",),
+    ],
+)
+def test_options_that_do_not_go_together(data: Repo, options: tuple[str, ...]) -> None:
+    before = data.snapshot()
+    assert data.expmgr("init", *options).code == 2
+    assert data.snapshot() == before
+
+
+def test_an_experiment_that_is_there_is_left_alone(iris: Repo) -> None:
+    before = iris.snapshot()
+    result = iris.expmgr("init", "--example", "iris")
+    assert result.stderr == (
+        "Error: experiments/iris exists already\nNothing was changed.\n"
+        "Hint: expmgr new iris/baseline makes a variant of it\n"
+    )
+    assert result.code == 1
+    assert iris.snapshot() == before
+
+
+def test_a_csv_of_ones_own(data: Repo) -> None:
+    result = data.expmgr("init", "--experiment", "mine", "--csv", "my.csv", "--label", "kind", "--commit")
+    assert result.code == 0, result.stderr
+    assert data.read("experiments/mine/spec.yaml") == (
+        "experiment: mine\n"
+        'question: "How well can kind be predicted from the other columns?"\n'
+        "data:\n  kind: csv\n  train: train.csv\n  eval: eval.csv\n  label: kind\n  labels: [cat, cow, dog]\n"
+        "  features:\n    weight_g: numeric\n    colour: categorical\n"
+        "  normalize: true          # numeric columns to mean 0 and variance 1, by the training split\n"
+        "model: {kind: dnn_classifier, hidden_units: [32, 32]}\n"
+        "optimizer: {kind: adam, learning_rate: 0.001}\n"
+        "train: {max_steps: 1000}\n"
+    )
+    train, kept = (
+        list(csv.DictReader(data.read(f"experiments/mine/{name}.csv").splitlines())) for name in ("train", "eval")
+    )
+    assert (len(train), len(kept)) == (48, 12)
+    assert [sum(row["kind"] == kind for row in kept) for kind in ("cat", "cow", "dog")] == [4, 4, 4]
+    assert data.expmgr("new", "mine/baseline").code == 0
+
+
+@pytest.mark.tf
+def test_a_csv_of_ones_own_is_trained(data: Repo) -> None:
+    assert data.expmgr("init", "--experiment", "mine", "--csv", "my.csv", "--label", "weight_g", "--commit").code == 0
+    assert "dnn_regressor" in data.read("experiments/mine/spec.yaml")
+    assert data.expmgr("new", "mine/baseline").code == 0
+    result = data.expmgr("run", "mine/baseline", "--max-steps", "20")
+    assert result.code == 0, result.stderr
+    assert "mean_absolute_error" in result.stdout
+
+
+def test_a_template_says_what_to_fill_in(repo: Repo) -> None:
+    assert repo.expmgr("init", "--experiment", "mine", "--commit").code == 0
+    assert repo.expmgr("new", "mine/baseline").code == 0

@@ -1,0 +1,148 @@
+"""The docs say what is so: every command, key, field, rule and link, and what the README shows was run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from expmgr import spec
+from expmgr.cli.main import app
+from expmgr.errors import ExitCode
+from expmgr.guard import RULES
+from expmgr.paths import RunDir
+from expmgr.records import Attempt, RunRecord
+from expmgr.settings import Settings
+from expmgr.signature import Signature
+from world import ROOT, Repo
+
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md")), *sorted(ROOT.glob("*/README.md"))]
+
+
+def page(name: str) -> str:
+    return (DOCS / "reference" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def commands() -> dict[str, str]:
+    """Each command that is shown, and its help."""
+    found = {}
+    for command in app.registered_commands:
+        assert command.callback is not None
+        if not command.hidden:
+            found[str(command.name)] = command.callback.__doc__ or ""
+    return found
+
+
+def examples() -> Iterator[str]:
+    for text in commands().values():
+        yield from re.findall(r"^\s*Example: (.*)$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", commands())
+def test_a_command_has_help_an_example_and_its_place_in_the_docs(name: str) -> None:
+    text = commands()[name]
+    assert len(text.strip().splitlines()[0]) > 20
+    assert f"Example: expmgr {name}" in text
+    section = page("commands").split(f"\n## {name}\n")[1].split("\n## ")[0]
+    assert f"`expmgr {name}" in section
+    assert f"`expmgr {name}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_examples_of_the_help_are_in_the_walk_that_is_run() -> None:
+    walk = [*_readme_commands(), "expmgr check iris/wide", "expmgr list", "expmgr show iris/wide"]
+    assert [example for example in examples() if example not in walk] == []
+
+
+def test_every_option_is_in_the_docs(repo: Repo) -> None:
+    for name in commands():
+        shown = repo.expmgr(name, "--help").stdout
+        section = page("commands").split(f"\n## {name}\n")[1].split("\n## ")[0]
+        for option in set(re.findall(r"--[a-z][a-z-]+", shown)) - {"--help", "--message"}:
+            assert option in section, (name, option)
+
+
+def _models(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    for name in model.model_fields:
+        yield model.__name__, name
+
+
+@pytest.mark.parametrize(
+    "model",
+    [spec.ExperimentSpec, spec.CsvData, spec.DnnClassifier, spec.Train, spec.RunConfig, spec.BestCheckpoint]
+    + [spec.Compare, spec.Adagrad, spec.Sgd, spec.Adam, spec.AdamW, spec.RmsProp, spec.Ftrl],
+)
+def test_every_key_of_the_spec_is_in_the_docs(model: type[BaseModel]) -> None:
+    text = page("spec")
+    for name, field in model.model_fields.items():
+        assert f"`{name}`" in text or f"{name}:" in text, name
+        if isinstance(field.default, float | int) and not isinstance(field.default, bool):
+            assert re.search(rf"(?<![\w.]){re.escape(f'{field.default:g}'.replace('e-07', 'e-7'))}\b", text), (name, field.default)
+
+
+@pytest.mark.parametrize(
+    ("model", "where"),
+    [(RunRecord, "record"), (Attempt, "record"), (Signature, "signature"), (Settings, "settings")],
+)
+def test_every_field_is_in_the_docs(model: type[BaseModel], where: str) -> None:
+    text = page(where)
+    assert [name for name in model.model_fields if f"`{name}`" not in text and f'"{name}"' not in text] == []
+
+
+def test_every_rule_of_the_guard_is_in_the_docs() -> None:
+    rows = page("signature").split("## What the guard says")[1]
+    for rule in RULES.values():
+        (row,) = [line for line in rows.splitlines() if f"`{rule.id}`" in line]
+        assert f"| {rule.verdict.value} |" in row
+
+
+def test_every_exit_code_is_in_the_docs() -> None:
+    text = page("exit-codes")
+    not_yet = {ExitCode.NOT_COMPARABLE}
+    assert [code for code in ExitCode if f"| {int(code)} |" not in text and code not in not_yet] == []
+
+
+def test_every_file_of_a_run_is_in_the_docs() -> None:
+    text = page("files")
+    run_dir = RunDir(Path("r"))
+    for path in (run_dir.record, run_dir.request, run_dir.events, run_dir.progress, run_dir.log, run_dir.code):
+        assert path.name in text
+
+
+@pytest.mark.parametrize("path", PAGES, ids=str)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), target
+
+
+def _readme_commands() -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("expmgr ")]
+
+
+@pytest.mark.tf
+def test_the_readme_was_typed(repo: Repo) -> None:
+    rows = [f"{number / 3:.3f},{('red', 'green')[number % 2]},{('cat', 'dog')[number % 2]}" for number in range(50)]
+    repo.write("my.csv", "\n".join(["weight_g,colour,kind", *rows, ""]))
+    repo.commit("data")
+    assert len(_readme_commands()) == 8
+    for line in _readme_commands():
+        result = repo.expmgr(*shlex.split(line)[1:])
+        assert result.code == 0, (line, result.stderr)
+    folder = repo.path.parent / "worktree"
+    repo.git("worktree", "add", "--quiet", str(folder), "exp/iris/wide")
+    path = folder / "experiments/iris/spec.yaml"
+    path.write_text(path.read_text().replace("[20, 20]", "[30, 30]"))
+    refused = repo.expmgr("run", "iris/wide", "--commit", "wider still")
+    assert refused.code == 3
+    picture = (ROOT / "README.md").read_text(encoding="utf-8").split("```")[1]
+    shown = [line.strip() for line in picture.splitlines() if line.startswith((" Error", "   ", " Nothing")) and "●" not in line]
+    told = [line.strip() for line in refused.stderr.splitlines()]
+    assert len(shown) == 8
+    assert [line for line in shown if line not in told] == []
