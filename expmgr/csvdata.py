@@ -226,9 +226,7 @@ def resolve_labels(data: CsvData, train: Table) -> list[str]:
         return list(data.labels)
     found = distinct(train, data.label)
     if len(found) < 2:
-        raise _problem(
-            f"{train.source}: column {data.label} has one value only, {_quoted(found[0])}; there is nothing to tell apart"
-        )
+        raise _problem(f"{train.source}: column {data.label} has one value only, {_quoted(found[0])}")
     return found
 
 
@@ -263,7 +261,7 @@ def mean_and_variance(values: Sequence[float]) -> tuple[float, float]:
 
 
 def encode(table: Table, features: Iterable[Feature], label: str, labels: Sequence[str] | None) -> Split:
-    """`table` as the model takes it. A category that the training split does not have is no error: out of vocabulary."""
+    """`table` as the model takes it. A category that the training split does not have is no error."""
     columns: dict[str, list[float] | list[str]] = {}
     for feature in features:
         require_column(table, feature.name)

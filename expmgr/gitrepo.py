@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+import struct
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -297,13 +300,15 @@ class GitRepo:
 
     def objects(self, names: Sequence[str]) -> list[bytes | None]:
         """The content of each file in `names` (ids, or `<commit>:<path>`), None for those that are not there."""
-        if not names:
-            return []
-        if any("\n" in name for name in names):
-            return [content for name in names for content in self._one_object(name)]
+        return [content if kind == "blob" else None for kind, content in self._objects(names)]
+
+    def _objects(self, names: Sequence[str]) -> list[tuple[str, bytes]]:
+        """Kind and content of each, `missing` and nothing where it is not there."""
+        if any("\n" in name for name in names):  # `cat-file --batch -z` is of git 2.38
+            return [found for name in names for found in self._one_object(name)]
         asked = "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
-        output = self.run("cat-file", "--batch", stdin=asked).stdout
-        contents: list[bytes | None] = []
+        output = self.run("cat-file", "--batch", stdin=asked).stdout if names else b""
+        found: list[tuple[str, bytes]] = []
         at = 0
         for _ in names:
             line_end = output.index(b"\n", at)
@@ -311,15 +316,29 @@ class GitRepo:
             at = line_end + 1
             if len(header) == 3 and header[2].isdigit():
                 size = int(header[2])
-                contents.append(output[at : at + size] if header[1] == b"blob" else None)
+                found.append((header[1].decode(), output[at : at + size]))
                 at += size + 1
             else:
-                contents.append(None)
-        return contents
+                found.append(("missing", b""))
+        return found
 
-    def _one_object(self, name: str) -> Iterator[bytes | None]:
-        answer = self.call("cat-file", "blob", name)
-        yield answer.stdout if answer.status == 0 else None
+    def _one_object(self, name: str) -> Iterator[tuple[str, bytes]]:
+        kind = self.call("cat-file", "-t", name)
+        if kind.status:
+            yield "missing", b""
+        else:
+            yield kind.text.strip(), self.run("cat-file", kind.text.strip(), name).stdout
+
+    def read_with_folders(self, commit: str, path: str) -> tuple[bytes | None, dict[str, bytes]]:
+        """`read`, and with the same process what `write_commit` needs to replace that file."""
+        folders = _folders([path])
+        kinds = self._objects([f"{commit}:{path}", *(f"{commit}:{folder}" for folder in folders)])
+        trees = {folder: tree for folder, (kind, tree) in zip(folders, kinds[1:], strict=True) if kind == "tree"}
+        return kinds[0][1] if kinds[0][0] == "blob" else None, trees
+
+    def _trees(self, commit: str, folders: Sequence[str]) -> dict[str, bytes]:
+        found = self._objects([f"{commit}:{folder}" for folder in folders])
+        return {folder: tree for folder, (kind, tree) in zip(folders, found, strict=True) if kind == "tree"}
 
     def read(self, commit: str, path: str) -> bytes | None:
         """The content of the file `path` at `commit`, None where there is none."""
@@ -364,52 +383,43 @@ class GitRepo:
 
     def identity(self) -> str:
         """`Name <address>` of who is at work; `GitFailed` where git does not know."""
-        return self._ident("GIT_COMMITTER_IDENT").rsplit(" ", 2)[0]
-
-    def _ident(self, variable: str) -> str:
-        """`Name <address> seconds zone`, checked as strictly as git does before a commit."""
-        answer = self.call("var", variable)
-        if answer.status:
+        answer = self.call("var", "GIT_COMMITTER_IDENT")
+        if answer.status or self.call("var", "GIT_AUTHOR_IDENT").status:
             raise GitFailed(
                 "git does not know who you are, so it cannot make a commit",
                 left_alone="Nothing was changed.",
                 hint='git config --global user.name "Your Name"; git config --global user.email you@example.com',
             )
-        return answer.text.strip()
-
-    def _author_and_committer(self) -> tuple[str, str]:
-        """Both identities, by one process where that is as strict as one for each."""
-        lines = self.call("var", "-l").text.split("\n")
-        values = dict(line.partition("=")[::2] for line in lines)
-        if _is_beyond_doubt(values, os.environ):
-            return values["GIT_AUTHOR_IDENT"].strip(), values["GIT_COMMITTER_IDENT"].strip()
-        return self._ident("GIT_AUTHOR_IDENT"), self._ident("GIT_COMMITTER_IDENT")
+        return answer.text.rsplit(" ", 2)[0]
 
     # Writing, by plumbing: no checkout, no index, no hook.
 
-    def write_commit(self, parent: CommitId, files: Mapping[str, bytes], message: str) -> CommitId:
+    def write_commit(
+        self,
+        parent: CommitId,
+        files: Mapping[str, bytes],
+        message: str,
+        folders: Mapping[str, bytes] | None = None,
+    ) -> CommitId:
         """A new commit on `parent` with `files` (path to content) replaced; no ref points to it yet.
 
-        One fast-import: it reads only the trees on the way to `files`, so it costs the same in a repository of any
-        size. The branch that it needs while it runs is forgotten by the same stream, and never becomes a ref.
+        `folders` are the trees on the way to `files`, where they are known already (`read_with_folders`). Nothing else
+        is read or written, so it costs the same in a repository of any size. Not by fast-import: that writes a pack,
+        has it unpacked by another process, needs to be told who is at work, and leaves a crash report in `.git`.
         """
-        author, committer = (who.encode("utf-8", "surrogateescape") for who in self._author_and_committer())
-        scratch = b"refs/expmgr/new"
+        if folders is None:
+            folders = self._trees(parent, _folders(files))
+        new = NewObjects(self.object_format)
+        tree = new.tree(folders, files).hex()
+        self.run("unpack-objects", "-q", stdin=new.pack())
         text = message.encode("utf-8", "surrogateescape")
-        stream = [
-            b"commit %s\nmark :1\nauthor %s\ncommitter %s\n" % (scratch, author, committer),
-            b"data %d\n%s\nfrom %s\n" % (len(text), text, parent.encode()),
-        ]
-        for path, content in files.items():
-            stream.append(b"M 100644 inline %s\ndata %d\n%s\n" % (_quoted(path), len(content), content))
-        stream.append(b"\nget-mark :1\nreset %s\n\ndone\n" % scratch)
-        answer = run_git(
-            self.folder,
-            ["fast-import", "--quiet", "--done", "--date-format=raw"],
-            stdin=b"".join(stream),
-            config=("fastimport.unpackLimit=100",),  # loose objects, whatever the user's setting: not a pack a variant
+        answer = call_git(
+            self.folder, ["commit-tree", tree, "-p", parent], stdin=text, config=("i18n.commitEncoding=UTF-8",)
         )
-        return CommitId(answer.text.split()[0])
+        if answer.status:
+            self.identity()  # the usual reason, and the better words
+            raise GitFailed(f"git could not make a commit in {self.folder}", details=answer.stderr.splitlines()[:5])
+        return CommitId(answer.text.strip())
 
     def create_branch(self, ref: str, commit: CommitId, why: str) -> None:
         """Make `ref` at `commit`; `BranchExists` where it, or one that git cannot hold beside it, is there."""
@@ -475,19 +485,6 @@ def _nul(paths: Iterable[str]) -> bytes:
     return "".join(f"{path}\0" for path in paths).encode("utf-8", "surrogateescape")
 
 
-def _is_beyond_doubt(config: Mapping[str, str], environ: Mapping[str, str]) -> bool:
-    """Whether `git var -l`, which guesses where it must, had nothing to guess: each name and address is given.
-
-    git refuses a name without a character that is neither blank nor punctuation (ident.c, `crud`).
-    """
-    for kind in ("author", "committer"):
-        name = environ.get(f"GIT_{kind.upper()}_NAME", config.get(f"{kind}.name") or config.get("user.name", ""))
-        email = environ.get(f"GIT_{kind.upper()}_EMAIL", config.get(f"{kind}.email") or config.get("user.email", ""))
-        if not (email and any(char.isalnum() for char in name) and config.get(f"GIT_{kind.upper()}_IDENT")):
-            return False
-    return True
-
-
 def branch_exists(ref: str, clash: str) -> BranchExists:
     """The error for a branch that cannot be made because `clash` is there."""
     name, other = ref.removeprefix("refs/heads/"), clash.removeprefix("refs/heads/")
@@ -504,7 +501,64 @@ def branch_exists(ref: str, clash: str) -> BranchExists:
     )
 
 
-def _quoted(path: str) -> bytes:
-    """`path` as fast-import reads it."""
-    escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'.encode("utf-8", "surrogateescape")
+def _folders(paths: Iterable[str]) -> list[str]:
+    """All folders on the way to `paths`, the root ("") first."""
+    return sorted({"/".join(path.split("/")[:depth]) for path in paths for depth in range(path.count("/") + 1)})
+
+
+class NewObjects:
+    """Objects on their way into a repository, by id; equal ones once."""
+
+    def __init__(self, object_format: str) -> None:
+        self.hash_name = object_format
+        self._packed: dict[bytes, bytes] = {}
+
+    def _digest(self, content: bytes) -> bytes:
+        return hashlib.new(self.hash_name, content, usedforsecurity=False).digest()
+
+    def add(self, kind: str, content: bytes) -> bytes:
+        """Take in an object (`commit`, `tree` or `blob`); its id, raw."""
+        name = self._digest(b"%s %d\0%s" % (kind.encode(), len(content), content))
+        # gitformat-pack: the type, the size in 4 bits and then in sevens, the content by zlib.
+        size = len(content)
+        header = [("commit", "tree", "blob").index(kind) + 1 << 4 | size & 15]
+        size >>= 4
+        while size:
+            header[-1] |= 128
+            header.append(size & 127)
+            size >>= 7
+        self._packed[name] = bytes(header) + zlib.compress(content, 1)
+        return name
+
+    def tree(self, folders: Mapping[str, bytes], files: Mapping[str, bytes], folder: str = "") -> bytes:
+        """Take in the tree of `folder` with `files` replaced in it, and those below it; its id, raw.
+
+        `folders` are the trees as they were, as git writes them; a file stays executable.
+        """
+        entries = dict(_entries(folders.get(folder, b""), len(self._digest(b""))))
+        prefix = f"{folder}/" if folder else ""
+        for name in {path[len(prefix) :].partition("/")[0] for path in files if path.startswith(prefix)}:
+            key, path = name.encode("utf-8", "surrogateescape"), prefix + name
+            if path in files:
+                mode = b"100755" if entries.get(key, (b"", b""))[0] == b"100755" else b"100644"
+                entries[key] = (mode, self.add("blob", files[path]))
+            else:
+                entries[key] = (b"40000", self.tree(folders, files, path))
+        # git sorts a folder as if its name ended with a slash.
+        ordered = sorted(entries.items(), key=lambda entry: entry[0] + b"/" * (entry[1][0] == b"40000"))
+        return self.add("tree", b"".join(b"%s %s\0%s" % (mode, name, oid) for name, (mode, oid) in ordered))
+
+    def pack(self) -> bytes:
+        """All of them as git's pack, version 2."""
+        content = b"PACK" + struct.pack(">II", 2, len(self._packed)) + b"".join(self._packed.values())
+        return content + self._digest(content)
+
+
+def _entries(tree: bytes, id_bytes: int) -> Iterator[tuple[bytes, tuple[bytes, bytes]]]:
+    """Name, mode and raw id of each entry of a tree as git writes it."""
+    at = 0
+    while at < len(tree):
+        end = tree.index(b"\0", at)
+        mode, _, name = tree[at:end].partition(b" ")
+        at = end + 1 + id_bytes
+        yield name, (mode, tree[end + 1 : at])

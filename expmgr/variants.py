@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from expmgr.errors import BadName, NoCommitYet, SpecProblem, UncommittedChanges, UnknownVariant
-from expmgr.gitrepo import CommitId, GitRepo, branch_exists
+from expmgr.gitrepo import CommitId, GitRepo, branch_exists, call_git
 from expmgr.paths import BRANCH_PREFIX, VariantName, nearest, parse_variant
 
 if TYPE_CHECKING:
@@ -39,12 +39,16 @@ class Origin:
 
 @dataclass(frozen=True)
 class VariantPlan:
-    """A variant that can be made: the commit it starts from, its spec, the message of its commit."""
+    """A variant that can be made: the commit it starts from, its spec, the message of its commit.
+
+    `folders` are the trees on the way to the spec, as the commit has them (`GitRepo.read_with_folders`).
+    """
 
     name: VariantName
     base: CommitId
     spec: bytes
     message: str
+    folders: Mapping[str, bytes]
 
 
 def all_variants(repo: GitRepo) -> list[Variant]:
@@ -62,13 +66,11 @@ def all_variants(repo: GitRepo) -> list[Variant]:
 def find_variant(repo: GitRepo, text: str) -> Variant:
     """The variant called `text`, by its full name or by a short one that is unambiguous; else `UnknownVariant`."""
     variants = all_variants(repo)
-    found = [one for one in variants if str(one.name) == text]
-    found = found or [one for one in variants if one.name.variant == text]
+    found = _called(variants, text)
     if len(found) == 1:
         return found[0]
     if found:
-        names = " and ".join(str(one.name) for one in found)
-        raise UnknownVariant(f"{text} is the short name of {names}", hint="say the full name")
+        raise _ambiguous(text, found)
     names = {str(one.name) for one in variants}
     near = nearest(text, names | {one.name.variant for one in variants})
     if near:
@@ -78,6 +80,17 @@ def find_variant(repo: GitRepo, text: str) -> Variant:
     else:
         hint = "there is no variant yet: expmgr new EXPERIMENT/VARIANT"
     raise UnknownVariant(f"there is no variant {text}", left_alone=_UNTOUCHED, hint=hint)
+
+
+def _called(variants: Sequence[Variant], text: str) -> list[Variant]:
+    """The variants that `text` may mean."""
+    found = [one for one in variants if str(one.name) == text]
+    return found or [one for one in variants if one.name.variant == text]
+
+
+def _ambiguous(text: str, found: Sequence[Variant]) -> UnknownVariant:
+    names = " and ".join(str(one.name) for one in found)
+    return UnknownVariant(f"{text} is the short name of {names}", left_alone=_UNTOUCHED, hint="say the full name")
 
 
 def spec_of(repo: GitRepo, variant: Variant) -> ExperimentSpec:
@@ -95,16 +108,30 @@ def spec_of(repo: GitRepo, variant: Variant) -> ExperimentSpec:
 
 def origins(repo: GitRepo) -> dict[VariantName, Origin]:
     """How each variant was made, read from the trailers of the commit that made it."""
+    # Usually that commit is on no other branch. Where it is, after a merge, only the whole history has it.
+    found = _read_origins(repo, f"--branches={BRANCH_PREFIX}*", "--not", f"--exclude={BRANCH_PREFIX}*", "--branches")
+    merged = [variant.name.ref for variant in all_variants(repo) if variant.name not in found]
+    if merged:
+        found = {**_read_origins(repo, "--first-parent", *merged), **found}
+    return found
+
+
+def _read_origins(repo: GitRepo, *commits: str) -> dict[VariantName, Origin]:
     fields = "%(trailers:key=Expmgr-Variant,valueonly)%x00%(trailers:key=Expmgr-From,valueonly)%x00%s"
-    answer = repo.call(
-        "log",
-        "-z",
-        f"--format={fields}",
-        "--grep=^Expmgr-Variant: ",
-        f"--branches={BRANCH_PREFIX}*",
-        "--not",
-        f"--exclude={BRANCH_PREFIX}*",
-        "--branches",
+    answer = call_git(
+        repo.folder,
+        [
+            "log",
+            "-z",
+            f"--format={fields}",
+            "--encoding=UTF-8",
+            "--no-show-signature",
+            "--basic-regexp",
+            "--grep=^Expmgr-Variant: ",
+            *commits,
+            "--",
+        ],
+        config=("trailer.separators=:",),
     )
     found: dict[VariantName, Origin] = {}
     parts = answer.text.split("\0") if answer.status == 0 else []
@@ -127,40 +154,44 @@ def plan_variant(
     if clash is not None:
         raise branch_exists(name.ref, clash)
     commit, called = _base(repo, base)
-    content = repo.read(commit, name.spec_path)
+    content, folders = repo.read_with_folders(commit, name.spec_path)
     _check_committed(repo, name, content, base)
     if content is None:
         raise _no_experiment(repo, name, commit, called)
     spec = set_values(content, assignments, name.spec_path, name.experiment)
-    title = why or f"New variant {name}"
+    title = (why or "").strip() or f"New variant {name}"
     body = "".join(f"{assignment}\n" for assignment in assignments)
     trailers = f"Expmgr-Variant: {name}\nExpmgr-From: {called}\n"
-    return VariantPlan(name, commit, spec, "\n\n".join(part for part in (title, body.rstrip(), trailers) if part))
+    message = "\n\n".join(part for part in (title, body.rstrip(), trailers) if part)
+    return VariantPlan(name, commit, spec, message, folders)
 
 
 def make_variant(repo: GitRepo, plan: VariantPlan) -> CommitId:
     """Make the branch and its commit; the user's HEAD, index, files and stash are not touched."""
-    commit = repo.write_commit(plan.base, {plan.name.spec_path: plan.spec}, plan.message)
+    commit = repo.write_commit(plan.base, {plan.name.spec_path: plan.spec}, plan.message, plan.folders)
     repo.create_branch(plan.name.ref, commit, f"expmgr: new {plan.name}")
     return commit
 
 
 def _base(repo: GitRepo, base: str | None) -> tuple[CommitId, str]:
     """The commit that a new variant starts from, and what to call it."""
-    if base is None:
+    if base is None or base in ("HEAD", "@"):
         head, ref = repo.head(), repo.head_ref()
         return head, ref.removeprefix("refs/heads/").removeprefix(BRANCH_PREFIX) if ref else head
-    repo.head()
+    require_commit(repo)
+    found = _called(all_variants(repo), base)
+    if len(found) == 1:
+        return found[0].commit, str(found[0].name)
+    commit = repo.commit_of(base)
+    if commit is not None:
+        return commit, " ".join(base.split())  # on one line, for the trailer
+    if found:
+        raise _ambiguous(base, found)
     try:
-        variant = find_variant(repo, base)
-        return variant.commit, str(variant.name)
+        find_variant(repo, base)
     except UnknownVariant as error:
-        commit = repo.commit_of(base)
-        if commit is None:
-            raise UnknownVariant(
-                f"{base} is neither a variant nor a commit", left_alone=_UNTOUCHED, hint=error.hint
-            ) from None
-        return commit, base
+        hint = error.hint
+    raise UnknownVariant(f"{base} is neither a variant nor a commit", left_alone=_UNTOUCHED, hint=hint)
 
 
 def _check_committed(repo: GitRepo, name: VariantName, content: bytes | None, base: str | None) -> None:

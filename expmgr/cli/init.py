@@ -49,8 +49,10 @@ def init(
     if example is not None:
         files = example_files(example)
     elif experiment is not None:
-        given = csv_file is not None and label is not None
-        files = experiments.from_csv(experiment, csv_file, label) if given else experiments.template(experiment)
+        if csv_file is not None and label is not None:
+            files = experiments.from_csv(experiment, csv_file, label)
+        else:
+            files = experiments.template(experiment)
     if commit:
         project.repo.identity()
     written = experiments.add_experiment(project, name, files) if name else []

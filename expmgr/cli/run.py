@@ -148,8 +148,8 @@ def _show(project: Project, outcomes: Sequence[Outcome]) -> None:
             if outcome.log is not None and outcome.exit_code in (ExitCode.BUG, ExitCode.MISTAKE) and outcome.log.exists():
                 lines.append(f"Log: {project.shown(outcome.log)}")
             stories.setdefault(tuple(lines), []).append(str(outcome.task))
-    for lines in stories:
-        output.tell(lines)
+    for story in stories:
+        output.tell(story)
     done = [str(outcome.task.name) for outcome in outcomes if outcome.exit_code == ExitCode.DONE]
     if len(set(done)) > 1:
         output.tell([f"Next: expmgr compare {' '.join(dict.fromkeys(done))}"])

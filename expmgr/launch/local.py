@@ -89,8 +89,8 @@ class _Batch:
         try:
             yield
         finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
+            for handled, handler in old.items():
+                signal.signal(handled, handler)
 
     def run(self) -> None:
         try:

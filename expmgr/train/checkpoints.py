@@ -133,7 +133,7 @@ def key_of(group: str, path: str) -> str:
 
 
 def restore(model: Any, prefix: Path, *, shown: str, signature: Signature) -> None:
-    """Put the checkpoint `prefix` into `model`: every weight, every variable of the optimizer, and what it has of state.
+    """Put the checkpoint `prefix` into `model`: every weight, all of the optimizer, and what it has of state.
 
     The guard has judged `signature` before. All is read and compared before the first variable changes. State that
     only one side has keeps its start (dropout switched on) or is left out (dropout switched off).

@@ -18,8 +18,9 @@ from expmgr.train.models import input_names
 #: First word of the shuffle's seed: keeps the data's order apart from every other use of the run's seed.
 _SALT = 498247692
 
-#: Up to so many rows an epoch's order is sorted, beyond that it is computed place by place. Measured on TF 2.21, a batch
-#: of 100: RandomIndexShuffle takes 480 us at 120 rows, where it walks long, and 27 us at 60,000; sorting 11 us and 5.4 ms.
+#: Up to so many rows an epoch's order is sorted, beyond that it is computed place by place. Measured on TF 2.21, a
+#: batch of 100: RandomIndexShuffle takes 480 us at 120 rows, where it walks long, and 27 us at 60,000; sorting takes
+#: 11 us and 5.4 ms.
 _SORTED_ROWS = 1024
 _SORTED_EPOCHS = 8
 
@@ -47,7 +48,7 @@ class Rows:
 
 
 class Batches:
-    """The training batches: `at(position)` holds the `batch_size` rows from that position on, counted over all epochs."""
+    """The training batches: `at(position)` holds the `batch_size` rows from there on, counted over all epochs."""
 
     def __init__(self, rows: Rows, *, batch_size: int, seed: int, shuffle: bool) -> None:
         self.rows = rows

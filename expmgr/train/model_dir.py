@@ -2,7 +2,7 @@
 
 ```
 <variant_dir>/variant.json            whose model_dir it is
-<variant_dir>/seed-<n>/               laid out as an Estimator's: model.ckpt-<step>.index, .data-?????-of-?????, checkpoint
+<variant_dir>/seed-<n>/               an Estimator's files: model.ckpt-<step>.index, .data-?????-of-?????, checkpoint
     model.ckpt-<step>.json            the signature of that checkpoint
     manifest.json                     the checkpoints that count, with size and sha256 of each file
     .saving-<step>-<random>/          a checkpoint that is being written
@@ -210,7 +210,7 @@ class ModelDir:
         found = [name for name in names if _ANY_CHECKPOINT.match(name) and _step_of(name) not in ours]
         if found:
             raise CheckpointRefused(
-                f"{self.shown} holds checkpoints, but no manifest.json that says whose they are and whether they are whole",
+                f"{self.shown} holds checkpoints, but no manifest.json that says whose they are",
                 details=[*found[:5], *([f"and {len(found) - 5} more"] if len(found) > 5 else [])],
                 left_alone=_KEPT,
                 hint=self.fresh_hint,

@@ -1,4 +1,4 @@
-"""When something is due, how far the inner loop may go until then, and which checkpoints go. Pure: no TensorFlow, no disk.
+"""When something is due, how far the inner loop may go until then, and which checkpoints go. Pure.
 
 By steps, things are due at multiples of their interval counted from step 0, wherever a run was resumed, so that a run
 that was stopped has the same checkpoints and the same curve as one that was not.
@@ -80,7 +80,7 @@ class Schedule:
         return self._logs.is_due(step, 0.0)
 
     def steps_to_go(self, step: int, block: int) -> int:
-        """How many steps the inner loop may run from `step`: at most `block`, and not past the next thing that is due."""
+        """How many steps the inner loop may run from `step`: at most `block`, not past the next thing due."""
         intervals = (self._checkpoints, self._summaries, self._logs)
         limits = [left for left in (interval.steps_left(step) for interval in intervals) if left is not None]
         return max(0, min([block, self.max_steps - step, *limits]))

@@ -11,7 +11,7 @@ from typing import Any
 from google.protobuf import text_format
 
 from expmgr import durable
-from expmgr.errors import Busy, Stopped, TrainingFailed
+from expmgr.errors import Busy, DiskFull, Stopped, TrainingFailed
 from expmgr.locks import Lock
 from expmgr.spec import BestCheckpoint
 from expmgr.train import checkpoints
@@ -63,6 +63,9 @@ class Training:
             return self._finished() if is_complete else Outcome("preempted")
         except NotFinite as error:
             raise self._failed(error) from None
+        except DiskFull as error:
+            error.left_alone, error.hint = self._kept(), "make room, then run again: it goes on from there"
+            raise
         finally:
             for file in self._files.values():
                 file.close()
@@ -89,14 +92,15 @@ class Training:
         return is_complete
 
     def _failed(self, error: NotFinite) -> TrainingFailed:
-        saved = self.folder.manifest.checkpoints
         return TrainingFailed(
             f"{error.what} of {self.request.variant} (seed {self.request.seed}) is {error.word} at step {error.step}",
-            left_alone=f"The newest checkpoint before it is kept: {self.folder.shown}/{saved[-1].name}"
-            if saved
-            else None,
+            left_alone=self._kept(),
             hint="look at the data, lower optimizer.learning_rate, or bound the gradients by optimizer.clipnorm",
         )
+
+    def _kept(self) -> str | None:
+        saved = self.folder.manifest.checkpoints
+        return f"The newest checkpoint before it is kept: {self.folder.shown}/{saved[-1].name}" if saved else None
 
     def note_the_end(self) -> None:
         """After the last word: a further run up to this step has nothing to do."""
@@ -188,7 +192,7 @@ class Training:
         return self._must(self._evaluate(split, step))
 
     def _selected(self, step: int) -> Metrics:
-        """The metrics at the best checkpoint: what was found when it was saved, and test, for which it is read again."""
+        """The metrics at the best checkpoint: what was found at its save, and test, for which it is read again."""
         saved = self.folder.manifest.at(step)
         assert saved is not None
         metrics = dict(saved.metrics)

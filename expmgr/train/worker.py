@@ -1,8 +1,8 @@
 """The process that imports TensorFlow once and forks a child a run: `python -m expmgr.train.worker`.
 
-Commands come as JSON lines on stdin, answers go as JSON lines to stdout (see docs/architecture.md). When stdin ends, the
-command that started us is gone: all children are asked to stop, and killed after `GRACE_SECS`. A child that loses its
-worker stops by itself. So nothing outlives the command as an orphan.
+Commands come as JSON lines on stdin, answers go as JSON lines to stdout (see docs/architecture.md). When stdin ends,
+the command that started us is gone: all children are asked to stop, and killed after `GRACE_SECS`. A child that loses
+its worker stops by itself. So nothing outlives the command as an orphan.
 
 `--one RUN_DIR` does a single run in this process, for systems where a fork after the import is not safe.
 """

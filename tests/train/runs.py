@@ -109,10 +109,12 @@ class Site:
             (experiment_dir / f"{name}.csv").write_text(csv_text(rows), encoding="utf-8")
         model_dir = model_dir or self.model_dir(variant, seed)
         request = {
-            "format": 1, "mode": mode, "run_id": folder.path.name, "variant": variant, "seed": seed, "commit": "c" * 40,
+            "format": 1, "mode": mode, "run_id": folder.path.name, "variant": variant, "seed": seed,
+            "commit": "c" * 40,
             "spec": spec, "experiment_dir": str(experiment_dir), "variant_dir": str(model_dir.parent),
             "model_dir": str(model_dir), "shown_model_dir": f"models/{variant}/seed-{seed}",
-            "max_steps": max_steps or spec["train"]["max_steps"], "fresh": fresh, "provenance": {"run": folder.path.name},
+            "max_steps": max_steps or spec["train"]["max_steps"], "fresh": fresh,
+            "provenance": {"run": folder.path.name},
         }  # fmt: skip
         durable.write_json(folder.request, request)
         return folder
@@ -134,7 +136,8 @@ class WorkerProcess:
         with open(self.stderr_path, "ab") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "expmgr.train.worker"],
-                cwd=path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True, text=True,
+                cwd=path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True,
+                start_new_session=True,
                 env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
             )  # fmt: skip
         self._ended: dict[str, int] = {}

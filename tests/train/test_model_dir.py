@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from train.runs import tree
 
 from expmgr import durable
 from expmgr.errors import CheckpointRefused, DiskFull, ExpmgrError, ModelDirProblem
 from expmgr.signature import Signature
 from expmgr.train.model_dir import ModelDir
+from train.runs import tree
 
 
 def signature(step: int) -> Signature:
@@ -89,7 +89,7 @@ def test_a_lost_manifest_is_no_fresh_start(folder: Folder) -> None:
     folder.save(100)
     (folder.path / "manifest.json").unlink()
     assert refused(folder.opened()) == [
-        "Error: models/iris/wide/seed-0 holds checkpoints, but no manifest.json that says whose they are and whether they are whole",
+        "Error: models/iris/wide/seed-0 holds checkpoints, but no manifest.json that says whose they are",
         "  checkpoint",
         "  model.ckpt-100.data-00000-of-00001",
         "  model.ckpt-100.index",

@@ -11,7 +11,8 @@ from expmgr.train.schedule import BlockLength, Interval, Saved, Schedule, retent
 
 def schedule(now: list[float], saved_step: int | None = None, **changes: object) -> Schedule:
     parts = {
-        "max_steps": 1000, "checkpoints": Interval(secs=600), "summaries": Interval(100), "logs": Interval(None), **changes
+        "max_steps": 1000, "checkpoints": Interval(secs=600), "summaries": Interval(100), "logs": Interval(None),
+        **changes
     }  # fmt: skip
     return Schedule(saved_step=saved_step, clock=lambda: now[0], **parts)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""What needs TensorFlow and no process of its own: checkpoints that TensorFlow reads, event files, batches, the loop."""
+"""What needs TensorFlow and no process of its own: checkpoints, event files, batches, the loop."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from train.runs import Site, WorkerProcess, spec_of
 
 from expmgr.errors import CheckpointRefused
 from expmgr.signature import Feature
+from train.runs import Site, WorkerProcess, spec_of
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 tf = pytest.importorskip("tensorflow")
@@ -55,7 +55,8 @@ def test_tensorflow_reads_what_a_run_leaves(worker: WorkerProcess, site: Site) -
         "optimizer/adagrad/iteration", "optimizer/adagrad/learning_rate",
         "optimizer/adagrad/logits_bias_accumulator", "optimizer/adagrad/logits_kernel_accumulator",
         "state/dropout_0/seed_generator_state",
-        "state/metrics/accuracy/count", "state/metrics/accuracy/total", "state/metrics/loss/count", "state/metrics/loss/total",
+        "state/metrics/accuracy/count", "state/metrics/accuracy/total",
+        "state/metrics/loss/count", "state/metrics/loss/total",
         "variables/batch_norm_0/beta", "variables/batch_norm_0/gamma",
         "variables/batch_norm_0/moving_mean", "variables/batch_norm_0/moving_variance",
         "variables/hidden_0/bias", "variables/hidden_0/kernel", "variables/logits/bias", "variables/logits/kernel",
@@ -158,8 +159,8 @@ def train(site: Site, block: int) -> tuple[dict[str, Any], list[Any]]:
     length.steps = block
     length.learn = lambda *_: None  # type: ignore[method-assign]
     Loop(
-        model=run.model, inner=run.inner, schedule=schedule, listener=listener, is_stopped=lambda: False, clock=lambda: 0,
-        step=0, position=0, batch_size=8, block=length,
+        model=run.model, inner=run.inner, schedule=schedule, listener=listener, is_stopped=lambda: False,
+        clock=lambda: 0, step=0, position=0, batch_size=8, block=length,
     ).run()  # fmt: skip
     return values(run.model), listener.points
 
@@ -257,7 +258,8 @@ def test_keys_are_tensorflow_s_own(site: Site) -> None:
 def test_column_names_become_legal_and_distinct_input_names() -> None:
     names = ["sepal length (cm)", "sepal_length__cm_", "hidden_0", "Größe", "_x", "a/b", "A_b", "logits"]
     assert input_names([Feature(name=name, kind="numeric") for name in names]) == {
-        "sepal length (cm)": "sepal_length__cm_", "sepal_length__cm_": "sepal_length__cm__2", "hidden_0": "input_hidden_0",
+        "sepal length (cm)": "sepal_length__cm_", "sepal_length__cm_": "sepal_length__cm__2",
+        "hidden_0": "input_hidden_0",
         "Größe": "Gr__e", "_x": "input__x", "a/b": "a_b", "A_b": "A_b_2", "logits": "input_logits",
     }  # fmt: skip
 
