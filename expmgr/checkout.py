@@ -6,38 +6,80 @@ a branch in one worktree only.
 
 from __future__ import annotations
 
-import os
+import shlex
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from expmgr.errors import CheckoutFailed, GitFailed
-from expmgr.gitrepo import REPOSITORY_VARIABLES, GitRepo, TreeEntry, call_git, run_git
+from expmgr.gitrepo import REPOSITORY_VARIABLES, Answer, GitRepo, TreeEntry, call_git, read_config, run_git
 
-_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+_POINTER = b"version https://git-lfs.github.com/spec/v1"
+_POINTER_BYTES = 1024  # at most, says git-lfs
 _SUBMODULE = "160000"
-#: git-lfs itself is not called: the files are taken from the repository's own store (`_fill_lfs`).
-_NO_LFS = ("filter.lfs.smudge=", "filter.lfs.process=", "filter.lfs.required=false")
+#: What a checkout does not take from the user's configuration. git-lfs is not called: the files are taken from the
+#: repository's own store (`_fill_lfs`). A checkout that is thrown away need not be on the disk.
+_CHECKOUT_CONFIG = (
+    "core.fsync=none",
+    "core.sparseCheckout=false",
+    "filter.lfs.smudge=",
+    "filter.lfs.process=",
+    "filter.lfs.required=false",
+)
 #: The user's settings that decide which bytes a checkout holds. They run in a run, and nowhere else.
-_CONTENT_SETTINGS = r"^(filter\..*|core\.(autocrlf|eol|safecrlf|symlinks|ignorecase|precomposeunicode|longpaths))$"
+_CONTENT_SETTINGS = (
+    r"^(filter\..*|core\.(attributesfile|autocrlf|eol|safecrlf|symlinks|ignorecase|precomposeunicode|longpaths))$"
+)
+_NOT_STARTED = "No run was started."
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A repository that files are taken from: the user's, or the user's clone of a submodule.
+
+    `store` is its common git dir; `checkouts` are the user's checkouts of it, and `modules` the folders that may hold
+    the git dirs of its submodules; `path` leads to it from the outermost repository, with a slash at its end.
+    """
+
+    git_dir: Path
+    store: Path
+    checkouts: Sequence[Path]
+    modules: Sequence[Path]
+    path: str = ""
+
+    @property
+    def env(self) -> dict[str, str]:
+        # GIT_WORK_TREE, because git does not start where core.worktree names a folder that is not there, as it does
+        # in the git dir of a submodule whose folder the branch at hand does not have.
+        return {"GIT_DIR": str(self.git_dir), "GIT_WORK_TREE": str(self.git_dir)}
+
+    def call(self, *args: str, stdin: bytes | None = None, config: Sequence[str] = ()) -> Answer:
+        return call_git(self.git_dir, args, stdin=stdin, env=self.env, config=config)
+
+    def settings(self, pattern: str) -> list[tuple[str, str]]:
+        return read_config(self.git_dir, pattern, env=self.env)
 
 
 def make_checkout(repo: GitRepo, commit: str, target: Path) -> None:
-    """Fill the folder `target`, which must not exist, with all the files of `commit`.
+    """Fill the folder `target` with all the files of `commit`; what a killed call left in it goes first.
 
-    Objects are shared with the repository (alternates), submodules and LFS files are taken from its own stores.
-    Raises `CheckoutFailed`, with `target` removed, where a file cannot be had without the network.
+    Objects are shared with the repository (alternates), submodules and LFS files are taken from its own stores, and
+    what a partial clone lacks from its remote. Raises `CheckoutFailed`, with `target` removed, where a file cannot be
+    had.
     """
+    store = repo.git_common_dir
+    modules = [repo.git_dir / "modules", store / "modules", *sorted(store.glob("worktrees/*/modules"))]
+    checkouts = [repo.main_root] if repo.root is None else [repo.root, repo.main_root]
+    source = _Source(repo.git_dir, store, checkouts, modules)
+    remove_checkout(target)
     try:
-        _fetch_missing(repo, commit)
-        _private_clone(repo.git_common_dir, repo.object_format, commit, target, repo.settings(_CONTENT_SETTINGS))
-        entries = repo.tree(commit)
-        _fill_lfs(repo, target, entries)
-        modules = [repo.git_common_dir / "modules"]
-        _fill_submodules(repo.main_root, target, entries, modules)
+        _fill(source, commit, target)
     except GitFailed as error:
         remove_checkout(target)
-        raise CheckoutFailed(f"commit {commit[:12]} could not be checked out", details=error.details) from error
+        raise CheckoutFailed(
+            f"commit {commit[:12]} could not be checked out", details=error.details, left_alone=_NOT_STARTED
+        ) from error
     except BaseException:
         remove_checkout(target)
         raise
@@ -53,125 +95,144 @@ def worker_environment(environ: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name not in REPOSITORY_VARIABLES}
 
 
-def _private_clone(
-    store: Path, object_format: str, commit: str, target: Path, settings: Iterable[tuple[str, str]]
-) -> None:
-    """`target` as a repository of its own that shares the objects of `store` (a git dir), checked out at `commit`."""
+def _fill(source: _Source, commit: str, target: Path) -> None:
+    """`target` as a checkout of `commit`, with its LFS files and its submodules."""
+    _fetch_missing(source, commit)
+    clone = _private_clone(source, commit, target)
+    entries = clone.tree(commit)
+    _fill_lfs(source, clone, entries)
+    submodules = [entry for entry in entries if entry.mode == _SUBMODULE]
+    names = _submodule_names(target) if submodules else {}
+    for entry in submodules:
+        inner = _submodule(source, entry, names.get(entry.path, entry.path))
+        (target / entry.path).rmdir()
+        _fill(inner, entry.oid, target / entry.path)
+
+
+def _private_clone(source: _Source, commit: str, target: Path) -> GitRepo:
+    """`target` as a repository of its own that shares the objects of `source`, checked out at `commit`."""
     target.mkdir(parents=True)
-    run_git(target, ["init", "--quiet", "--template=", f"--object-format={object_format}"])
+    object_format = "sha1" if len(commit) == 40 else "sha256"
+    run_git(target, ["init", "--quiet", "--template=", f"--object-format={object_format}", "--initial-branch=unused"])
     git_dir = target / ".git"
     (git_dir / "objects" / "info").mkdir(parents=True, exist_ok=True)
-    (git_dir / "objects" / "info" / "alternates").write_text(f"{_alternate(store / 'objects')}\n", encoding="utf-8")
-    if (store / "shallow").exists():
-        shutil.copyfile(store / "shallow", git_dir / "shallow")
-    for key, value in settings:
+    (git_dir / "objects" / "info" / "alternates").write_bytes(_alternate(source.store / "objects"))
+    if (source.store / "shallow").exists():
+        shutil.copyfile(source.store / "shallow", git_dir / "shallow")
+    if (source.store / "info" / "attributes").exists():
+        (git_dir / "info").mkdir(exist_ok=True)
+        shutil.copyfile(source.store / "info" / "attributes", git_dir / "info" / "attributes")
+    for key, value in source.settings(_CONTENT_SETTINGS):
         run_git(target, ["config", "--add", key, value])
-    # A checkout that is thrown away need not be on the disk.
+    # Without --force git 2.39 says yes where an object cannot be read, with its file missing.
     run_git(
-        target, ["checkout", "--quiet", "--detach", "--force", commit], config=("core.fsync=none", *_NO_LFS)
+        target,
+        ["checkout", "--quiet", "--detach", "--force", "--no-recurse-submodules", commit],
+        config=_CHECKOUT_CONFIG,
     )
+    return GitRepo(git_dir, git_dir, target, object_format)
 
 
-def _alternate(path: Path) -> str:
+def _alternate(path: Path) -> bytes:
+    """The line for objects/info/alternates."""
     text = str(path)
-    if text.startswith('"') or "\n" in text:
+    if "\n" in text:
         text = '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
-    return text
+    return f"{text}\n".encode("utf-8", "surrogateescape")
 
 
-def _fetch_missing(repo: GitRepo, commit: str) -> None:
-    """In a partial clone, bring the files of `commit`: git's checkout of an alternate says yes with files missing."""
-    remotes = [key.split(".", 1)[1].rsplit(".", 1)[0] for key, value in repo.settings(r"^remote\..*\.promisor$") if value]
-    if not remotes:
-        return
-    missing = _missing(repo, commit)
-    if missing:
-        repo.call(
-            "fetch",
-            "--quiet",
-            "--no-tags",
-            "--no-prune",
-            "--no-write-fetch-head",
-            "--recurse-submodules=no",
-            "--refmap=",
-            "--filter=blob:none",
-            "--stdin",
-            remotes[0],
-            stdin="".join(f"{oid}\n" for oid in missing).encode(),
-        )
-        missing = _missing(repo, commit)
+def _fetch_missing(source: _Source, commit: str) -> None:
+    """In a partial clone, bring what `commit` needs: git's checkout of an alternate does not fetch."""
+    settings = source.settings(r"^remote\..*\.promisor$")
+    remotes = [key.removeprefix("remote.").removesuffix(".promisor") for key, value in settings if value != "false"]
+    words = ""
+    missing = _missing(source, commit) if remotes else []
+    for remote in remotes:
+        while missing:  # a tree that comes may name others that are missing
+            before = missing
+            words = _fetch(source, remote, missing)
+            missing = _missing(source, commit)
+            if missing == before:
+                break
     if missing:
         raise CheckoutFailed(
-            f"this is a partial clone, and {len(missing)} files of commit {commit[:12]} are not in it",
-            left_alone="No run was started.",
-            hint=f"make the remote {remotes[0]} reachable, or git fetch --refetch --no-filter {remotes[0]}",
+            f"{source.path or 'this repository'} is a partial clone, and {len(missing)} of the files and folders of "
+            f"commit {commit[:12]} are not in it",
+            details=words.strip().splitlines()[:5],
+            left_alone=_NOT_STARTED,
+            hint=f"make the remote {remotes[0]} reachable, or bring everything: "
+            f"git fetch --refetch --no-filter {shlex.quote(remotes[0])}",
         )
 
 
-def _missing(repo: GitRepo, commit: str) -> list[str]:
-    output = repo.run("rev-list", "--objects", "--no-walk", "--missing=print", commit).text
-    return [line[1:] for line in output.splitlines() if line.startswith("?")]
+def _fetch(source: _Source, remote: str, oids: Sequence[str]) -> str:
+    """Bring the objects `oids` as git itself does (promisor-remote.c); what git said to it."""
+    return source.call(
+        "fetch",
+        "--quiet",
+        "--no-tags",
+        "--no-write-fetch-head",
+        "--recurse-submodules=no",
+        "--refmap=",
+        "--filter=blob:none",
+        "--stdin",
+        "--end-of-options",
+        remote,
+        stdin="".join(f"{oid}\n" for oid in oids).encode(),
+        config=("fetch.negotiationAlgorithm=noop", "fetch.writeCommitGraph=false", "maintenance.auto=false"),
+    ).stderr
 
 
-def _fill_lfs(repo: GitRepo, target: Path, entries: Sequence[TreeEntry]) -> None:
+def _missing(source: _Source, commit: str) -> list[str]:
+    answer = source.call("rev-list", "--objects", "--no-walk", "--missing=print", commit)
+    if answer.status:
+        raise GitFailed(f"git rev-list failed in {source.store}", details=answer.stderr.strip().splitlines()[:5])
+    return sorted(line[1:] for line in answer.text.splitlines() if line.startswith("?"))
+
+
+def _fill_lfs(source: _Source, clone: GitRepo, entries: Sequence[TreeEntry]) -> None:
     """Put the content of LFS files in the place of their pointers, from the repository's own LFS store."""
+    target = clone.folder
     attributes = [target / entry.path for entry in entries if entry.path.rpartition("/")[2] == ".gitattributes"]
-    attributes.append(repo.git_common_dir / "info" / "attributes")
+    attributes.append(source.store / "info" / "attributes")
     if not any(b"filter=lfs" in path.read_bytes() for path in attributes if path.is_file()):
         return
-    store = Path(dict(repo.settings(r"^lfs\.storage$")).get("lfs.storage", "lfs"))
+    storage = source.call("config", "--type=path", "--get", "lfs.storage").text.removesuffix("\n") or "lfs"
     absent = []
-    for path in _lfs_paths(target, entries):
-        pointer = (target / path).read_bytes()[:1024]
-        if not pointer.startswith(_POINTER):
+    for path in _lfs_paths(clone, entries):
+        fields = _pointer(target / path)
+        if fields is None:
             continue
-        fields = dict(line.split(" ", 1) for line in pointer.decode().splitlines() if " " in line)
         oid = fields.get("oid", "").removeprefix("sha256:")
-        content = repo.git_common_dir / store / "objects" / oid[:2] / oid[2:4] / oid
-        if content.is_file():
+        content = source.store / storage / "objects" / oid[:2] / oid[2:4] / oid
+        if oid and content.is_file() and str(content.stat().st_size) == fields.get("size"):
             shutil.copyfile(content, target / path)
         else:
-            absent.append(path)
+            absent.append(source.path + path)
     if absent:
         raise CheckoutFailed(
-            f"{len(absent)} LFS files are not in this clone",
+            f"{len(absent)} LFS {'file is' if len(absent) == 1 else 'files are'} not in this clone",
             details=[*absent[:5], *([f"and {len(absent) - 5} more"] if len(absent) > 5 else [])],
-            left_alone="No run was started.",
-            hint="git lfs fetch",
+            left_alone=_NOT_STARTED,
+            hint=f"{_in(source)}git lfs fetch origin {clone.head()}",
         )
 
 
-def _lfs_paths(target: Path, entries: Sequence[TreeEntry]) -> list[str]:
+def _pointer(path: Path) -> dict[str, str] | None:
+    """The fields of an LFS pointer, None where the file is none."""
+    with open(path, "rb") as file:
+        start = file.read(_POINTER_BYTES)
+    if not start.startswith(_POINTER):
+        return None
+    lines = start.decode("utf-8", "replace").splitlines()  # autocrlf may have been at it
+    return {key: value for key, _, value in (line.partition(" ") for line in lines)}
+
+
+def _lfs_paths(clone: GitRepo, entries: Sequence[TreeEntry]) -> list[str]:
     paths = [entry.path for entry in entries if entry.mode.startswith("100")]
     stdin = "".join(f"{path}\0" for path in paths).encode("utf-8", "surrogateescape")
-    fields = run_git(target, ["check-attr", "-z", "--stdin", "filter"], stdin=stdin).text.split("\0")
+    fields = clone.run("check-attr", "-z", "--stdin", "filter", stdin=stdin).text.split("\0")
     return [path for path, value in zip(fields[::3], fields[2::3], strict=False) if value == "lfs"]
-
-
-def _fill_submodules(source: Path, target: Path, entries: Sequence[TreeEntry], stores: list[Path]) -> None:
-    """Check each submodule out at its commit, from the clones that the user has of them; those below it too.
-
-    `source` is the user's checkout of the same repository, for submodules whose git dir lies in their folder; `stores`
-    are the folders `modules/` that may hold the others.
-    """
-    wanted = [entry for entry in entries if entry.mode == _SUBMODULE]
-    names = _submodule_names(target) if wanted else {}
-    for entry in wanted:
-        store = _submodule_store(source / entry.path, names.get(entry.path, entry.path), entry.oid, stores)
-        if store is None:
-            raise CheckoutFailed(
-                f"submodule {entry.path} is not in this clone at commit {entry.oid[:12]}",
-                left_alone="No run was started.",
-                hint=f"git submodule update --init --recursive -- {entry.path}",
-            )
-        folder = target / entry.path
-        if folder.is_dir():
-            folder.rmdir()
-        object_format = run_git(store, ["rev-parse", "--show-object-format"]).text.strip()
-        _private_clone(store, object_format, entry.oid, folder, ())
-        inner = run_git(folder, ["ls-tree", "-r", "-z", "--full-tree", entry.oid]).text
-        below = [TreeEntry(*line.partition("\t")[0].split(" ")[::2], line.partition("\t")[2]) for line in inner.split("\0")[:-1]]
-        _fill_submodules(source / entry.path, folder, below, [store / "modules"])
 
 
 def _submodule_names(target: Path) -> dict[str, str]:
@@ -181,11 +242,37 @@ def _submodule_names(target: Path) -> dict[str, str]:
     return {path: key.removeprefix("submodule.").removesuffix(".path") for key, _, path in pairs}
 
 
-def _submodule_store(source: Path, name: str, commit: str, stores: Iterable[Path]) -> Path | None:
-    """The git dir that has `commit` of the submodule, None where no clone of it has."""
-    for candidate in [*(store / name for store in stores), source / ".git"]:
-        if ".." in Path(name).parts or not (candidate / "objects").is_dir():
-            continue
-        if call_git(candidate, ["cat-file", "-e", f"{commit}^{{commit}}"], env={"GIT_DIR": os.fspath(candidate)}).status == 0:
-            return candidate
-    return None
+def _submodule(source: _Source, entry: TreeEntry, name: str) -> _Source:
+    """The user's clone of a submodule that has the commit `entry` names; `CheckoutFailed` where none has."""
+    path = f"{source.path}{entry.path}"
+    for store in _submodule_stores(source, entry.path, name):
+        checkouts = [checkout / entry.path for checkout in source.checkouts]
+        inner = _Source(store, store, checkouts, [store / "modules"], f"{path}/")
+        if inner.call("cat-file", "-e", f"{entry.oid}^{{commit}}").status == 0:
+            return inner
+    raise CheckoutFailed(
+        f"submodule {path} is not in this clone at commit {entry.oid[:12]}",
+        left_alone=_NOT_STARTED,
+        hint=f"{_in(source)}git submodule update --init --recursive -- {shlex.quote(entry.path)}",
+    )
+
+
+def _submodule_stores(source: _Source, path: str, name: str) -> Iterator[Path]:
+    """The git dirs that may be the user's clone of a submodule."""
+    if ".." not in Path(name).parts and not Path(name).is_absolute():
+        candidates = [modules / name for modules in source.modules]
+    else:
+        candidates = []
+    for checkout in source.checkouts:  # the folder's own: an embedded one, or the one that it names
+        own = checkout / path / ".git"
+        if own.is_file():
+            own = own.parent / own.read_text(encoding="utf-8", errors="surrogateescape").strip().removeprefix(
+                "gitdir: "
+            )
+        candidates.append(own)
+    yield from (candidate for candidate in candidates if (candidate / "objects").is_dir())
+
+
+def _in(source: _Source) -> str:
+    """The words that lead a shell to the checkout of `source`, in front of a command."""
+    return f"cd {shlex.quote(source.path)} && " if source.path else ""

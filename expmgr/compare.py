@@ -13,7 +13,7 @@ from typing import Any, Literal
 from expmgr.errors import UnknownMetric, UnknownVariant
 from expmgr.paths import VariantName, nearest
 from expmgr.records import RunRecord
-from expmgr.spec import REGRESSOR_METRICS, CLASSIFIER_METRICS, ExperimentSpec, changes, flat
+from expmgr.spec import CLASSIFIER_METRICS, REGRESSOR_METRICS, ExperimentSpec, changes, flat
 
 #: Parts of the spec that do not change what a run computes.
 _ABOUT = ("experiment", "question", "compare.")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from expmgr import durable
+from expmgr.errors import GitFailed
 from expmgr.gitrepo import GitRepo
 from expmgr.paths import Layout
 from expmgr.records import Records, RunRecord
@@ -39,7 +40,8 @@ class Project:
         ended: list[RunRecord] = []
         if not self.records.abandoned():
             return ended
-        with contextlib.suppress(PermissionError), self._sweeping() as mine:  # another's repository: they sweep up
+        # Not in another's repository, and not where git says no (a stale lock): the next command tries again.
+        with contextlib.suppress(PermissionError, GitFailed), self._sweeping() as mine:
             for run_id in self.records.abandoned() if mine else ():
                 try:
                     record = self.records.load(run_id)
@@ -69,8 +71,8 @@ class Project:
             before = record.model_copy(update={"attempts": earlier, "status": earlier[-1].status})
             self.records.withdraw(run_id, before)
         else:
-            self.records.withdraw(run_id)
             self.repo.delete_ref(keep_ref(run_id))
+            self.records.withdraw(run_id)  # last: as long as the run is listed as active, somebody tries again
 
     def ignore_models(self) -> None:
         """Have git ignore the model_dirs, in this clone alone, where they lie in the main worktree."""

@@ -156,7 +156,7 @@ class _Problem:
         elif error["type"] == "union_tag_invalid":
             near = nearest(str(context["tag"]), str(context["expected_tags"]).replace("'", "").split(", "))
             self.key = f"{self.key}.kind"
-            self.text = f"is {context['tag']!r}, must be one of {str(context['expected_tags'])}"
+            self.text = f"is {context['tag']!r}, must be one of {context['expected_tags']!s}"
             self.hint = f"did you mean {near}?" if near else None
         elif error["type"] == "value_error":
             self.text = str(context["error"])

@@ -15,8 +15,8 @@ import typer
 
 from expmgr import __version__
 from expmgr.cli import compare, init, new, output, run, show
-from expmgr.errors import DiskFull, ExitCode, ExpmgrError
 from expmgr.durable import DISK_ERRORS
+from expmgr.errors import DiskFull, ExitCode, ExpmgrError
 
 app = typer.Typer(
     name="expmgr",

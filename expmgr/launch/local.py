@@ -7,7 +7,6 @@ import json
 import shutil
 import signal
 import tempfile
-
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any
 
 from expmgr import durable
 from expmgr.errors import DiskFull, ExitCode, ExpmgrError, OurBug, Reported, Stopped, TrainingFailed
-from expmgr.launch.tasks import Outcome, Prepared, Task, already_complete, check_writable, prepare, take_back
+from expmgr.launch.tasks import Outcome, Prepared, Task, already_complete, model_dir_of, prepare, take_back
 from expmgr.launch.worker import Worker
 from expmgr.project import Project
 
@@ -112,7 +111,7 @@ class _Batch:
                 self._end(number, Outcome(task, ExitCode.DONE, record, complete=True))
                 return
             if task.mode == "train":
-                check_writable(self.project, task)
+                model_dir_of(self.project, task).check_usable()  # before seconds go into starting TensorFlow
             if self.worker is None:  # it imports TensorFlow while the checkout is made
                 self._scratch = Path(tempfile.mkdtemp(prefix="expmgr-worker-"))
                 self.worker = Worker(self._scratch, self._scratch / "worker.log")

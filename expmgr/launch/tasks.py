@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import socket
 import time
 from collections.abc import Sequence
@@ -15,9 +12,10 @@ from typing import Any, Literal
 from expmgr import __version__, durable
 from expmgr.checkout import make_checkout
 from expmgr.code import code_digest, uncommitted_code
-from expmgr.errors import Busy, ExpmgrError, ModelDirProblem, SpecProblem, UncommittedChanges
+from expmgr.errors import Busy, ExpmgrError, SpecProblem, UncommittedChanges
 from expmgr.gitrepo import CommitId
 from expmgr.locks import Process
+from expmgr.model_dir import ModelDir
 from expmgr.paths import RunDir, VariantName
 from expmgr.project import Project, keep_ref
 from expmgr.records import Attempt, RunRecord, new_run_id, user_name
@@ -116,17 +114,10 @@ def already_complete(project: Project, task: Task) -> RunRecord | None:
     record = project.records.newest(task.name, task.seed)
     if record is None or task.fresh or record.commit != task.commit or not record.is_complete:
         return None
-    if record.step < task.max_steps or newest_step(project.layout.model_dir(task.name, task.seed)) != record.step:
+    manifest = model_dir_of(project, task).read_manifest()
+    if manifest is None or manifest.at(record.step) is None or record.step < task.max_steps:
         return None
     return record
-
-
-def newest_step(model_dir: Path) -> int | None:
-    """The step of the newest checkpoint that the manifest of `model_dir` lists, None where that cannot be said."""
-    with contextlib.suppress(OSError, ValueError, KeyError, IndexError, TypeError):
-        manifest = json.loads((model_dir / "manifest.json").read_text(encoding="utf-8"))
-        return max(int(checkpoint["step"]) for checkpoint in manifest["checkpoints"])
-    return None
 
 
 def prepare(project: Project, task: Task) -> Prepared:
@@ -212,23 +203,10 @@ def _request(project: Project, task: Task, record: RunRecord, folder: RunDir) ->
     }
 
 
-def check_writable(project: Project, task: Task) -> None:
-    """Find out before TensorFlow is started that the model_dir cannot be written."""
-    folder = project.layout.model_dir(task.name, task.seed)
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    reason = None
-    if not place.is_dir():
-        reason = f"{project.shown(place)} is not a folder"
-    elif not os.access(place, os.W_OK | os.X_OK):
-        reason = f"{project.shown(place)} is not writable"
-    if reason:
-        raise ModelDirProblem(
-            f"model_dir {project.shown(folder)} cannot be written: {reason}",
-            left_alone="Nothing was started.",
-            hint="mend its permissions, or move all model_dirs: models_dir in [tool.expmgr] of pyproject.toml",
-        )
+def model_dir_of(project: Project, task: Task) -> ModelDir:
+    """The model_dir that `task` trains in."""
+    path = project.layout.model_dir(task.name, task.seed)
+    return ModelDir(path, shown=project.shown(path), variant=str(task.name), seed=task.seed)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from expmgr import csvdata
 from expmgr.csvdata import Dataset
+from expmgr.model_dir import ModelDir
 from expmgr.paths import RunDir
 from expmgr.signature import Signature
 from expmgr.spec import ExperimentSpec
@@ -15,7 +16,6 @@ from expmgr.train import checkpoints
 from expmgr.train.datasets import Batches, Rows
 from expmgr.train.environment import versions
 from expmgr.train.loop import InnerLoop
-from expmgr.train.model_dir import ModelDir
 from expmgr.train.models import build_model
 from expmgr.train.request import Request, read_request
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from expmgr.errors import DiskFull, ExitCode, ExpmgrError, OurBug, Stopped, TrainingFailed
 from expmgr.guard import Judgement, Verdict, judge, refusal
 from expmgr.locks import Lock, Process
+from expmgr.model_dir import Whole
 from expmgr.paths import RunDir
 from expmgr.train import checkpoints
 from expmgr.train.building import Built, build
 from expmgr.train.environment import environment
 from expmgr.train.events import Teller
-from expmgr.train.model_dir import Whole
 from expmgr.train.stopping import Heartbeat, StopFlag
 from expmgr.train.training import Outcome, Training
 

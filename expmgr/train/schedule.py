@@ -1,4 +1,4 @@
-"""When something is due, how far the inner loop may go until then, and which checkpoints go. Pure.
+"""When something is due, and how far the inner loop may go until then. Pure.
 
 By steps, things are due at multiples of their interval counted from step 0, wherever a run was resumed, so that a run
 that was stopped has the same checkpoints and the same curve as one that was not.
@@ -6,7 +6,7 @@ that was stopped has the same checkpoints and the same curve as one that was not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 Clock = Callable[[], float]
@@ -101,51 +101,3 @@ class BlockLength:
         if steps < self.steps and fitting > steps:
             return
         self.steps = max(1, min(fitting, self.steps * GROWTH))
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A checkpoint, as far as keeping it goes. `preserved`: kept for `keep_checkpoint_every_n_hours`."""
-
-    step: int
-    saved_at: float
-    preserved: bool = False
-
-
-@dataclass(frozen=True)
-class Retention:
-    """Which checkpoints go, which become preserved, and when the last one of those was saved."""
-
-    delete: tuple[int, ...]
-    preserve: tuple[int, ...]
-    last_preserved_at: float
-
-
-def retention(
-    checkpoints: Sequence[Saved],
-    *,
-    keep_max: int | None,
-    every_n_hours: float | None,
-    last_preserved_at: float,
-    protected: Iterable[int] = (),
-) -> Retention:
-    """Which of `checkpoints` (oldest first) go, so that the newest `keep_max` stay; None or 0 keeps all.
-
-    One that would go is preserved if it was saved `every_n_hours` or more after the last one that was preserved (or
-    after training began): TensorFlow 2.15, `CheckpointManager._sweep`. Those in `protected` never go; the newest
-    neither.
-    """
-    candidates = [one for one in checkpoints if not one.preserved]
-    over = candidates[:-keep_max] if keep_max else []
-    never = {*protected, *(one.step for one in checkpoints[-1:])}
-    delete: list[int] = []
-    preserve: list[int] = []
-    for one in over:
-        if one.step in never:
-            continue
-        if every_n_hours and one.saved_at - last_preserved_at >= every_n_hours * 3600:
-            preserve.append(one.step)
-            last_preserved_at = one.saved_at
-        else:
-            delete.append(one.step)
-    return Retention(tuple(delete), tuple(preserve), last_preserved_at)

@@ -13,12 +13,12 @@ from google.protobuf import text_format
 from expmgr import durable
 from expmgr.errors import Busy, DiskFull, Stopped, TrainingFailed
 from expmgr.locks import Lock
+from expmgr.model_dir import Whole
 from expmgr.spec import BestCheckpoint
 from expmgr.train import checkpoints
 from expmgr.train.building import Built
 from expmgr.train.events import Teller
 from expmgr.train.loop import Evaluation, Loop, NotFinite, metric_values
-from expmgr.train.model_dir import Whole
 from expmgr.train.schedule import Interval, Schedule
 from expmgr.train.stopping import StopFlag
 from expmgr.train.summaries import EventFile

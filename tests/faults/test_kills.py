@@ -85,9 +85,7 @@ def processes_of(repo: Repo) -> list[int]:
             folder = os.readlink(path / "cwd")
         except OSError:
             continue
-        if str(repo.path) in folder and "expmgr/runs" in folder:
-            found.append(int(path.name))
-        elif any(part.startswith(b"EXPMGR_RUN_DIR=" + os.fsencode(repo.path)) for part in variables):
+        if (str(repo.path) in folder and "expmgr/runs" in folder) or any(part.startswith(b"EXPMGR_RUN_DIR=" + os.fsencode(repo.path)) for part in variables):
             found.append(int(path.name))
     return found
 

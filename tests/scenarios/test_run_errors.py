@@ -185,9 +185,8 @@ def test_a_model_dir_that_is_no_folder(base: Repo) -> None:
     result = base.expmgr("run", "iris/baseline")
     assert result.stderr == (
         "iris/baseline seed 0: not run\n"
-        "Error: model_dir models/iris/baseline/seed-0 cannot be written: models is not a folder\n"
-        "Nothing was started.\n"
-        "Hint: mend its permissions, or move all model_dirs: models_dir in [tool.expmgr] of pyproject.toml\n"
+        "Error: models/iris/baseline/seed-0 cannot be written: Not a directory\nNothing was changed.\n"
+        "Hint: give yourself the right to write there, or move the root: models_dir in [tool.expmgr]\n"
     )
     assert result.code == 1
     assert base.snapshot() == before
@@ -222,9 +221,8 @@ def test_a_model_dir_that_is_not_writable(base: Repo) -> None:
     done = in_a_mount(base, "ro,size=1m", "run", "iris/baseline")
     assert done.stderr == (
         "iris/baseline seed 0: not run\n"
-        "Error: model_dir models/iris/baseline/seed-0 cannot be written: models is not writable\n"
-        "Nothing was started.\n"
-        "Hint: mend its permissions, or move all model_dirs: models_dir in [tool.expmgr] of pyproject.toml\n"
+        "Error: models/iris/baseline/seed-0 cannot be written: Read-only file system\nNothing was changed.\n"
+        "Hint: give yourself the right to write there, or move the root: models_dir in [tool.expmgr]\n"
     )
     assert done.returncode == 1
     assert base.snapshot() == before

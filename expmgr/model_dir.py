@@ -31,8 +31,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from expmgr import durable
 from expmgr.errors import CheckpointRefused, ModelDirProblem
+from expmgr.retention import Saved, retention
 from expmgr.signature import Signature, read_signature
-from expmgr.train.schedule import Saved, retention
 
 _CHECKPOINT_FILE = re.compile(r"model\.ckpt-(\d+)\.(index|json|data-\d{5}-of-\d{5})\Z")
 _ANY_CHECKPOINT = re.compile(r".*\.index\Z|checkpoint\Z|.*\.data-\d{5}-of-\d{5}\Z|.*\.weights\.h5\Z")

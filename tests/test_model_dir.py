@@ -13,8 +13,8 @@ import pytest
 
 from expmgr import durable
 from expmgr.errors import CheckpointRefused, DiskFull, ExpmgrError, ModelDirProblem
+from expmgr.model_dir import ModelDir
 from expmgr.signature import Signature
-from expmgr.train.model_dir import ModelDir
 from train.runs import tree
 
 
