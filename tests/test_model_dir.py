@@ -168,8 +168,9 @@ def test_a_model_dir_that_is_not_writable(folder: Folder) -> None:
     folder.save(100)
     for place in (folder.path, folder.path.parent):
         place.chmod(0o555)
-    for above in [*folder.path.parents][1:5]:
-        above.chmod(0o755)
+    for above in folder.path.parents:  # pytest's own folders let nobody in
+        if above != folder.path.parent and "pytest" in str(above):
+            above.chmod(0o755)
 
     def look() -> str:
         try:

@@ -254,7 +254,8 @@ def test_a_loss_that_becomes_nan(base: Repo) -> None:
     assert kept["finite"]
     assert kept["step"] < step
     assert f"at step {step}\n" in result.stderr
-    assert f"models/iris/wild/seed-0/model.ckpt-{kept['step']} is kept: the newest checkpoint before it.\n" in result.stderr
+    kept_path = f"models/iris/wild/seed-0/model.ckpt-{kept['step']}"
+    assert f"The newest checkpoint before it is kept: {kept_path}\n" in result.stderr
 
 
 @tf
