@@ -5,15 +5,15 @@ Reads records and specs alone. It claims nothing beyond its numbers.
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from expmgr.errors import UnknownMetric, UnknownVariant
 from expmgr.paths import VariantName, nearest
-from expmgr.records import RunRecord
+from expmgr.records import RunRecord, counted_runs
 from expmgr.spec import CLASSIFIER_METRICS, REGRESSOR_METRICS, ExperimentSpec, changes, flat
+from expmgr.statistics import mean_and_std
 
 #: Parts of the spec that do not change what a run computes.
 _ABOUT = ("experiment", "question", "compare.")
@@ -91,21 +91,6 @@ class Comparison:
         }
 
 
-def counted_runs(runs: Iterable[RunRecord]) -> list[RunRecord]:
-    """The newest finished run of each seed, by seed."""
-    newest: dict[int, RunRecord] = {}
-    for record in sorted(runs, key=lambda record: record.run_id):
-        if record.status == "finished":
-            newest[record.seed] = record
-    return [newest[seed] for seed in sorted(newest)]
-
-
-def mean_and_std(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Mean and sample standard deviation, None where there are too few values."""
-    mean = statistics.fmean(values) if values else None
-    return mean, statistics.stdev(values) if len(values) > 1 else None
-
-
 def compare(
     subjects: Sequence[Subject],
     *,
@@ -171,7 +156,7 @@ def _row(
         difference=None if is_baseline or mean is None or base_mean is None else mean - base_mean,
         changes=_changes(base.spec, subject.spec, everything),
         parameters=runs[-1].parameters if runs else None,
-        train_s=statistics.fmean(record.train_s for record in runs) if runs else None,
+        train_s=mean_and_std([record.train_s for record in runs])[0],
         runs=[record.run_id for record in runs],
         outdated=any(is_outdated(record, subject.spec, subject.code_digest) for record in runs),
         unfinished=len(seeds - set(values)),

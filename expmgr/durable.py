@@ -6,7 +6,6 @@ import contextlib
 import errno
 import json
 import os
-import secrets
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,7 +48,7 @@ def fsync_file(path: Path) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` by `content`: written beside it, flushed, fsynced, renamed, the folder fsynced."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         with open(beside, "xb") as file:
             file.write(content)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import socket
 import time
 from collections.abc import Callable
@@ -146,7 +145,7 @@ class Lock:
         return True
 
     def _draft(self, values: dict[str, Any]) -> Path:
-        draft = self.folder / f".{secrets.token_hex(6)}.tmp"
+        draft = self.folder / f".{os.urandom(6).hex()}.tmp"
         draft.write_text(json.dumps(values), encoding="utf-8")
         return draft
 

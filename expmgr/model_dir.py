@@ -19,7 +19,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -313,7 +312,7 @@ class ModelDir:
         """Let `write` make the files of a checkpoint at a prefix, and list it once all of them are on the disk."""
         name = checkpoint_name(step)
         with self._problems(f"checkpoint {self.shown}/{name}"):
-            aside = self.path / f".saving-{step}-{secrets.token_hex(4)}"
+            aside = self.path / f".saving-{step}-{os.urandom(4).hex()}"
             aside.mkdir()
             try:
                 write(aside / name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import json
-import secrets
+import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -132,7 +132,7 @@ class RunRecord(_Part):
 def new_run_id(now: float | None = None) -> RunId:
     """An id that sorts by time (UTC, to the millisecond) and is unique across machines."""
     moment = datetime.fromtimestamp(time.time() if now is None else now, timezone.utc)
-    return RunId(f"{moment:%Y%m%d-%H%M%S}{moment.microsecond // 1000:03d}-{secrets.token_hex(3)}")
+    return RunId(f"{moment:%Y%m%d-%H%M%S}{moment.microsecond // 1000:03d}-{os.urandom(3).hex()}")
 
 
 def user_name() -> str | None:
@@ -253,6 +253,15 @@ class Records:
             return record
         events, _ = durable.read_lines(folder.events)
         return fold(record, events) if events else record
+
+
+def counted_runs(runs: Iterable[RunRecord]) -> list[RunRecord]:
+    """The newest finished run of each seed, by seed."""
+    newest: dict[int, RunRecord] = {}
+    for record in sorted(runs, key=lambda record: record.run_id):
+        if record.status == "finished":
+            newest[record.seed] = record
+    return [newest[seed] for seed in sorted(newest)]
 
 
 def _parse(path: Path) -> RunRecord:

@@ -279,7 +279,7 @@ class ExperimentSpec(_Part):
 
     def resolved(self) -> dict[str, Any]:
         """The whole spec as JSON values, defaults included."""
-        return self.model_dump(mode="json")
+        return {**self.model_dump(mode="json"), "compare": self.compared.model_dump(mode="json")}
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -92,6 +90,9 @@ def _told(error: ExpmgrError, arguments: Sequence[str]) -> int:
 
 def _bug(error: Exception, arguments: Sequence[str]) -> int:
     """A fault of ours: a file to send, and no traceback on the terminal."""
+    import tempfile
+    import traceback
+
     text = f"expmgr {__version__}, Python {sys.version}\n{arguments}\n\n{''.join(traceback.format_exception(error))}"
     with tempfile.NamedTemporaryFile("w", prefix="expmgr-report-", suffix=".txt", delete=False, encoding="utf-8") as file:
         file.write(text)

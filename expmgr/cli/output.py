@@ -103,6 +103,20 @@ class Table:
             print(line(row))
 
     def _terminal(self) -> None:
+        """Fitted to the terminal; a pipe has no width, so lines there are as long as they need to be."""
+        if sys.stdout.isatty():
+            self._fitted()
+            return
+        cells = [[clean(cell) for cell in row] for row in (self.columns, *self.rows)]
+        widths = [max(len(row[at]) for row in cells) for at in range(len(self.columns))]
+        for row in cells:
+            padded = (
+                cell.rjust(width) if name in self.right else cell.ljust(width)
+                for name, cell, width in zip(self.columns, row, widths, strict=True)
+            )
+            print("  ".join(padded).rstrip())
+
+    def _fitted(self) -> None:
         from rich.console import Console
         from rich.table import Table as RichTable
         from rich.text import Text
@@ -114,12 +128,7 @@ class Table:
             table.add_column(name, justify=justify, no_wrap=not wrapped, overflow="fold" if wrapped else "ellipsis")
         for row in self.rows:
             table.add_row(*(Text(clean(cell)) for cell in row))
-        # A pipe has no width: lines there are as long as they need to be.
-        console = Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else 4096)
-        with console.capture() as capture:
-            console.print(table)
-        for line in capture.get().splitlines():
-            print(line.rstrip())
+        Console(highlight=False).print(table)
 
 
 def _markdown(cell: str) -> str:

@@ -31,11 +31,10 @@ def list_variants(
     Example: expmgr list
     """
     from expmgr.project import Project
-    from expmgr.variants import all_variants, origins, require_commit
+    from expmgr.variants import all_variants, origins
 
     how = output.form(as_json, as_csv, as_markdown)
     project = Project.open(output.folder())
-    require_commit(project.repo)
     made = origins(project.repo)
     by_variant: dict[str, list[RunRecord]] = {}
     for record in project.records.all():
@@ -65,7 +64,8 @@ def list_variants(
 
 
 def _summary(variant: Variant, origin: Any, runs: Sequence[RunRecord]) -> dict[str, Any]:
-    from expmgr.compare import counted_runs, mean_and_std
+    from expmgr.records import counted_runs
+    from expmgr.statistics import mean_and_std
 
     compared = _compared(runs[-1]) if runs else None
     values = []
@@ -91,10 +91,8 @@ def _summary(variant: Variant, origin: Any, runs: Sequence[RunRecord]) -> dict[s
 
 def _compared(record: RunRecord) -> tuple[str, str]:
     """The metric and split that the run's spec compares by."""
-    from expmgr.spec import ExperimentSpec
-
-    compared = ExperimentSpec.model_validate(record.spec).compared
-    return compared.metric, compared.split
+    compared = record.spec["compare"]
+    return compared["metric"], compared["split"]
 
 
 def _runs(row: dict[str, Any]) -> str:
