@@ -72,7 +72,7 @@ def run(
     if message is not None:
         _commit(project, variants[0], message)
     tasks = plan_tasks(project, variants, chosen, max_steps=max_steps, fresh=fresh)
-    with watcher(project, tasks, quiet=as_json) as watching:
+    with watcher(tasks, quiet=as_json) as watching:
         outcomes = run_tasks(project, tasks, jobs=jobs, watcher=watching)
     code = worst([outcome.exit_code for outcome in outcomes])
     if as_json:
@@ -177,7 +177,7 @@ def check(
     chosen = parse_seeds(seeds) if seeds is not None else None
     project = Project.open(output.folder())
     tasks = plan_tasks(project, [variant], chosen, mode="check")
-    with watcher(project, tasks, quiet=True) as watching:
+    with watcher(tasks, quiet=True) as watching:
         outcomes = run_tasks(project, tasks, watcher=watching)
     code = worst([outcome.exit_code for outcome in outcomes])
     if as_json:

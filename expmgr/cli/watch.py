@@ -15,13 +15,11 @@ from expmgr.launch.tasks import Outcome, Prepared, Task
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from expmgr.project import Project
-
 _LINE_EVERY_S = 5.0
 
 
 @contextlib.contextmanager
-def watcher(project: Project, tasks: Sequence[Task], *, quiet: bool) -> Iterator[Watcher]:
+def watcher(tasks: Sequence[Task], *, quiet: bool) -> Iterator[Watcher]:
     """The watcher that suits stderr."""
     if quiet:
         yield Watcher()
@@ -29,9 +27,9 @@ def watcher(project: Project, tasks: Sequence[Task], *, quiet: bool) -> Iterator
         from rich.console import Console
 
         with _bars(Console(stderr=True)) as progress:
-            yield Bars(project, progress, len(tasks))
+            yield Bars(tasks, progress)
     else:
-        yield Lines(project, len(tasks))
+        yield Lines(tasks)
 
 
 def _bars(console: Any) -> Progress:
@@ -51,21 +49,17 @@ def _bars(console: Any) -> Progress:
 class _Teller(Watcher):
     """The lines that both forms have in common."""
 
-    def __init__(self, project: Project, total: int) -> None:
-        self.project = project
-        self.total = total
-        self.number = 0
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self._numbers = {str(task): number for number, task in enumerate(tasks, 1)}
 
     def say(self, line: str) -> None:
         output.tell([line])
 
-    def preparing(self, task: Task) -> None:
-        self.number += 1
-
     def event(self, prepared: Prepared, event: dict[str, Any]) -> None:
         task = prepared.task
         if event["kind"] == "ready":
-            count = f"[{self.number}/{self.total}] " if self.total > 1 else ""
+            total = len(self._numbers)
+            count = f"[{self._numbers[str(task)]}/{total}] " if total > 1 else ""
             step = event["from_step"]
             start = "starts" if step == 0 else f"resumes at step {step}"
             self.say(f"{count}{task}: {start}, to step {task.max_steps} (run {prepared.record.run_id})")
@@ -91,8 +85,8 @@ class _Teller(Watcher):
 class Lines(_Teller):
     """A line now and then, for logs and pipes."""
 
-    def __init__(self, project: Project, total: int, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(project, total)
+    def __init__(self, tasks: Sequence[Task], clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(tasks)
         self._clock = clock
         self._last: dict[str, float] = {}
 
@@ -107,8 +101,8 @@ class Lines(_Teller):
 class Bars(_Teller):
     """A bar for each run that goes on."""
 
-    def __init__(self, project: Project, progress: Progress, total: int) -> None:
-        super().__init__(project, total)
+    def __init__(self, tasks: Sequence[Task], progress: Progress) -> None:
+        super().__init__(tasks)
         self._progress = progress
         self._bars: dict[str, TaskID] = {}
 

@@ -26,8 +26,6 @@ _POLL_S = 0.1
 class Watcher:
     """Who wants to see what happens. Every method may be left as it is."""
 
-    def preparing(self, task: Task) -> None: ...
-
     def started(self, prepared: Prepared) -> None: ...
 
     def event(self, prepared: Prepared, event: dict[str, Any]) -> None: ...
@@ -115,7 +113,6 @@ class _Batch:
             if self.worker is None:  # it imports TensorFlow while the checkout is made
                 self._scratch = Path(tempfile.mkdtemp(prefix="expmgr-worker-"))
                 self.worker = Worker(self._scratch, self._scratch / "worker.log")
-            self.watcher.preparing(task)
             with durable.disk_errors("the run's folder"):
                 prepared = prepare(self.project, task)
         except ExpmgrError as error:
