@@ -15,6 +15,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from expmgr.errors import SpecProblem
 from expmgr.paths import check_name, nearest
 from expmgr.spec import RUN_CONFIG_REASONS, ExperimentSpec, RunConfig
+from expmgr.spectext import with_value
 
 _MAX_BYTES = 1_000_000
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
@@ -35,11 +36,28 @@ def set_values(content: bytes, assignments: Sequence[str], source: str, experime
     assignment.
     """
     document = _document(content, source)
-    keys = [_assign(document, assignment) for assignment in assignments]
-    told = f"{source} with --set" if assignments else source
-    _validated(document, told, experiment, set_keys=keys)
     if not assignments:
+        _validated(document, source, experiment)
         return content
+    text: str | None = content.decode("utf-8")
+    keys = []
+    for assignment in assignments:
+        key, value = _assign(document, assignment)
+        keys.append(key)
+        text = None if text is None else with_value(text, key.split("."), value)
+    _validated(document, f"{source} with --set", experiment, set_keys=keys)
+    return text.encode() if text is not None and _says(text, document) else _dumped(document)
+
+
+def _says(text: str, document: CommentedMap) -> bool:
+    """Whether `text` is `document`, and not something else that the cut and paste made of it."""
+    try:
+        return bool(_plain(_parsed(text, "")) == _plain(document))
+    except SpecProblem:
+        return False
+
+
+def _dumped(document: CommentedMap) -> bytes:
     stream = io.BytesIO()
     _yaml().dump(document, stream)
     return stream.getvalue()
@@ -88,12 +106,12 @@ def _plain(value: Any, depth: int = 0) -> Any:
     return value if value is None else str(value)
 
 
-def _assign(document: CommentedMap, assignment: str) -> str:
-    """Make one `KEY=VALUE` in `document` and return KEY."""
+def _assign(document: CommentedMap, assignment: str) -> tuple[str, str | None]:
+    """Make one `KEY=VALUE` in `document`; KEY, and VALUE as YAML, None where it unsets."""
     key, equals, text = assignment.partition("=")
     key = key.strip()
     if not equals or not _KEY.match(key):
-        raise SpecProblem(f"--set {assignment} is not KEY=VALUE", hint="for example --set optimizer.learning_rate=0.01")
+        raise SpecProblem(f"--set {assignment} is not KEY=VALUE", left_alone="Nothing was changed.", hint="for example --set optimizer.learning_rate=0.01")
     value = _parsed(text, f"--set {key}")
     *folders, last = key.split(".")
     place: Any = document
@@ -109,7 +127,7 @@ def _assign(document: CommentedMap, assignment: str) -> str:
         if isinstance(value, CommentedSeq | CommentedMap):
             value.fa.set_flow_style()
         place[last] = value
-    return key
+    return key, None if value is None else text.strip()
 
 
 def _validated(
