@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -24,8 +25,11 @@ class Worker:
     """
 
     def __init__(self, folder: Path, log: Path) -> None:
-        """Start it in `folder`; what it writes to stderr goes to the file `log`."""
-        environment = worker_environment(dict(os.environ))
+        """Start it in `folder`, which is its place for temporary files too; its stderr goes to the file `log`.
+
+        Whoever calls removes the folder: TensorFlow leaves files of autograph there when a process is killed.
+        """
+        environment = {**worker_environment(dict(os.environ)), "TMPDIR": str(folder)}
         environment["PYTHONPATH"] = os.pathsep.join(
             part for part in (str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")) if part
         )
@@ -61,18 +65,14 @@ class Worker:
 
     def kill(self) -> None:
         """End the worker and all its children at once."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
     def _tell(self, message: dict[str, Any]) -> None:
         assert self._process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it is gone: the listener says so
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it is gone: the listener says so
 
     def said(self, wait_s: float) -> Iterator[dict[str, Any]]:
         """What it has said since the last call; waits for at most `wait_s` seconds for the first message."""
@@ -86,10 +86,8 @@ class Worker:
     def close(self) -> None:
         """Let it end, and see that it does."""
         assert self._process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        except BrokenPipeError:
-            pass
         try:
             self._process.wait(timeout=40)
         except subprocess.TimeoutExpired:
