@@ -1,0 +1,260 @@
+"""Records: folded from events, whole at every moment, never rewritten."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from expmgr import durable
+from expmgr.errors import OurBug, UnknownRun
+from expmgr.locks import Process
+from expmgr.paths import Layout, VariantName
+from expmgr.records import Attempt, Records, RunRecord, counted_runs, fold, is_abandoned, new_run_id, thinned
+
+DEAD = replace(Process.current(), boot="another boot").as_dict()
+ALIVE = Process.current().as_dict()
+
+
+def record(run_id: str = "20260101-000000000-aaaaaa", launcher: dict[str, Any] = ALIVE, **values: Any) -> RunRecord:
+    parts: dict[str, Any] = {
+        "run_id": run_id, "variant": "iris/wide", "seed": 0, "commit": "c" * 40, "tree": "t" * 40, "code_digest": "d",
+        "spec": {}, "created_at": 1.0, "model_dir": "models/iris/wide/seed-0",
+        "attempts": [Attempt(number=1, started_at=1.0, max_steps=100, launcher=launcher)],
+    }  # fmt: skip
+    return RunRecord(**{**parts, **values})
+
+
+def ready(step: int = 0, worker: dict[str, Any] = ALIVE) -> dict[str, Any]:
+    return {
+        "kind": "ready", "at": 2.0, "worker": worker, "from_step": step, "changes": [], "parameters": 7,
+        "data": {"train": {"path": "a.csv", "rows": 3, "sha256": "s"}}, "environment": {"python": "3"},
+    }  # fmt: skip
+
+
+def point(step: int, loss: float = 0.5, split: str = "train") -> dict[str, Any]:
+    return {"kind": "point", "at": 3.0, "split": split, "step": step, "values": {"loss": loss}}
+
+
+def saved(step: int) -> dict[str, Any]:
+    return {"kind": "checkpoint", "at": 3.0, "step": step, "files": {"x": "s"}}
+
+
+def ended(status: str, step: int, error: dict[str, Any] | None = None) -> dict[str, Any]:
+    metrics = {"selected": {"eval": {"accuracy": 0.9}}, "last": {}} if status == "finished" else {}
+    return {
+        "kind": "ended", "at": 9.0, "status": status, "step": step, "examples_seen": step * 10, "train_s": 4.0,
+        "selected_step": step if status == "finished" else None, "metrics": metrics, "error": error,
+    }  # fmt: skip
+
+
+def test_a_finished_run() -> None:
+    done = fold(record(), [ready(), saved(0), point(50), point(100), saved(100), ended("finished", 100)])
+    assert (done.status, done.step, done.examples_seen, done.selected_step) == ("finished", 100, 1000, 100)
+    assert done.metric("accuracy", "eval") == 0.9
+    assert done.metric("loss", "eval") is None
+    assert done.curves == {"train": {"loss": [(50, 0.5), (100, 0.5)]}}
+    (attempt,) = done.attempts
+    assert (attempt.from_step, attempt.to_step, attempt.train_s, attempt.ended_at) == (0, 100, 4.0, 9.0)
+    assert done.train_s == 4.0
+
+
+def test_a_failed_run_keeps_its_error() -> None:
+    failed = fold(record(), [ready(), ended("failed", 3, {"message": "NaN"})])
+    assert (failed.status, failed.attempts[0].error) == ("failed", {"message": "NaN"})
+
+
+def test_an_attempt_that_resumes_forgets_what_it_does_again() -> None:
+    first = fold(record(), [ready(), saved(0), point(50, 1.0), saved(60), point(100, 2.0)])
+    again = first.model_copy(deep=True)
+    again.attempts.append(Attempt(number=2, started_at=5.0, max_steps=200, launcher=ALIVE))
+    done = fold(again, [ready(60), point(100, 3.0), saved(200), ended("finished", 200)])
+    assert done.curves == {"train": {"loss": [(50, 1.0), (100, 3.0)]}}
+    assert [one.step for one in done.checkpoints] == [0, 60, 200]
+    assert done.attempts[0].from_step == 0
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Records:
+    return Records(Layout(tmp_path / ".git", tmp_path / "models"))
+
+
+def test_from_begin_to_finish(records: Records) -> None:
+    folder = records.begin(record())
+    assert list(records.all()) == []
+    assert records.abandoned() == []
+    for event in (ready(), point(100)):
+        durable.append_line(folder.events, event)
+    assert records.load(folder.path.name).status == "running"
+    durable.append_line(folder.events, ended("finished", 100))
+    done = records.finish(folder.path.name)
+    assert records.load(folder.path.name) == done
+    assert sorted(path.name for path in folder.path.iterdir()) == ["run.json"]
+    assert not any(records.layout.active.iterdir())
+
+
+def test_events_that_a_crash_left_are_not_folded_twice(records: Records) -> None:
+    folder = records.begin(record())
+    events = [ready(), saved(0), point(100), saved(100), ended("finished", 100)]
+    for event in events:
+        durable.append_line(folder.events, event)
+    done = records.finish(folder.path.name)
+    for event in events:
+        durable.append_line(folder.events, event)
+    assert records.load(folder.path.name) == done
+    assert records.finish(folder.path.name) == done
+
+
+def test_a_killed_run_is_shown_as_killed_by_whoever_looks(records: Records) -> None:
+    folder = records.begin(record(launcher=DEAD))
+    durable.append_line(folder.events, ready(worker=DEAD))
+    durable.append_line(folder.events, point(100))
+    before = folder.record.read_bytes()
+    found = records.load(folder.path.name)
+    assert (found.status, found.attempts[0].status, found.step) == ("killed", "killed", 100)
+    assert folder.record.read_bytes() == before
+    assert records.abandoned() == [folder.path.name]
+
+
+def test_a_run_whose_worker_lives_is_not_abandoned() -> None:
+    assert not is_abandoned(fold(record(launcher=DEAD), [ready()]))
+    assert is_abandoned(fold(record(launcher=DEAD), [ready(worker=DEAD)]))
+
+
+def test_withdrawn_is_as_if_it_had_never_been(records: Records) -> None:
+    folder = records.begin(record())
+    records.withdraw(folder.path.name)
+    assert not folder.path.exists()
+    done = fold(record(), [ready(), ended("finished", 100)])
+    folder = records.begin(done)
+    records.finish(done.run_id)
+    content = folder.record.read_bytes()
+    again = done.model_copy(deep=True)
+    again.attempts.append(Attempt(number=2, started_at=5.0, max_steps=200, launcher=ALIVE))
+    again.status = "starting"
+    records.begin(again)
+    records.withdraw(done.run_id, done)
+    assert folder.record.read_bytes() == content
+
+
+def test_what_a_newer_expmgr_wrote_is_passed_on(records: Records) -> None:
+    folder = records.begin(record())
+    values = json.loads(folder.record.read_text())
+    values["of_tomorrow"] = {"x": 1}
+    folder.record.write_text(json.dumps(values))
+    for event in (ready(), {"kind": "of tomorrow", "at": 1.0}, ended("finished", 100)):
+        durable.append_line(folder.events, event)
+    records.finish(folder.path.name)
+    assert json.loads(folder.record.read_text())["of_tomorrow"] == {"x": 1}
+
+
+def test_another_format_is_named(records: Records) -> None:
+    folder = records.begin(record())
+    folder.record.write_text('{"format": 2}')
+    with pytest.raises(OurBug, match="has format 2, this expmgr reads format 1"):
+        records.load(folder.path.name)
+
+
+def test_find_by_a_prefix(records: Records) -> None:
+    for run_id in ("20260101-000000000-aaaaaa", "20260101-000000000-bbbbbb"):
+        records.begin(fold(record(run_id), [ready()]))
+    found = records.find("20260101-000000000-a")
+    assert found is not None
+    assert found.run_id.endswith("aaaaaa")
+    assert records.find("2027") is None
+    with pytest.raises(UnknownRun) as caught:
+        records.find("2026")
+    assert caught.value.message == "2 runs begin with 2026"
+
+
+def test_counted_is_the_newest_finished_run_of_each_seed() -> None:
+    runs = [
+        record("3", seed=1, status="finished"), record("1", status="finished"), record("2", status="finished"),
+        record("4", status="failed"),
+    ]  # fmt: skip
+    assert [one.run_id for one in counted_runs(runs)] == ["2", "3"]
+
+
+def test_run_ids_sort_by_time_and_differ() -> None:
+    ids = [new_run_id(1_000_000_000 + number / 100) for number in range(1000)]
+    assert ids == sorted(ids)
+    assert len({new_run_id(5.0) for _ in range(1000)}) == 1000
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=3000), st.integers(10, 1000))
+def test_thinning_keeps_ends_and_extremes(values: list[float], most: int) -> None:
+    points = list(enumerate(values))
+    kept = thinned(points, most)
+    assert len(kept) <= most
+    assert kept == sorted(set(kept))
+    assert (kept[0], kept[-1]) == (points[0], points[-1])
+    assert {min(values), max(values)} <= {value for _, value in kept}
+
+
+def test_newest_of_a_variant(records: Records) -> None:
+    for run_id, seed in (("1", 0), ("2", 1), ("3", 0)):
+        records.begin(fold(record(run_id, seed=seed), [ready(), ended("finished", 9)]))
+    found = records.newest(VariantName("iris", "wide"), 0)
+    assert found is not None
+    assert found.run_id == "3"
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from expmgr import durable
+number = 0
+while True:
+    durable.write_json(Path(sys.argv[1]) / "run.json", {"number": number, "padding": "x" * 20000})
+    durable.append_line(Path(sys.argv[1]) / "events.jsonl", {"number": number, "padding": "y" * 20000})
+    number += 1
+"""
+
+
+def test_a_file_is_whole_at_every_moment(tmp_path: Path) -> None:
+    told = 0
+    for number in range(6):
+        process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)])
+        while not (tmp_path / "events.jsonl").exists() or not (tmp_path / "run.json").exists():
+            time.sleep(0.001)
+        time.sleep(0.05 + number * 0.003)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert set(json.loads((tmp_path / "run.json").read_text())) == {"number", "padding"}
+        lines, _ = durable.read_lines(tmp_path / "events.jsonl")
+        assert len(lines) >= told
+        told = len(lines)
+        (tmp_path / "run.json").unlink()
+    assert told > 0
+
+
+def test_a_cut_line_costs_itself_alone(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    durable.append_line(path, {"n": 1})
+    durable.append_line(path, {"n": 2})
+    path.write_bytes(path.read_bytes()[:-4])
+    assert durable.read_lines(path)[0] == [{"n": 1}]
+    durable.append_line(path, {"n": 3})
+    assert durable.read_lines(path)[0] == [{"n": 1}, {"n": 3}]
+    path.write_bytes(path.read_bytes().replace(b'"n":3', b'"n":4'))
+    assert durable.read_lines(path)[0] == [{"n": 1}]
+
+
+def test_lines_are_read_on_from_where_one_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    assert durable.read_lines(path) == ([], 0)
+    durable.append_line(path, 1)
+    first, at = durable.read_lines(path)
+    durable.append_line(path, 2)
+    assert (first, durable.read_lines(path, at)[0]) == ([1], [2])
