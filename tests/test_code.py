@@ -1,0 +1,63 @@
+"""Which code a variant reaches, by static imports, without running any of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from expmgr.code import code_digest, reached
+from expmgr.gitrepo import GitRepo
+from expmgr.paths import VariantName
+from world import Repo
+
+FOLDER = "experiments/iris"
+FILES = {
+    f"{FOLDER}/spec.yaml": "",
+    f"{FOLDER}/model.py": "import helper\nfrom shared.layers import Wide\nimport numpy\nfrom lib import deep\n",
+    f"{FOLDER}/helper.py": "def f():\n    import late\n",
+    f"{FOLDER}/broken.py": "def f(:\n",
+    "shared/__init__.py": "",
+    "shared/layers.py": "from .inner import X\nfrom . import sibling\nfrom .. import above\n",
+    "shared/inner/__init__.py": "from shared import layers\n",
+    "shared/sibling.py": "",
+    "shared/unused.py": "",
+    "src/lib/__init__.py": "",
+    "src/lib/deep.py": "from lib.deeper import *\n",
+    "src/lib/deeper.py": "",
+    "late.py": "",
+    "helper.py": "a file of the root that the experiment's own one hides\n",
+    "numpy_like.py": "",
+}
+
+
+def test_imports_are_followed_and_nothing_else() -> None:
+    found = reached(FILES, FOLDER, lambda path: FILES[path].encode())
+    assert set(FILES) - set(found) == {"shared/unused.py", "helper.py", "numpy_like.py"} - {"helper.py"}
+
+
+@pytest.fixture
+def committed(repo: Repo) -> Repo:
+    for path, text in FILES.items():
+        repo.write(path, text)
+    repo.write(f"{FOLDER}/README.md", "prose")
+    repo.commit("code")
+    return repo
+
+
+def digest(repo: Repo) -> str:
+    found = GitRepo.discover(repo.path)
+    return code_digest(found, found.head(), VariantName("iris", "any"))
+
+
+@pytest.mark.parametrize(
+    ("path", "counts"),
+    [
+        (f"{FOLDER}/model.py", True), ("shared/sibling.py", True), ("src/lib/deeper.py", True), ("late.py", True),
+        ("shared/unused.py", False), (f"{FOLDER}/README.md", False), (f"{FOLDER}/spec.yaml", False),
+        (f"{FOLDER}/more.csv", True),
+    ],
+)  # fmt: skip
+def test_what_moves_the_digest(committed: Repo, path: str, counts: bool) -> None:
+    before = digest(committed)
+    committed.write(path, FILES.get(path, "") + "\n# changed\n")
+    committed.commit("changed")
+    assert (digest(committed) != before) is counts

@@ -1,0 +1,95 @@
+"""Comparisons: the numbers, from records and specs alone."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import pytest
+
+from expmgr.compare import Subject, compare
+from expmgr.errors import UnknownMetric, UnknownVariant
+from expmgr.paths import VariantName
+from expmgr.records import Attempt, RunRecord
+from expmgr.spec import ExperimentSpec
+from expmgr.specfile import read_spec
+from world import ROOT
+
+SPEC = read_spec((ROOT / "experiments/iris/spec.yaml").read_bytes(), "spec.yaml")
+
+
+def spec(**model: Any) -> ExperimentSpec:
+    values = SPEC.resolved()
+    return ExperimentSpec.model_validate({**values, "model": {**values["model"], **model}})
+
+
+def run(variant: str, seed: int, value: float | None, *, of: ExperimentSpec = SPEC, **values: Any) -> RunRecord:
+    parts: dict[str, Any] = {
+        "run_id": f"2026-{variant}-{seed}", "variant": variant, "seed": seed, "commit": "c", "tree": "t",
+        "code_digest": "d", "spec": of.resolved(), "created_at": 1.0, "model_dir": "m", "status": "finished",
+        "attempts": [Attempt(number=1, started_at=1.0, max_steps=9, launcher={})], "parameters": 193, "train_s": 2.0,
+        "metrics": {} if value is None else {"selected": {"eval": {"accuracy": value, "loss": 1 - value}}},
+    }  # fmt: skip
+    return RunRecord(**{**parts, **values})
+
+
+def subject(name: str, *runs: RunRecord, of: ExperimentSpec = SPEC, code: str = "d") -> Subject:
+    return Subject(VariantName("iris", name), of, code, runs)
+
+
+WIDE = spec(hidden_units=[20, 20])
+BASE = subject("base", *(run("iris/base", seed, value) for seed, value in enumerate([0.90, 0.94, 0.92])))
+OTHER = subject("wide", *(run("iris/wide", seed, value, of=WIDE) for seed, value in enumerate([0.95, 0.97])), of=WIDE)
+
+
+def test_the_numbers() -> None:
+    found = compare([BASE, OTHER])
+    base, wide = found.rows
+    assert (found.metric, found.mode, found.split, found.baseline) == ("accuracy", "max", "eval", "iris/base")
+    assert (base.mean, base.std) == (pytest.approx(0.92), pytest.approx(statistics.stdev([0.90, 0.94, 0.92])))
+    assert base.difference is None
+    assert wide.difference == pytest.approx(0.96 - 0.92)
+    assert wide.changes == {"model.hidden_units": ([10, 10], [20, 20])}
+    assert base.changes == {}
+    assert (wide.values, wide.parameters, wide.train_s) == ({0: 0.95, 1: 0.97}, 193, 2.0)
+    assert not wide.outdated
+
+
+def test_another_baseline_comes_first() -> None:
+    found = compare([BASE, OTHER], baseline=OTHER.name)
+    assert [row.variant for row in found.rows] == ["iris/wide", "iris/base"]
+    assert found.rows[1].difference == pytest.approx(0.92 - 0.96)
+    with pytest.raises(UnknownVariant):
+        compare([BASE], baseline=OTHER.name)
+
+
+def test_one_seed_has_no_deviation_and_no_run_no_number() -> None:
+    one = subject("one", run("iris/one", 4, 0.5))
+    none = subject("none", run("iris/none", 0, None, status="failed"))
+    found = compare([BASE, one, none]).rows
+    assert (found[1].mean, found[1].std) == (0.5, None)
+    assert (found[2].mean, found[2].difference, found[2].parameters, found[2].unfinished) == (None, None, None, 1)
+    assert compare([none, BASE]).rows[1].difference is None
+
+
+def test_another_metric() -> None:
+    found = compare([BASE, OTHER], metric="loss")
+    assert (found.metric, found.mode) == ("loss", "min")
+    assert found.rows[1].difference == pytest.approx(-0.04)
+    with pytest.raises(UnknownMetric) as caught:
+        compare([BASE], metric="acuracy")
+    assert caught.value.lines() == ["Error: there is no metric acuracy", "Hint: did you mean accuracy?"]
+
+
+def test_a_branch_that_moved_on_is_outdated() -> None:
+    moved = subject("base", *BASE.runs, of=spec(hidden_units=[30]))
+    assert compare([moved]).rows[0].outdated
+    assert compare([subject("base", *BASE.runs, code="other")]).rows[0].outdated
+    asked = SPEC.model_copy(update={"question": "another one?"})
+    assert not compare([subject("base", *BASE.runs, of=asked)]).rows[0].outdated
+
+
+def test_everything_shows_all_keys() -> None:
+    keys = compare([BASE, OTHER], everything=True).rows[0].changes
+    assert keys["optimizer.learning_rate"] == (0.1, 0.1)
+    assert len(keys) > 30
