@@ -26,7 +26,9 @@ def main() -> None:
         folder = Path(name)
         environment = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
         subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
-        subprocess.run(["git", *environment, "commit", "--quiet", "--allow-empty", "-m", "first"], cwd=folder, check=True)
+        subprocess.run(
+            ["git", *environment, "commit", "--quiet", "--allow-empty", "-m", "first"], cwd=folder, check=True
+        )
         expmgr = [sys.executable, "-m", "expmgr"]
         for arguments in (["init", "--example", "iris", "--commit"], ["new", "iris/baseline"], ["new", "iris/wide"]):
             subprocess.run([*expmgr, *arguments], cwd=folder, check=True, capture_output=True, env=_identity())

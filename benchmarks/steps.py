@@ -89,7 +89,9 @@ def main() -> None:
                 taken[what].append(STEPS / (time.perf_counter() - start))
     one, two = (statistics.median(taken[what]) for what in ("expmgr", "fit"))
     versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}, Python {sys.version.split()[0]}"
-    print(f"iris, hidden_units [10, 10], batch 100, {STEPS} steps, median of {REPEAT}, {os.cpu_count()} cores, {versions}")
+    print(
+        f"iris, hidden_units [10, 10], batch 100, {STEPS} steps, median of {REPEAT}, {os.cpu_count()} cores, {versions}"
+    )
     print(f"expmgr's loop, a point every 100 steps {one:8,.0f} steps/s")
     print(f"keras.Model.fit                        {two:8,.0f} steps/s")
     print(f"ratio                                  {one / two:8.2f}")

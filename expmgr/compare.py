@@ -139,9 +139,7 @@ def _values(subject: Subject, metric: str, split: str) -> dict[int, float]:
     return {seed: value for seed, value in values.items() if value is not None}
 
 
-def _row(
-    subject: Subject, base: Subject, metric: str, split: str, base_mean: float | None, everything: bool
-) -> Row:
+def _row(subject: Subject, base: Subject, metric: str, split: str, base_mean: float | None, everything: bool) -> Row:
     values = _values(subject, metric, split)
     runs = [record for record in counted_runs(subject.runs) if record.seed in values]
     mean, std = mean_and_std([*values.values()])

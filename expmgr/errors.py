@@ -87,9 +87,7 @@ class Reported(ExpmgrError):
     """An error that another process told of: the same words, the same exit code."""
 
     def __init__(self, story: dict[str, Any]) -> None:
-        super().__init__(
-            story["message"], details=story["details"], left_alone=story["left_alone"], hint=story["hint"]
-        )
+        super().__init__(story["message"], details=story["details"], left_alone=story["left_alone"], hint=story["hint"])
         self.name: str = story["error"]
         self.exit_code = ExitCode(story["exit_code"])
 

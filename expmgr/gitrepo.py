@@ -104,7 +104,7 @@ def call_git(
             istream = stack.enter_context(tempfile.TemporaryFile())
             istream.write(stdin)
             istream.seek(0)
-        status, stdout, stderr = git.Git(str(folder)).execute(  # type: ignore[call-overload]
+        status, stdout, stderr = git.Git(str(folder)).execute(
             command,
             istream=istream,
             with_extended_output=True,

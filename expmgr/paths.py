@@ -14,7 +14,9 @@ from expmgr.errors import BadName
 BranchName = NewType("BranchName", str)
 RunId = NewType("RunId", str)
 
-NAME_RULE = "letters a-z, digits, '.', '_' and '-', the first a letter or digit, at most 64, no '..', no '.lock' at the end"
+NAME_RULE = (
+    "letters a-z, digits, '.', '_' and '-', the first a letter or digit, at most 64, no '..', no '.lock' at the end"
+)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 
 #: Where experiments live on every branch, and where variants live among the branches.
@@ -59,7 +61,9 @@ def check_name(name: str, what: str) -> str:
     """`name` itself, if the rule for experiments and variants allows it; otherwise `BadName` with the rule."""
     if not _NAME.match(name) or ".." in name or name.endswith((".lock", ".")):
         raise BadName(
-            f"{_shown(name)} cannot be the name of {what}", hint=f"a name has {NAME_RULE}", left_alone="Nothing was changed."
+            f"{_shown(name)} cannot be the name of {what}",
+            hint=f"a name has {NAME_RULE}",
+            left_alone="Nothing was changed.",
         )
     return name
 

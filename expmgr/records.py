@@ -289,7 +289,9 @@ def fold(record: RunRecord, events: Iterable[dict[str, Any]]) -> RunRecord:
     """`record` with what happened since it was written. Pure: the same events give the same record."""
     record = record.model_copy(deep=True)
     attempt = record.attempts[-1]
-    curves = {split: {name: list(points) for name, points in metrics.items()} for split, metrics in record.curves.items()}
+    curves = {
+        split: {name: list(points) for name, points in metrics.items()} for split, metrics in record.curves.items()
+    }
     for event in events:
         kind = event["kind"]
         if kind == "ready":
@@ -306,9 +308,7 @@ def fold(record: RunRecord, events: Iterable[dict[str, Any]]) -> RunRecord:
                 curves.setdefault(event["split"], {}).setdefault(name, []).append((event["step"], value))
             record.step = max(record.step, event["step"])
         elif kind == "checkpoint":
-            record.checkpoints.append(
-                Checkpoint(step=event["step"], saved_at=event["at"], files=event["files"])
-            )
+            record.checkpoints.append(Checkpoint(step=event["step"], saved_at=event["at"], files=event["files"]))
             record.step = max(record.step, event["step"])
         elif kind == "ended":
             record.selected_step = event["selected_step"]

@@ -231,9 +231,7 @@ class ExperimentSpec(_Part):
     question: str | None = None
     """What the experiment is to find out."""
     data: CsvData
-    model: Annotated[
-        DnnClassifier | DnnRegressor | LinearClassifier | LinearRegressor, Field(discriminator="kind")
-    ]
+    model: Annotated[DnnClassifier | DnnRegressor | LinearClassifier | LinearRegressor, Field(discriminator="kind")]
     optimizer: Annotated[Adagrad | Sgd | Adam | AdamW | RmsProp | Ftrl, Field(discriminator="kind")]
     train: Train
     run_config: RunConfig = RunConfig()

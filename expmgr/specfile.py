@@ -111,7 +111,11 @@ def _assign(document: CommentedMap, assignment: str) -> tuple[str, str | None]:
     key, equals, text = assignment.partition("=")
     key = key.strip()
     if not equals or not _KEY.match(key):
-        raise SpecProblem(f"--set {assignment} is not KEY=VALUE", left_alone="Nothing was changed.", hint="for example --set optimizer.learning_rate=0.01")
+        raise SpecProblem(
+            f"--set {assignment} is not KEY=VALUE",
+            left_alone="Nothing was changed.",
+            hint="for example --set optimizer.learning_rate=0.01",
+        )
     value = _parsed(text, f"--set {key}")
     *folders, last = key.split(".")
     place: Any = document
@@ -247,7 +251,11 @@ def _told(problems: Sequence[_Problem], source: str, set_keys: Sequence[str]) ->
         cause = next((key for key in set_keys if problem.key == key or problem.key.startswith(f"{key}.")), None)
         if cause is None:
             return problem.told(source)
-        return f"--set {cause}: {problem.text}" if problem.key == cause else f"--set {cause}: {problem.key}: {problem.text}"
+        return (
+            f"--set {cause}: {problem.text}"
+            if problem.key == cause
+            else f"--set {cause}: {problem.key}: {problem.text}"
+        )
 
     # In a plain union (selection) pydantic tells of every member: one line a key is enough.
     lines = list(dict.fromkeys(place(problem) for problem in problems))

@@ -15,7 +15,9 @@ from world import ROOT, Repo, new_repo, sealed
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home, and no variable of the outer world that git or expmgr would listen to."""
     folder = tmp_path_factory.mktemp("home")
-    (folder / ".gitconfig").write_text("[user]\n\tname = Ann\n\temail = ann@example.com\n[init]\n\tdefaultBranch = main\n")
+    (folder / ".gitconfig").write_text(
+        "[user]\n\tname = Ann\n\temail = ann@example.com\n[init]\n\tdefaultBranch = main\n"
+    )
     environ = sealed(folder, os.environ)
     for name in set(os.environ) - set(environ):
         monkeypatch.delenv(name)

@@ -43,7 +43,7 @@ def target(tmp_path: Path) -> Path:
 def fill(repo: Repo) -> None:
     repo.write("plain.txt", "one\n")
     repo.write("run.sh", "#!/bin/sh\n").chmod(0o755)
-    repo.write("a folder/it's \"odd\" ü.txt", "odd\n")
+    repo.write('a folder/it\'s "odd" ü.txt', "odd\n")
     repo.write("-rf", "dash\n")
     (repo.path / "link").symlink_to("plain.txt")
     repo.commit("files")
@@ -61,7 +61,7 @@ def test_it_holds_exactly_the_files_of_the_commit(repo: Repo, target: Path) -> N
     assert repo.git("rev-parse", "HEAD", folder=target) == repo.git("rev-parse", "HEAD")
 
 
-@pytest.mark.parametrize("name", ["it's \"quoted\"", "with space", "ünïcode", "new\nline"])
+@pytest.mark.parametrize("name", ['it\'s "quoted"', "with space", "ünïcode", "new\nline"])
 def test_wherever_the_repository_lies(tmp_path: Path, target: Path, name: str) -> None:
     repo = new_repo(tmp_path / name)
     fill(repo)

@@ -66,22 +66,33 @@ def test_every_option_is_in_the_docs(repo: Repo) -> None:
             assert option in section, (name, option)
 
 
-def _models(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
-    for name in model.model_fields:
-        yield model.__name__, name
-
-
 @pytest.mark.parametrize(
     "model",
-    [spec.ExperimentSpec, spec.CsvData, spec.DnnClassifier, spec.Train, spec.RunConfig, spec.BestCheckpoint]
-    + [spec.Compare, spec.Adagrad, spec.Sgd, spec.Adam, spec.AdamW, spec.RmsProp, spec.Ftrl],
+    [
+        spec.ExperimentSpec,
+        spec.CsvData,
+        spec.DnnClassifier,
+        spec.Train,
+        spec.RunConfig,
+        spec.BestCheckpoint,
+        spec.Compare,
+        spec.Adagrad,
+        spec.Sgd,
+        spec.Adam,
+        spec.AdamW,
+        spec.RmsProp,
+        spec.Ftrl,
+    ],
 )
 def test_every_key_of_the_spec_is_in_the_docs(model: type[BaseModel]) -> None:
     text = page("spec")
     for name, field in model.model_fields.items():
         assert f"`{name}`" in text or f"{name}:" in text, name
         if isinstance(field.default, float | int) and not isinstance(field.default, bool):
-            assert re.search(rf"(?<![\w.]){re.escape(f'{field.default:g}'.replace('e-07', 'e-7'))}\b", text), (name, field.default)
+            assert re.search(rf"(?<![\w.]){re.escape(f'{field.default:g}'.replace('e-07', 'e-7'))}\b", text), (
+                name,
+                field.default,
+            )
 
 
 @pytest.mark.parametrize(
@@ -142,7 +153,11 @@ def test_the_readme_was_typed(repo: Repo) -> None:
     refused = repo.expmgr("run", "iris/wide", "--commit", "wider still")
     assert refused.code == 3
     picture = (ROOT / "README.md").read_text(encoding="utf-8").split("```")[1]
-    shown = [line.strip() for line in picture.splitlines() if line.startswith((" Error", "   ", " Nothing")) and "●" not in line]
+    shown = [
+        line.strip()
+        for line in picture.splitlines()
+        if line.startswith((" Error", "   ", " Nothing")) and "●" not in line
+    ]
     told = [line.strip() for line in refused.stderr.splitlines()]
     assert len(shown) == 8
     assert [line for line in shown if line not in told] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from expmgr.signature import Feature, Signature, Variable
 def variables(*widths: int) -> list[Variable]:
     sizes = [4, *widths]
     found = []
-    for number, (rows, columns) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for number, (rows, columns) in enumerate(pairwise(sizes)):
         found.append(Variable(path=f"hidden_{number}/kernel", shape=[rows, columns], dtype="float32"))
         found.append(Variable(path=f"hidden_{number}/bias", shape=[columns], dtype="float32"))
     return found

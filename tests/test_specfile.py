@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -181,10 +183,9 @@ def test_a_string_with_yaml_in_it_stays_a_string() -> None:
     st.integers(1, 10**9),
 )
 def test_set_says_what_was_meant_and_nothing_else(units: list[int], rate: float, question: str, steps: int) -> None:
-    import json
-
+    quoted = json.dumps(question, ensure_ascii=False)
     assignments = [
-        f"model.hidden_units={units}", f"optimizer.learning_rate={rate!r}", f"question={json.dumps(question, ensure_ascii=False)}",
+        f"model.hidden_units={units}", f"optimizer.learning_rate={rate!r}", f"question={quoted}",
         f"run_config.save_checkpoints_steps={steps}",
     ]  # fmt: skip
     base = read_spec(TEXT.encode(), "spec.yaml").resolved()

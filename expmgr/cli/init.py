@@ -59,7 +59,9 @@ def init(
     project.layout.own.mkdir(parents=True, exist_ok=True)
     project.ignore_models()
     if name is None:
-        output.tell(["Ready.", "Next: expmgr init --example iris --commit, or --experiment NAME --csv FILE --label COLUMN"])
+        output.tell(
+            ["Ready.", "Next: expmgr init --example iris --commit, or --experiment NAME --csv FILE --label COLUMN"]
+        )
         return
     for path in written:
         output.show(path)

@@ -94,7 +94,9 @@ def _bug(error: Exception, arguments: Sequence[str]) -> int:
     import traceback
 
     text = f"expmgr {__version__}, Python {sys.version}\n{arguments}\n\n{''.join(traceback.format_exception(error))}"
-    with tempfile.NamedTemporaryFile("w", prefix="expmgr-report-", suffix=".txt", delete=False, encoding="utf-8") as file:
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="expmgr-report-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as file:
         file.write(text)
     output.tell(
         [

@@ -104,7 +104,9 @@ def _commit(project: Project, text: str, message: str) -> None:
     root, files = found
     project.repo.identity()
     commit = project.repo.commit_paths(Path(root), files, message)
-    output.tell([f"committed {len(files)} {'file' if len(files) == 1 else 'files'} on {variant.name.branch} ({commit[:12]})"])
+    output.tell(
+        [f"committed {len(files)} {'file' if len(files) == 1 else 'files'} on {variant.name.branch} ({commit[:12]})"]
+    )
 
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:
@@ -124,7 +126,9 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
 
 def _show(project: Project, outcomes: Sequence[Outcome]) -> None:
     """A table of the runs that there are; then what went wrong, each story once."""
-    table = output.Table(("run", "variant", "seed", "status", "step", "result", "time"), frozenset({"seed", "step", "time"}))
+    table = output.Table(
+        ("run", "variant", "seed", "status", "step", "result", "time"), frozenset({"seed", "step", "time"})
+    )
     for outcome in outcomes:
         record = outcome.record
         if record is not None and record.has_ended:
@@ -145,7 +149,11 @@ def _show(project: Project, outcomes: Sequence[Outcome]) -> None:
     for outcome in outcomes:
         if outcome.error is not None:
             lines = outcome.error.lines()
-            if outcome.log is not None and outcome.exit_code in (ExitCode.BUG, ExitCode.MISTAKE) and outcome.log.exists():
+            if (
+                outcome.log is not None
+                and outcome.exit_code in (ExitCode.BUG, ExitCode.MISTAKE)
+                and outcome.log.exists()
+            ):
                 lines.append(f"Log: {project.shown(outcome.log)}")
             stories.setdefault(tuple(lines), []).append(str(outcome.task))
     for story in stories:

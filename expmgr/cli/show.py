@@ -53,12 +53,21 @@ def list_variants(
     )
     for row in rows:
         table.rows.append(
-            (row["variant"], row["from"] or "-", _runs(row), _result(row), output.moment(row["last_run_at"]), row["why"])
+            (
+                row["variant"],
+                row["from"] or "-",
+                _runs(row),
+                _result(row),
+                output.moment(row["last_run_at"]),
+                row["why"],
+            )
         )
     if rows:
         table.show(how)
     else:
-        output.tell(["No variant yet. Hint: expmgr new EXPERIMENT/VARIANT, or first expmgr init --example iris --commit"])
+        output.tell(
+            ["No variant yet. Hint: expmgr new EXPERIMENT/VARIANT, or first expmgr init --example iris --commit"]
+        )
     for name in sorted(by_variant):
         output.tell([f"Note: {name} has {len(by_variant[name])} runs, but its branch is gone (expmgr show {name}:0)"])
 
@@ -213,7 +222,9 @@ def _show_run(project: Project, record: RunRecord, as_json: bool) -> None:
         output.show_json(record.model_dump(mode="json"))
         return
     environment = record.environment
-    versions = ", ".join(f"{name} {environment[name]}" for name in ("tensorflow", "keras", "python") if name in environment)
+    versions = ", ".join(
+        f"{name} {environment[name]}" for name in ("tensorflow", "keras", "python") if name in environment
+    )
     facts = [
         ("run", record.run_id),
         ("variant", f"{record.variant}, seed {record.seed}"),
@@ -235,7 +246,8 @@ def _show_run(project: Project, record: RunRecord, as_json: bool) -> None:
         for split, metrics in record.metrics["selected"].items():
             last = record.metrics.get("last", {}).get(split, {})
             table.rows.extend(
-                (split, name, output.number(value, 6), output.number(last.get(name), 6)) for name, value in metrics.items()
+                (split, name, output.number(value, 6), output.number(last.get(name), 6))
+                for name, value in metrics.items()
             )
         table.show(output.Form.TERMINAL)
     if record.data:

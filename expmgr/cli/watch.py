@@ -64,7 +64,9 @@ class _Teller(Watcher):
             start = "starts" if step == 0 else f"resumes at step {step}"
             self.say(f"{count}{task}: {start}, to step {task.max_steps} (run {prepared.record.run_id})")
             for change in event["changes"]:
-                self.say(f"  {change['what']}: {change['saved']} -> {change['wanted']}, takes effect now ({change['why']})")
+                self.say(
+                    f"  {change['what']}: {change['saved']} -> {change['wanted']}, takes effect now ({change['why']})"
+                )
 
     def ended(self, outcome: Outcome) -> None:
         record = outcome.record

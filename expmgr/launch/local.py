@@ -37,7 +37,9 @@ class Watcher:
     def stopping(self) -> None: ...
 
 
-def run_tasks(project: Project, tasks: Sequence[Task], *, jobs: int = 1, watcher: Watcher | None = None) -> list[Outcome]:
+def run_tasks(
+    project: Project, tasks: Sequence[Task], *, jobs: int = 1, watcher: Watcher | None = None
+) -> list[Outcome]:
     """Run `tasks`, `jobs` at a time, and return their outcomes in the same order.
 
     One that fails does not stop the others. SIGINT and SIGTERM ask every run to save and end; a second one kills.
@@ -281,7 +283,9 @@ def _died(task: Task, status: int) -> ExpmgrError:
 
 
 def _interrupted() -> ExpmgrError:
-    error = Stopped("interrupted a second time: the runs were killed", hint="run again to go on from the newest checkpoint")
+    error = Stopped(
+        "interrupted a second time: the runs were killed", hint="run again to go on from the newest checkpoint"
+    )
     error.exit_code = ExitCode.INTERRUPTED
     return error
 
@@ -291,5 +295,3 @@ def _status(status: int) -> str:
         with contextlib.suppress(ValueError):
             return signal.Signals(-status).name
     return f"exit {status}"
-
-

@@ -129,7 +129,9 @@ def prepare(project: Project, task: Task) -> Prepared:
             left_alone="Nothing was changed.",
             hint=f"wait for it to end; expmgr show {previous.run_id}",
         )
-    before = previous if previous and previous.commit == task.commit and not task.fresh and task.mode == "train" else None
+    before = (
+        previous if previous and previous.commit == task.commit and not task.fresh and task.mode == "train" else None
+    )
     record = _with_attempt(before, task) if before else _new_record(project, task, previous)
     folder = project.records.run_dir(record.run_id)
     try:

@@ -77,7 +77,9 @@ REFUSALS = {
 
 @pytest.fixture
 def data(repo: Repo) -> Repo:
-    rows = [(f"{number * 1.5}", ("red", "green")[number % 2], ("cat", "dog", "cow")[number % 3]) for number in range(60)]
+    rows = [
+        (f"{number * 1.5}", ("red", "green")[number % 2], ("cat", "dog", "cow")[number % 3]) for number in range(60)
+    ]
     lines = ["weight_g,colour,kind", *(",".join(row) for row in rows)]
     repo.write("my.csv", "\n".join(lines) + "\n")
     repo.write("gap.csv", "weight_g,colour,kind\n1,red,cat\n,red,dog\n")

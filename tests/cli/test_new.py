@@ -33,7 +33,8 @@ def test_a_variant_is_a_branch_whose_one_commit_changes_the_spec(base: Repo) -> 
     changed = base.git("diff", "--unified=0", "exp/iris/baseline", "exp/iris/wide").splitlines()
     lines = [line for line in changed if line[:1] in "+-" and line[:3] not in ("+++", "---")]
     assert len(lines) == 2, changed
-    assert "hidden_units: [10, 10]" in lines[0] and "hidden_units: [20, 20]" in lines[1]
+    assert "hidden_units: [10, 10]" in lines[0]
+    assert "hidden_units: [20, 20]" in lines[1]
 
 
 def test_json(base: Repo) -> None:
@@ -258,7 +259,9 @@ def test_inside_a_hook_the_folder_counts_not_git_dir(base: Repo, monkeypatch: py
 def test_sixteen_at_once(base: Repo) -> None:
     command = [sys.executable, "-m", "expmgr", "new", "--from", "iris/baseline", "--set", "train.max_steps=5"]
     started = [
-        subprocess.Popen([*command, f"iris/v{number}"], cwd=base.path, stderr=subprocess.PIPE, text=True, env=os.environ)
+        subprocess.Popen(
+            [*command, f"iris/v{number}"], cwd=base.path, stderr=subprocess.PIPE, text=True, env=os.environ
+        )
         for number in range(16)
     ]
     assert [(process.communicate()[1].splitlines()[-1:], process.returncode) for process in started] == [
@@ -271,7 +274,9 @@ def test_sixteen_at_once(base: Repo) -> None:
 def test_of_sixteen_that_want_one_name_one_gets_it(base: Repo) -> None:
     command = [sys.executable, "-m", "expmgr", "new", "iris/one", "--from", "iris/baseline"]
     started = [
-        subprocess.Popen([*command, "-m", str(number)], cwd=base.path, stderr=subprocess.PIPE, text=True, env=os.environ)
+        subprocess.Popen(
+            [*command, "-m", str(number)], cwd=base.path, stderr=subprocess.PIPE, text=True, env=os.environ
+        )
         for number in range(16)
     ]
     codes = sorted(process.wait() for process in started)

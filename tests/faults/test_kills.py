@@ -85,7 +85,9 @@ def processes_of(repo: Repo) -> list[int]:
             folder = os.readlink(path / "cwd")
         except OSError:
             continue
-        if (str(repo.path) in folder and "expmgr/runs" in folder) or any(part.startswith(b"EXPMGR_RUN_DIR=" + os.fsencode(repo.path)) for part in variables):
+        if (str(repo.path) in folder and "expmgr/runs" in folder) or any(
+            part.startswith(b"EXPMGR_RUN_DIR=" + os.fsencode(repo.path)) for part in variables
+        ):
             found.append(int(path.name))
     return found
 
@@ -192,7 +194,9 @@ def test_a_signal_saves_and_a_second_run_goes_on_to_the_same_weights(base: Repo,
         for name in ("baseline", "alone")
     )
     assert one == two
-    curves = [json.loads(base.expmgr("show", f"iris/{name}:0", "--json").stdout)["curves"] for name in ("baseline", "alone")]
+    curves = [
+        json.loads(base.expmgr("show", f"iris/{name}:0", "--json").stdout)["curves"] for name in ("baseline", "alone")
+    ]
     assert curves[0] == curves[1]
 
 

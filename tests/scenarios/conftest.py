@@ -23,7 +23,9 @@ COMMANDS = (
 def _walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The walk of the README, with 200 steps, in a sealed world of its own."""
     home = tmp_path_factory.mktemp("walked-home")
-    (home / ".gitconfig").write_text("[user]\n\tname = Ann\n\temail = ann@example.com\n[init]\n\tdefaultBranch = main\n")
+    (home / ".gitconfig").write_text(
+        "[user]\n\tname = Ann\n\temail = ann@example.com\n[init]\n\tdefaultBranch = main\n"
+    )
     patch = pytest.MonkeyPatch()
     for name, value in sealed(home, os.environ).items():
         patch.setenv(name, value)

@@ -146,9 +146,7 @@ def test_an_unknown_label(base: Repo) -> None:
     base.expmgr("new", "iris/two", "--set", "data.labels=[setosa, virginica]")
     before = base.snapshot()
     result = base.expmgr("run", "iris/two")
-    line = next(
-        number for number, row in enumerate(base.read(TRAIN).splitlines(), 1) if row.endswith("versicolor")
-    )
+    line = next(number for number, row in enumerate(base.read(TRAIN).splitlines(), 1) if row.endswith("versicolor"))
     assert result.stderr == (
         "iris/two seed 0: not run\n"
         f"Error: {TRAIN}:{line}: column species has 'versicolor', which is not among the labels\n"

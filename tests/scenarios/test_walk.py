@@ -31,7 +31,12 @@ def test_list(walked: Repo) -> None:
 def test_compare_in_every_form(walked: Repo) -> None:
     told = json.loads(walked.expmgr("compare", "iris/baseline", "iris/wide", "--json").stdout)
     base, wide = told["variants"]
-    assert (told["metric"], told["mode"], told["split"], told["baseline"]) == ("accuracy", "max", "eval", "iris/baseline")
+    assert (told["metric"], told["mode"], told["split"], told["baseline"]) == (
+        "accuracy",
+        "max",
+        "eval",
+        "iris/baseline",
+    )
     assert wide["changes"] == {"model.hidden_units": {"baseline": [10, 10], "variant": [20, 20]}}
     assert wide["difference"] == pytest.approx(wide["mean"] - base["mean"])
     values = list(base["values"].values())
@@ -90,7 +95,11 @@ def test_the_model_dir_is_an_estimators(walked: Repo) -> None:
     folder = walked.path / "models/iris/wide/seed-1"
     names = {path.name for path in folder.iterdir()}
     for step in (0, 200):
-        assert {f"model.ckpt-{step}.index", f"model.ckpt-{step}.data-00000-of-00001", f"model.ckpt-{step}.json"} <= names
+        assert {
+            f"model.ckpt-{step}.index",
+            f"model.ckpt-{step}.data-00000-of-00001",
+            f"model.ckpt-{step}.json",
+        } <= names
     assert {"checkpoint", "manifest.json", "graph.pbtxt", "eval"} <= names
     assert any(name.startswith("events.out.tfevents.") for name in names)
     assert 'model_checkpoint_path: "model.ckpt-200"' in (folder / "checkpoint").read_text()
