@@ -110,7 +110,11 @@ def _differences(saved: Signature, wanted: Signature) -> Iterator[Difference]:
     yield from _features(saved.features, wanted.features)
     if saved.labels != wanted.labels:
         yield Difference(RULES["labels"], "labels", _shown(saved.labels), _shown(wanted.labels))
-    for split, old, new in _pairs(saved.data, wanted.data):
+    # A split that only one side has was never compared with anything: adding one changes nothing that was learned.
+    both = saved.data.keys() & wanted.data.keys()
+    for split, old, new in _pairs(
+        *({key: side[key] for key in side if key in both} for side in (saved.data, wanted.data))
+    ):
         yield Difference(RULES["data"], f"data.{split}", f"sha256 {old[:12]}", f"sha256 {new[:12]}")
     known = {"batch_size": "batch-size", "shuffle": "data-order", "loss": "loss"}
     for key, old, new in _pairs(saved.training, wanted.training):

@@ -71,6 +71,7 @@ class _Batch:
         self.outcomes: dict[int, Outcome] = {}
         self.worker: Worker | None = None
         self.interrupts = 0
+        self.signal: int | None = None
         self._answered = 0
         self._scratch: Path | None = None
 
@@ -78,8 +79,9 @@ class _Batch:
     def signals(self) -> Iterator[None]:
         """Count SIGINT and SIGTERM instead of dying of them."""
 
-        def count(_number: int, _frame: FrameType | None) -> None:
+        def count(number: int, _frame: FrameType | None) -> None:
             self.interrupts += 1
+            self.signal = number
 
         old: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
         with contextlib.suppress(ValueError):  # not the main thread: the caller's signals stay the caller's
@@ -170,12 +172,14 @@ class _Batch:
             told = last["judged"]
             outcome = Outcome(task, status, judgement=told["judgement"], checkpoint=told["checkpoint"])
             self._end(running.number, outcome)
+        elif self.interrupts and status in (ExitCode.STOPPED, -signal.SIGTERM, -signal.SIGKILL):
+            error: ExpmgrError = Stopped(f"{task} was stopped before it began", hint=f"expmgr run {task.name}")
+            if self.signal == signal.SIGINT:
+                error.exit_code = ExitCode.INTERRUPTED
+            self._end(running.number, Outcome(task, error.exit_code, error=error))
         elif "withdrawn" in last:
-            error: ExpmgrError = Reported(last["withdrawn"]["error"])
+            error = Reported(last["withdrawn"]["error"])
             self._end(running.number, Outcome(task, error.exit_code, error=error, log=log))
-        elif self.interrupts:
-            error = Stopped(f"{task} was stopped before it began")
-            self._end(running.number, Outcome(task, ExitCode.INTERRUPTED, error=error))
         else:
             error = _died(task, status)
             self._end(running.number, Outcome(task, error.exit_code, error=error, log=log))

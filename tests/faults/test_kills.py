@@ -268,3 +268,22 @@ def test_of_sixteen_runs_of_one_seed_one_trains(base: Repo) -> None:
     assert codes[0] == 0
     runs = json.loads(base.expmgr("list", "--json").stdout)["variants"][0]["runs"]
     assert runs == {"finished": 1}
+
+
+@pytest.mark.parametrize(("number", "wanted"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_stopped_before_anything_began(base: Repo, number: signal.Signals, wanted: int) -> None:
+    before = base.snapshot()
+    started = Started(base, "run", "iris/baseline", *LONG)
+    started.until(lambda: any((base.path / ".git/expmgr/runs").glob("*/request.json")))
+    started.process.send_signal(number)
+    code, out, err = started.end()
+    if json.loads(base.expmgr("list", "--json").stdout)["variants"][0]["runs"]:
+        pytest.skip("it began before the signal came")
+    assert (code, out) == (wanted, "")
+    assert err == (
+        "stopping: each run finishes its step and saves (once more to kill)\niris/baseline seed 0: not run\n"
+        "Error: iris/baseline seed 0 was stopped before it began\nHint: expmgr run iris/baseline\n"
+    )
+    after = base.snapshot()
+    assert {**after, "expmgr": None} == {**before, "expmgr": None}
+    assert not processes_of(base)
