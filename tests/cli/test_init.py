@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -145,13 +146,37 @@ def test_a_csv_of_ones_own(data: Repo) -> None:
 
 
 @pytest.mark.tf
-def test_a_csv_of_ones_own_is_trained(data: Repo) -> None:
+def test_a_csv_of_ones_own_is_trained_as_the_settings_say(data: Repo, tmp_path: Path) -> None:
+    data.write("expmgr.toml", f'models_dir = "{tmp_path}/elsewhere"\nrecord_user = false\n')
+    data.write(".git/expmgr/config.toml", "record_host = false\n")
+    data.commit("settings")
     assert data.expmgr("init", "--experiment", "mine", "--csv", "my.csv", "--label", "weight_g", "--commit").code == 0
     assert "dnn_regressor" in data.read("experiments/mine/spec.yaml")
     assert data.expmgr("new", "mine/baseline").code == 0
     result = data.expmgr("run", "mine/baseline", "--max-steps", "20")
     assert result.code == 0, result.stderr
     assert "mean_absolute_error" in result.stdout
+    record = json.loads(data.expmgr("show", "mine/baseline:0", "--json").stdout)
+    assert (record["user"], record["host"]) == (None, None)
+    assert record["model_dir"] == f"{tmp_path}/elsewhere/mine/baseline/seed-0"
+    assert (tmp_path / "elsewhere/mine/baseline/seed-0/model.ckpt-20.index").is_file()
+    assert not (data.path / "models").exists()
+
+
+SETTINGS = {
+    "model_dir = 'x'": "unknown setting model_dir\nHint: did you mean models_dir?",
+    "models_dir = 3": "models_dir: Input should be a valid string",
+    "models_dir = [": "is not TOML",
+}
+
+
+@pytest.mark.parametrize("text", SETTINGS)
+def test_settings_that_are_none(repo: Repo, text: str) -> None:
+    repo.write("expmgr.toml", text)
+    result = repo.expmgr("list")
+    assert result.code == 1
+    assert result.stderr.startswith(f"Error: {repo.path}/expmgr.toml")
+    assert SETTINGS[text] in result.stderr
 
 
 def test_a_template_says_what_to_fill_in(repo: Repo) -> None:
