@@ -143,6 +143,10 @@ class CheckoutFailed(ExpmgrError):
     """The run's own checkout could not be made whole."""
 
 
+class RunFolderProblem(ExpmgrError):
+    """The folder of a run, below `.git/expmgr`, cannot be made or written."""
+
+
 class ModelDirProblem(ExpmgrError):
     """A model_dir that cannot be used: it belongs to another variant, or it cannot be written."""
 

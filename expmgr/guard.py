@@ -47,6 +47,7 @@ RULES = {
         Rule("architecture", Verdict.REFUSE, "the same weights would mean something else"),
         Rule("dropout", Verdict.RESUME, "only training uses it"),
         Rule("features", Verdict.REFUSE, "the first layer's weights belong to other columns or values"),
+        Rule("label", Verdict.REFUSE, "the outputs say something of another column"),
         Rule("labels", Verdict.REFUSE, "the outputs belong to other classes"),
         Rule("data", Verdict.REFUSE, "the split's rows are others"),
         Rule("loss", Verdict.WARM_START, "the weights were trained for another goal"),
@@ -108,6 +109,8 @@ def _differences(saved: Signature, wanted: Signature) -> Iterator[Difference]:
     for key, old, new in _pairs(saved.model, wanted.model):
         yield Difference(RULES["dropout" if key == "dropout" else "architecture"], f"model.{key}", old, new)
     yield from _features(saved.features, wanted.features)
+    if saved.label != wanted.label:
+        yield Difference(RULES["label"], "data.label", saved.label, wanted.label)
     if saved.labels != wanted.labels:
         yield Difference(RULES["labels"], "labels", _shown(saved.labels), _shown(wanted.labels))
     # A split that only one side has was never compared with anything: adding one changes nothing that was learned.

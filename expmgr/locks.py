@@ -110,6 +110,9 @@ class Lock:
             number = int(newest.stem) + 1 if newest is not None else 1
             mine = self.folder / f"{number:08d}.json"
             if self._claim(mine):
+                if self._newest() != mine:  # the number was free only because others have gone on from it
+                    mine.unlink(missing_ok=True)
+                    continue
                 self._mine = mine
                 for older in self._generations():
                     if older < mine:

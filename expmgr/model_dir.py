@@ -278,6 +278,8 @@ class ModelDir:
             found = self.read_manifest()
             self._manifest = found or Manifest(variant=self.variant, seed=self.seed, last_preserved_at=now)
             self._clear_leftovers(self._manifest)
+            if found is None:  # from now on whatever lies here is ours, also what a full disk cuts short
+                self._write(self._manifest)
 
     @property
     def manifest(self) -> Manifest:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from expmgr import durable
-from expmgr.errors import GitFailed
+from expmgr.errors import ExpmgrError
 from expmgr.gitrepo import GitRepo
 from expmgr.paths import Layout
 from expmgr.records import Records, RunRecord
@@ -40,8 +40,8 @@ class Project:
         ended: list[RunRecord] = []
         if not self.records.abandoned():
             return ended
-        # Not in another's repository, and not where git says no (a stale lock): the next command tries again.
-        with contextlib.suppress(PermissionError, GitFailed), self._sweeping() as mine:
+        # Not in another's repository, on a read-only disk, or where git says no: the next command tries again.
+        with contextlib.suppress(OSError, ExpmgrError), self._sweeping() as mine:
             for run_id in self.records.abandoned() if mine else ():
                 try:
                     record = self.records.load(run_id)

@@ -157,10 +157,10 @@ class Records:
         folder = self.run_dir(record.run_id)
         self.layout.active.mkdir(parents=True, exist_ok=True)
         folder.path.mkdir(parents=True, exist_ok=True)
+        # Before the record: a crash in between must leave something that the next command finds.
+        durable.write_json(self.layout.active / record.run_id, record.attempts[-1].launcher)
         folder.events.unlink(missing_ok=True)
         self._write(record)
-        # After the record: whoever sweeps up takes an active run without one for a start that a crash cut.
-        (self.layout.active / record.run_id).touch()
         return folder
 
     def withdraw(self, run_id: str, before: RunRecord | None = None) -> None:
@@ -240,7 +240,10 @@ class Records:
             try:
                 record = self._folded(path.name)
             except FileNotFoundError:
-                found.append(path.name)
+                if _is_gone(path):
+                    found.append(path.name)
+                continue
+            if record.has_ended and not _is_gone(path):  # another attempt is being begun
                 continue
             if is_abandoned(record):
                 found.append(path.name)
@@ -276,6 +279,14 @@ def _parse(path: Path) -> RunRecord:
                     f"{path} has format {found}, this expmgr reads format 1", hint="use a newer expmgr"
                 ) from None
         raise OurBug(f"{path} is not a record: {error.errors()[0]['msg']}") from None
+
+
+def _is_gone(marker: Path) -> bool:
+    """Whether the process that wrote the marker of an active run is not there any more."""
+    try:
+        return Process.from_dict(json.loads(marker.read_text(encoding="utf-8"))).is_alive() is False
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def is_abandoned(record: RunRecord) -> bool:

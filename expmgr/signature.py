@@ -55,6 +55,8 @@ class Signature(_Part):
     model: dict[str, Any]
     """The `model` section of the spec, resolved: defaults included."""
     features: list[Feature]
+    label: str
+    """The column that is predicted."""
     labels: list[str] | None
     """Classes in the order of the outputs; None for a regressor."""
     data: dict[str, str]

@@ -26,7 +26,7 @@ SplitName = Literal["train", "eval", "test"]
 class _Part(BaseModel):
     """A part of the spec: unknown keys are errors, and a number in quotes is not a number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class CsvData(_Part):

@@ -20,7 +20,7 @@ from train.runs import tree
 
 def signature(step: int) -> Signature:
     return Signature(
-        step=step, variables=[], optimizer_variables=[], state=[], model={}, features=[], labels=None, data={},
+        step=step, variables=[], optimizer_variables=[], state=[], model={}, features=[], label="y", labels=None, data={},
         training={}, optimizer={}, provenance={},
     )  # fmt: skip
 
@@ -251,7 +251,7 @@ def test_a_crash_before_the_first_manifest_is_a_fresh_start(folder: Folder) -> N
     write(folder.path / "model.ckpt-0")
     assert folder.opened().inspect() is None
     folder.opened().prepare(now=0.0)
-    assert list(folder.path.iterdir()) == []
+    assert {path.name for path in folder.path.iterdir()} == {"manifest.json", "checkpoint"}
 
 
 def test_retention_deletes_what_the_manifest_no_longer_lists(folder: Folder) -> None:

@@ -90,7 +90,7 @@ class Table:
     def _csv(self) -> None:
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerows([self.columns, *self.rows])
+        writer.writerows([clean(cell) for cell in row] for row in (self.columns, *self.rows))
         sys.stdout.write(stream.getvalue())
 
     def _markdown(self) -> None:

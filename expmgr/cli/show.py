@@ -169,7 +169,9 @@ def _show_variant(project: Project, variant: Variant, as_json: bool) -> None:
     model_dir = project.shown(project.layout.variant_dir(variant.name))
     if as_json:
         told = [_run_line(record) for record in runs]
-        output.show_json({"format": 1, **row, "model_dir": model_dir, "spec": spec.decode(), "run_list": told})
+        output.show_json(
+            {"format": 1, **row, "model_dir": model_dir, "spec": spec.decode("utf-8", "replace"), "run_list": told}
+        )
         return
     facts = [
         ("variant", str(variant.name)),

@@ -12,11 +12,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 from expmgr import durable
-from expmgr.errors import DiskFull, ExitCode, ExpmgrError, OurBug, Reported, Stopped, TrainingFailed
-from expmgr.launch.tasks import Outcome, Prepared, Task, already_complete, model_dir_of, prepare, take_back
+from expmgr.errors import DiskFull, ExitCode, ExpmgrError, OurBug, Reported, RunFolderProblem, Stopped, TrainingFailed
+from expmgr.launch.tasks import (
+    Outcome,
+    Prepared,
+    Task,
+    already_complete,
+    give_back,
+    model_dir_of,
+    prepare,
+    reserve,
+    take_back,
+)
 from expmgr.launch.worker import Worker
 from expmgr.project import Project
 
@@ -73,6 +83,7 @@ class _Batch:
         self.interrupts = 0
         self.signal: int | None = None
         self._answered = 0
+        self._reserved: dict[int, IO[bytes]] = {}
         self._scratch: Path | None = None
 
     @contextlib.contextmanager
@@ -108,6 +119,8 @@ class _Batch:
 
     def _start(self, number: int, task: Task) -> None:
         try:
+            if task.mode == "train":
+                self._reserved[number] = reserve(self.project, task)
             record = already_complete(self.project, task) if task.mode == "train" else None
             if record is not None:
                 self._end(number, Outcome(task, ExitCode.DONE, record, complete=True))
@@ -121,6 +134,10 @@ class _Batch:
                 prepared = prepare(self.project, task)
         except ExpmgrError as error:
             self._end(number, Outcome(task, error.exit_code, error=error))
+            return
+        except OSError as problem:
+            story = RunFolderProblem(f"{task} could not be started: {problem}", left_alone="No run was started.")
+            self._end(number, Outcome(task, story.exit_code, error=story))
             return
         self.running[str(prepared.folder.path)] = _Running(number, prepared)
         self.watcher.started(prepared)
@@ -214,7 +231,9 @@ class _Batch:
         return kept
 
     def _all_failed(self, error: ExpmgrError) -> None:
-        """The worker itself is at an end."""
+        """The worker itself is at an end: its children too, before anything is said of them."""
+        if self.worker is not None:
+            self.worker.kill()
         for running in list(self.running.values()):
             self.running.pop(str(running.prepared.folder.path))
             self._finish_without_worker(running, error)
@@ -264,6 +283,8 @@ class _Batch:
 
     def _end(self, number: int, outcome: Outcome) -> None:
         self.outcomes[number] = outcome
+        if number in self._reserved:
+            give_back(self._reserved.pop(number))
         self.watcher.ended(outcome)
 
     def _close(self) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from expmgr import __version__, durable
 from expmgr.checkout import make_checkout
 from expmgr.code import code_digest, uncommitted_code
-from expmgr.errors import Busy, ExpmgrError, SpecProblem, UncommittedChanges
+from expmgr.errors import Busy, CheckpointRefused, ExpmgrError, SpecProblem, UncommittedChanges
 from expmgr.gitrepo import CommitId
 from expmgr.locks import Process
 from expmgr.model_dir import ModelDir
@@ -120,15 +123,69 @@ def already_complete(project: Project, task: Task) -> RunRecord | None:
     return record
 
 
+def reserve(project: Project, task: Task) -> IO[bytes]:
+    """The right to start runs of this variant and seed in this clone, until the file is closed; else `Busy`.
+
+    It goes with the process. Without it two commands would pick the same record to add an attempt to. What protects the
+    model_dir itself, also from other machines, is its own lock.
+    """
+    project.layout.own.mkdir(parents=True, exist_ok=True)
+    path = project.layout.own / f"{task.name.experiment}--{task.name.variant}--seed-{task.seed}.running"
+    while True:
+        file = open(path, "ab")  # noqa: SIM115
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            break
+        with contextlib.suppress(FileNotFoundError):
+            if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+                return file
+        file.close()  # whoever had it before took the file away: this is no longer the one that others would lock
+    running = project.records.newest(task.name, task.seed)
+    if running is not None and not running.has_ended:
+        raise _busy(task, running)
+    raise Busy(
+        f"{task} is being started by another command",
+        left_alone="Nothing was changed.",
+        hint="wait for it to end; expmgr list shows what runs",
+    )
+
+
+def give_back(reserved: IO[bytes]) -> None:
+    """End what `reserve` began, and leave nothing of it."""
+    Path(reserved.name).unlink(missing_ok=True)
+    reserved.close()
+
+
+def _busy(task: Task, running: RunRecord) -> Busy:
+    return Busy(
+        f"{task} is being trained by run {running.run_id}",
+        left_alone="Nothing was changed.",
+        hint=f"wait for it to end; expmgr show {running.run_id}",
+    )
+
+
+def _check_still_there(project: Project, task: Task, previous: RunRecord | None) -> None:
+    """Never start from step 0 in silence where there was a checkpoint: its folder may be on a disk that is not there."""
+    if previous is None or task.fresh or task.mode != "train" or not any(one.step for one in previous.checkpoints):
+        return
+    folder = model_dir_of(project, task)
+    if folder.read_manifest() is None:
+        raise CheckpointRefused(
+            f"{folder.shown} is empty, but run {previous.run_id} trained {task} to step {previous.step}",
+            details=[f"its checkpoints were saved in {previous.model_dir}"],
+            left_alone="Nothing was changed on disk.",
+            hint=f"bring the folder back (is its disk mounted?), or start anew: expmgr run {task.name} --fresh",
+        )
+
+
 def prepare(project: Project, task: Task) -> Prepared:
     """Make everything that the worker needs: record, pin, checkout, request. On an error nothing of it stays."""
     previous = project.records.newest(task.name, task.seed)
     if previous is not None and not previous.has_ended and task.mode == "train":
-        raise Busy(
-            f"{task} is being trained by run {previous.run_id}",
-            left_alone="Nothing was changed.",
-            hint=f"wait for it to end; expmgr show {previous.run_id}",
-        )
+        raise _busy(task, previous)
+    _check_still_there(project, task, previous)
     before = (
         previous if previous and previous.commit == task.commit and not task.fresh and task.mode == "train" else None
     )

@@ -74,6 +74,7 @@ def signature_of(
         state=[_described(path, variable) for path, variable in live.state.items()],
         model=spec.model.model_dump(mode="json"),
         features=data.features,
+        label=spec.data.label,
         labels=data.labels,
         data={name: split.sha256 for name, split in data.splits.items()},
         training={"batch_size": spec.data.batch_size, "shuffle": spec.data.shuffle, "loss": loss_name(spec)},

@@ -80,3 +80,19 @@ def test_a_changed_learning_rate_takes_effect_and_is_said(copied: Repo, change: 
     assert json.loads((copied.path / "models/iris/wide/seed-1/model.ckpt-300.json").read_text())["optimizer"][
         "learning_rate"
     ] == pytest.approx(0.01)
+
+
+def test_a_model_dir_that_is_gone_is_no_fresh_start(copied: Repo) -> None:
+    (copied.path / "models").rename(copied.path.parent / "unmounted")
+    run_id = json.loads(copied.expmgr("show", "iris/wide:0", "--json").stdout)["run_id"]
+    before = copied.digest(".git/expmgr/runs")
+    result = copied.expmgr("run", "iris/wide", "--max-steps", "300")
+    assert result.stderr == (
+        "iris/wide seed 0: not run\n"
+        f"Error: models/iris/wide/seed-0 is empty, but run {run_id} trained iris/wide seed 0 to step 200\n"
+        "  its checkpoints were saved in models/iris/wide/seed-0\n"
+        "Nothing was changed on disk.\n"
+        "Hint: bring the folder back (is its disk mounted?), or start anew: expmgr run iris/wide --fresh\n"
+    )
+    assert result.code == 3
+    assert copied.digest(".git/expmgr/runs") == before
