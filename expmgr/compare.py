@@ -49,6 +49,10 @@ class Row:
     runs: list[str]
     outdated: bool
     """Whether a run counted here was made with another spec or other code than the branch has now."""
+    steps: dict[int, int]
+    """Steps that the counted run of each seed was trained for."""
+    max_steps: int
+    """Steps that the spec asks for."""
     unfinished: int
     """Seeds with runs of which none finished."""
 
@@ -84,6 +88,8 @@ class Comparison:
                     "train_s": row.train_s,
                     "runs": row.runs,
                     "outdated": row.outdated,
+                    "steps": {str(seed): step for seed, step in sorted(row.steps.items())},
+                    "max_steps": row.max_steps,
                     "unfinished": row.unfinished,
                 }
                 for row in self.rows
@@ -156,6 +162,8 @@ def _row(subject: Subject, base: Subject, metric: str, split: str, base_mean: fl
         parameters=runs[-1].parameters if runs else None,
         train_s=mean_and_std([record.train_s for record in runs])[0],
         runs=[record.run_id for record in runs],
+        steps={record.seed: record.step for record in runs},
+        max_steps=subject.spec.train.max_steps,
         outdated=any(is_outdated(record, subject.spec, subject.code_digest) for record in runs),
         unfinished=len(seeds - set(values)),
     )

@@ -91,6 +91,8 @@ def load(data: CsvData, *, is_classifier: bool, experiment_dir: Path, root: Path
 def read_file(name: str, split: str, experiment_dir: Path, root: Path) -> Table:
     """The table in the file `name`, relative to `experiment_dir`; nothing outside the checkout `root` is read."""
     inside = root.resolve()
+    if "\0" in name:
+        raise _problem(f"data.{split} is {name!r}: no file has such a name", "name the file without the zero byte")
     path = (experiment_dir / name).resolve()
     if Path(name).is_absolute() or not path.is_relative_to(inside):
         raise _problem(

@@ -37,6 +37,14 @@ def fsync_dir(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Make `folder` and those above it that are missing, their names durable."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in reversed(missing):
+        fsync_dir(place.parent)
+
+
 def fsync_file(path: Path) -> None:
     """Make the content of `path` durable."""
     descriptor = os.open(path, os.O_RDONLY)

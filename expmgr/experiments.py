@@ -53,10 +53,10 @@ def add_experiment(project: Project, name: str, files: Mapping[str, bytes]) -> l
     return [f"{experiment_folder(name)}/{path}" for path in files]
 
 
-def commit_experiment(project: Project, name: str, message: str) -> CommitId:
-    """Commit the experiment's folder on the branch that is checked out, and nothing else."""
+def commit_experiment(project: Project, files: Sequence[str], message: str) -> CommitId:
+    """Commit `files`, those that git ignores too, on the branch that is checked out, and nothing else."""
     assert project.repo.root is not None
-    return project.repo.commit_paths(project.repo.root, [experiment_folder(name)], message)
+    return project.repo.commit_paths(project.repo.root, files, message, also_ignored=True)
 
 
 def from_csv(experiment: str, path: Path, label: str) -> dict[str, bytes]:

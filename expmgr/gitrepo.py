@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import struct
 import tempfile
 import zlib
@@ -21,6 +22,9 @@ from typing import NewType
 import git
 
 from expmgr.errors import BranchExists, DiskFull, GitFailed, NoCommitYet, NotARepository
+
+#: `worktree list -z` came with it.
+OLDEST_GIT = (2, 36)
 
 CommitId = NewType("CommitId", str)
 
@@ -364,12 +368,23 @@ class GitRepo:
     def worktrees(self) -> list[Worktree]:
         """All checkouts, the main one first."""
         found: list[Worktree] = []
+        answer = self.call("worktree", "list", "--porcelain", "-z")
+        if answer.status:
+            self._require_version()
         for number, block in enumerate(self.run("worktree", "list", "--porcelain", "-z").text.split("\0\0")):
             fields = dict(line.partition(" ")[::2] for line in block.split("\0") if line)
             if "worktree" in fields and "bare" not in fields:
                 path = self.main_root if number == 0 else Path(fields["worktree"])
                 found.append(Worktree(path, fields.get("branch")))
         return found
+
+    def _require_version(self) -> None:
+        """`GitFailed` where git is too old for what was asked of it."""
+        text = self.run("version").text.strip()
+        found = re.search(r"(\d+)\.(\d+)", text)
+        if found and (int(found[1]), int(found[2])) < OLDEST_GIT:
+            wanted = ".".join(map(str, OLDEST_GIT))
+            raise GitFailed(f"{text} is too old: expmgr needs git {wanted} or newer", left_alone="Nothing was changed.")
 
     def uncommitted(self, root: Path, paths: Iterable[str]) -> list[str]:
         """The files at or below `paths` in the checkout `root` that are not as they are in its HEAD, untracked too."""
@@ -445,17 +460,24 @@ class GitRepo:
         """Delete `ref`, one of our own, if it is there."""
         self.run("update-ref", "-d", ref)
 
-    def commit_paths(self, root: Path, paths: Sequence[str], message: str) -> CommitId:
+    def ignored(self, root: Path, paths: Sequence[str]) -> list[str]:
+        """Those of `paths` in the checkout `root` that a rule of .gitignore or info/exclude keeps from `git add`."""
+        options = ["--others", "--ignored", "--exclude-standard", "-z"]
+        return run_git(root, ["ls-files", *options, "--", *paths]).text.split("\0")[:-1]
+
+    def commit_paths(self, root: Path, paths: Sequence[str], message: str, *, also_ignored: bool = False) -> CommitId:
         """Commit `paths` as they lie in the checkout `root`, on the branch checked out there, and nothing else.
 
         What else is staged stays staged; where git refuses, the index is as it was. `GitFailed` in the middle of a
-        merge, for a part of it cannot be committed.
+        merge, for a part of it cannot be committed. New files that git ignores come along on `also_ignored` alone.
         """
         _check_can_commit(root, paths)
-        listed = run_git(root, ["ls-files", "--others", "--exclude-standard", "-z", "--", *paths]).text
-        new = listed.split("\0")[:-1]
+        rules = [] if also_ignored else ["--exclude-standard"]
+        new = run_git(root, ["ls-files", "--others", *rules, "-z", "--", *paths]).text.split("\0")[:-1]
         if new:  # `commit --only` takes the paths that the index knows
-            run_git(root, ["add", "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul"], stdin=_nul(new))
+            force = ["--force"] if also_ignored else []
+            options = [*force, "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul"]
+            run_git(root, ["add", *options], stdin=_nul(new))
         try:
             run_git(root, ["commit", "--quiet", "--only", "--message", message, "--", *paths])
         except BaseException:

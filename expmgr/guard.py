@@ -49,7 +49,8 @@ RULES = {
         Rule("features", Verdict.REFUSE, "the first layer's weights belong to other columns or values"),
         Rule("label", Verdict.REFUSE, "the outputs say something of another column"),
         Rule("labels", Verdict.REFUSE, "the outputs belong to other classes"),
-        Rule("data", Verdict.REFUSE, "the split's rows are others"),
+        Rule("data", Verdict.REFUSE, "the rows that it was trained on are others"),
+        Rule("evaluation-data", Verdict.RESUME, "nothing was learned from them; it is evaluated on the new rows"),
         Rule("loss", Verdict.WARM_START, "the weights were trained for another goal"),
         Rule("batch-size", Verdict.RESUME, "only how training goes on"),
         Rule("data-order", Verdict.RESUME, "only how training goes on"),
@@ -118,7 +119,8 @@ def _differences(saved: Signature, wanted: Signature) -> Iterator[Difference]:
     for split, old, new in _pairs(
         *({key: side[key] for key in side if key in both} for side in (saved.data, wanted.data))
     ):
-        yield Difference(RULES["data"], f"data.{split}", f"sha256 {old[:12]}", f"sha256 {new[:12]}")
+        data_rule = RULES["data" if split == "train" else "evaluation-data"]
+        yield Difference(data_rule, f"data.{split}", f"sha256 {old[:12]}", f"sha256 {new[:12]}")
     known = {"batch_size": "batch-size", "shuffle": "data-order", "loss": "loss"}
     for key, old, new in _pairs(saved.training, wanted.training):
         yield Difference(RULES[known.get(key, "architecture")], key, old, new)

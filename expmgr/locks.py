@@ -9,9 +9,11 @@ slow then knows that it lost the lock, and writes nothing more (fencing).
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,6 +24,9 @@ from expmgr.errors import Busy
 
 #: A holder on another machine that shows no sign of life for so long has lost its lock.
 SILENCE_SECS = 60.0
+
+#: What a file system says that knows no hard links (FAT, some network and container mounts).
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES})
 
 
 @dataclass(frozen=True)
@@ -75,13 +80,15 @@ def _start_time(pid: int) -> str | None:
         pass
     if Path("/proc/self/stat").exists():
         return None
-    try:  # macOS has no /proc: the number alone tells
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return "unknown"
+    # macOS has no /proc. `ps` gives the second of the start, which tells a process from a later one of its number.
+    found = subprocess.run(
+        ["ps", "-o", "stat=,lstart=", "-p", str(pid)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
+    ).stdout.split(maxsplit=1)
+    return None if not found or found[0].startswith("Z") else found[-1].strip()
 
 
 class Lock:
@@ -143,8 +150,22 @@ class Lock:
             os.link(draft, mine)
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return self._claim_without_links(draft, mine)
         finally:
             draft.unlink(missing_ok=True)
+        return True
+
+    @staticmethod
+    def _claim_without_links(draft: Path, mine: Path) -> bool:
+        """On a file system without hard links: whoever reads it while it is empty goes on from it, and we lose it."""
+        try:
+            with open(mine, "xb") as file:
+                file.write(draft.read_bytes())
+        except FileExistsError:
+            return False
         return True
 
     def _draft(self, values: dict[str, Any]) -> Path:

@@ -63,6 +63,8 @@ class SavedCheckpoint(_Part):
     """Kept beside the newest, by `keep_checkpoint_every_n_hours`."""
     metrics: dict[str, dict[str, float]] = Field(default_factory=dict)
     """Split to metric to value, where the checkpoint was evaluated when it was saved."""
+    evaluated_on: dict[str, str] = Field(default_factory=dict)
+    """Split to the sha256 of the rows that `metrics` were found on."""
     files: dict[str, SavedFile]
 
     @property
@@ -80,8 +82,6 @@ class Manifest(_Part):
     """When the newest preserved checkpoint was saved, or training began."""
     selected_step: int | None = None
     """The best checkpoint, where the spec selects by a metric. Never deleted."""
-    finished_step: int | None = None
-    """The step that a run ended at, its evaluation included."""
     removed: list[str] = Field(default_factory=list)
     """Files that go; listed first, so that a crash cannot leave them for ever."""
     checkpoints: list[SavedCheckpoint] = Field(default_factory=list)
@@ -261,7 +261,7 @@ class ModelDir:
         aside = self.variant_dir / ".set-aside"
         moment = datetime.fromtimestamp(now, timezone.utc)
         with self._problems("the old model_dir"):
-            aside.mkdir(exist_ok=True)
+            durable.make_folder(aside)
             target = aside / f"{self.path.name}-{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03d}Z"
             os.rename(self.path, target)
             durable.fsync_dir(aside)
@@ -271,14 +271,16 @@ class ModelDir:
     def prepare(self, now: float) -> None:
         """Make the folder ours, and clear away what a crash left of a save or a deletion."""
         with self._problems("the model_dir"):
-            self.path.mkdir(parents=True, exist_ok=True)
+            durable.make_folder(self.path)
             owner = self.variant_dir / "variant.json"
             if not owner.exists():
                 durable.write_json(owner, {"format": 1, "variant": self.variant})
             found = self.read_manifest()
             self._manifest = found or Manifest(variant=self.variant, seed=self.seed, last_preserved_at=now)
             self._clear_leftovers(self._manifest)
-            if found is None:  # from now on whatever lies here is ours, also what a full disk cuts short
+            # None: from now on whatever lies here is ours, also what a full disk cuts short. Another list than ours in
+            # TensorFlow's file: a crash came between the two.
+            if found is None or self._state() != _state_file(self._manifest):
                 self._write(self._manifest)
 
     @property
@@ -310,6 +312,7 @@ class ModelDir:
         examples_seen: int,
         metrics: dict[str, dict[str, float]],
         now: float,
+        evaluated_on: dict[str, str] | None = None,
     ) -> SavedCheckpoint:
         """Let `write` make the files of a checkpoint at a prefix, and list it once all of them are on the disk."""
         name = checkpoint_name(step)
@@ -321,7 +324,13 @@ class ModelDir:
                 files = self._take_in(aside)
                 self._write_signature(name, signature, files)
                 saved = SavedCheckpoint(
-                    step=step, saved_at=now, examples_seen=examples_seen, finite=True, metrics=metrics, files=files
+                    step=step,
+                    saved_at=now,
+                    examples_seen=examples_seen,
+                    finite=True,
+                    metrics=metrics,
+                    evaluated_on=evaluated_on or {},
+                    files=files,
                 )
                 self._list(saved)
             finally:
@@ -371,22 +380,28 @@ class ModelDir:
             for name in removed:
                 (self.path / name).unlink(missing_ok=True)
 
+    def note_metrics(self, step: int, metrics: dict[str, dict[str, float]], evaluated_on: dict[str, str]) -> None:
+        """Replace what is known of how good the checkpoint of `step` is."""
+        update = {"metrics": metrics, "evaluated_on": evaluated_on}
+        with self._problems(f"{self.shown}/manifest.json"):
+            noted = [one.model_copy(update=update) if one.step == step else one for one in self.manifest.checkpoints]
+            self._write(self.manifest.model_copy(update={"checkpoints": noted}))
+
     def select(self, step: int | None) -> None:
         """Note which checkpoint is the best."""
-        self._note(selected_step=step)
-
-    def finish(self, step: int) -> None:
-        """Note that a run came to its end at `step`, its evaluation included."""
-        self._note(finished_step=step)
-
-    def _note(self, **values: int | None) -> None:
         with self._problems(f"{self.shown}/manifest.json"):
-            self._write(self.manifest.model_copy(update=values))
+            self._write(self.manifest.model_copy(update={"selected_step": step}))
 
     def _write(self, manifest: Manifest) -> None:
         durable.write_json(self.path / "manifest.json", manifest.model_dump(mode="json"))
         self._manifest = manifest
-        durable.write_bytes(self.path / "checkpoint", _state_file([one.name for one in manifest.checkpoints]))
+        durable.write_bytes(self.path / "checkpoint", _state_file(manifest))
+
+    def _state(self) -> bytes | None:
+        try:
+            return (self.path / "checkpoint").read_bytes()
+        except FileNotFoundError:
+            return None
 
     @contextlib.contextmanager
     def _problems(self, what: str) -> Iterator[None]:
@@ -440,8 +455,9 @@ def _sha256(path: Path) -> str:
     return str(digest.hexdigest())
 
 
-def _state_file(names: list[str]) -> bytes:
+def _state_file(manifest: Manifest) -> bytes:
     """TensorFlow's `checkpoint`: a CheckpointState in text form, paths relative to the folder."""
+    names = [one.name for one in manifest.checkpoints]
     lines = [f'model_checkpoint_path: "{names[-1]}"'] if names else []
     return "".join(
         f"{line}\n" for line in [*lines, *(f'all_model_checkpoint_paths: "{name}"' for name in names)]

@@ -15,7 +15,8 @@ BranchName = NewType("BranchName", str)
 RunId = NewType("RunId", str)
 
 NAME_RULE = (
-    "letters a-z, digits, '.', '_' and '-', the first a letter or digit, at most 64, no '..', no '.lock' at the end"
+    "letters a-z, digits, '.', '_' and '-', the first a letter or digit, at most 64, no '..', "
+    "no '.' and no '.lock' at the end"
 )
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 

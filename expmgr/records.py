@@ -11,6 +11,7 @@ import contextlib
 import getpass
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -21,13 +22,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from expmgr import durable
-from expmgr.errors import OurBug, UnknownRun
+from expmgr.errors import ExpmgrError, OurBug, UnknownRun
 from expmgr.locks import Process
 from expmgr.paths import Layout, RunDir, RunId, VariantName
 
 Status = Literal["starting", "running", "finished", "failed", "preempted", "killed"]
 
 CURVE_POINTS = 1_000
+
+_SUBJECT = re.compile(rb'"variant": "([^"\\\\]+)",\s+"seed": (\d+),')
 
 
 class _Part(BaseModel):
@@ -55,6 +58,9 @@ class Attempt(_Part):
     changes: list[dict[str, Any]] = Field(default_factory=list)
     """What the guard let through at a resume (verdict `resume`), each with its rule."""
     error: dict[str, Any] | None = None
+    selected_step: int | None = None
+    metrics: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
+    """As the record's, when this attempt ended: a later one does not take them away."""
 
 
 class DataSplit(_Part):
@@ -146,6 +152,9 @@ class Records:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
+        self.unreadable: dict[str, str] = {}
+        """Run id to reason: records that `all` and `abandoned` passed over."""
+        self._subjects: dict[str, tuple[str, int] | None] = {}
 
     def run_dir(self, run_id: str) -> RunDir:
         return RunDir(self.layout.run_dir(run_id))
@@ -155,8 +164,8 @@ class Records:
     def begin(self, record: RunRecord) -> RunDir:
         """Write the record of a run that starts now, or of one that starts another attempt."""
         folder = self.run_dir(record.run_id)
-        self.layout.active.mkdir(parents=True, exist_ok=True)
-        folder.path.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(self.layout.active)
+        durable.make_folder(folder.path)
         # Before the record: a crash in between must leave something that the next command finds.
         durable.write_json(self.layout.active / record.run_id, record.attempts[-1].launcher)
         folder.events.unlink(missing_ok=True)
@@ -203,23 +212,51 @@ class Records:
         return record
 
     def all(self) -> Iterator[RunRecord]:
-        """Every run, the oldest first. A folder without a record (a start that a crash cut) is passed over."""
+        """Every run, the oldest first.
+
+        A folder without a record (a start that a crash cut) is passed over; so is one whose record cannot be read,
+        which `unreadable` then names.
+        """
+        yield from self._loaded(self._run_ids())
+
+    def _run_ids(self) -> list[str]:
         try:
-            names = sorted(path.name for path in self.layout.runs.iterdir())
+            return sorted(os.listdir(self.layout.runs))
         except FileNotFoundError:
-            return
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                record = self.load(name)
-                if record.status != "starting":
-                    yield record
+            return []
+
+    def _loaded(self, run_ids: Iterable[str]) -> Iterator[RunRecord]:
+        for run_id in run_ids:
+            try:
+                record = self.load(run_id)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except (ExpmgrError, OSError) as problem:
+                self.unreadable[run_id] = str(problem)
+                continue
+            if record.status != "starting":
+                yield record
 
     def of_variant(self, variant: VariantName) -> list[RunRecord]:
-        return [record for record in self.all() if record.variant == str(variant)]
+        """The variant's runs, the oldest first."""
+        return list(self._loaded(one for one in self._run_ids() if self._subject(one)[:1] in ((str(variant),), ())))
 
     def newest(self, variant: VariantName, seed: int) -> RunRecord | None:
         """The newest run of that seed."""
-        return next((record for record in reversed(self.of_variant(variant)) if record.seed == seed), None)
+        wanted = (str(variant), seed)
+        candidates = (one for one in reversed(self._run_ids()) if self._subject(one) in (wanted, ()))
+        return next((one for one in self._loaded(candidates) if (one.variant, one.seed) == wanted), None)
+
+    def _subject(self, run_id: str) -> tuple[str, int] | tuple[()]:
+        """Variant and seed of a run, from the head of its record, where both stand for ever; () where they do not."""
+        if run_id not in self._subjects:
+            try:
+                with open(self.run_dir(run_id).record, "rb") as file:
+                    found = _SUBJECT.search(file.read(512))
+            except OSError:
+                return ()
+            self._subjects[run_id] = (found[1].decode(), int(found[2])) if found else None
+        return self._subjects[run_id] or ()
 
     def find(self, name: str) -> RunRecord | None:
         """The run whose id is `name` or begins with it; `UnknownRun` where several do, None where none does."""
@@ -242,6 +279,9 @@ class Records:
             except FileNotFoundError:
                 if _is_gone(path):
                     found.append(path.name)
+                continue
+            except ExpmgrError as problem:
+                self.unreadable[path.name] = str(problem)
                 continue
             if record.has_ended and not _is_gone(path):  # another attempt is being begun
                 continue
@@ -296,6 +336,13 @@ def is_abandoned(record: RunRecord) -> bool:
     return all(Process.from_dict(values).is_alive() is False for values in processes)
 
 
+def is_seen_running(record: RunRecord) -> bool:
+    """Whether a process of the newest attempt is seen alive from here; another machine's or container's cannot be."""
+    attempt = record.attempts[-1]
+    processes = [values for values in (attempt.launcher, attempt.worker) if values]
+    return any(Process.from_dict(values).is_alive() for values in processes)
+
+
 def fold(record: RunRecord, events: Iterable[dict[str, Any]]) -> RunRecord:
     """`record` with what happened since it was written. Pure: the same events give the same record."""
     record = record.model_copy(deep=True)
@@ -313,17 +360,23 @@ def fold(record: RunRecord, events: Iterable[dict[str, Any]]) -> RunRecord:
             record.data = {split: DataSplit.model_validate(told) for split, told in event["data"].items()}
             record.parameters = event["parameters"]
             record.environment = event["environment"]
+            record.selected_step, record.metrics = None, {}  # this attempt has none yet
             _cut_back(record, curves, event["from_step"])
         elif kind == "point":
             for name, value in event["values"].items():
-                curves.setdefault(event["split"], {}).setdefault(name, []).append((event["step"], value))
+                points = curves.setdefault(event["split"], {}).setdefault(name, [])
+                if points and points[-1][0] == event["step"]:  # evaluated again, without a step in between
+                    points.pop()
+                points.append((event["step"], value))
             record.step = max(record.step, event["step"])
         elif kind == "checkpoint":
             record.checkpoints.append(Checkpoint(step=event["step"], saved_at=event["at"], files=event["files"]))
             record.step = max(record.step, event["step"])
+            record.examples_seen = event.get("examples_seen", record.examples_seen)
+            attempt.train_s = event.get("train_s", attempt.train_s)
         elif kind == "ended":
-            record.selected_step = event["selected_step"]
-            record.metrics = event["metrics"]
+            record.selected_step = attempt.selected_step = event["selected_step"]
+            record.metrics = attempt.metrics = event["metrics"]
             record.step = event["step"]
             record.examples_seen = event["examples_seen"]
             attempt.train_s = event["train_s"]

@@ -296,4 +296,8 @@ def changes(base: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any,
     """What `other` has otherwise than `base`, two resolved specs: dotted path to both values, None for a missing one."""
     one, two = flat(base), flat(other)
     paths = [*one, *(path for path in two if path not in one)]
-    return {path: (one.get(path), two.get(path)) for path in paths if one.get(path) != two.get(path)}
+    found = {path: (one.get(path), two.get(path)) for path in paths if one.get(path) != two.get(path)}
+    orders = [list(values.get("data", {}).get("features") or ()) for values in (base, other)]
+    if orders[0] != orders[1] and set(orders[0]) == set(orders[1]):  # the order of the columns is the first layer's
+        found["data.features"] = (orders[0], orders[1])
+    return found

@@ -93,3 +93,20 @@ def test_everything_shows_all_keys() -> None:
     keys = compare([BASE, OTHER], everything=True).rows[0].changes
     assert keys["optimizer.learning_rate"] == (0.1, 0.1)
     assert len(keys) > 30
+
+
+def test_other_steps_than_the_spec_asks_for_show() -> None:
+    short = subject("base", run("iris/base", 0, 0.5, step=50), run("iris/base", 1, 0.6, step=1000))
+    row = compare([short]).rows[0]
+    assert (row.steps, row.max_steps) == ({0: 50, 1: 1000}, SPEC.train.max_steps)
+
+
+def test_the_order_of_the_columns_is_a_change() -> None:
+    values = SPEC.resolved()
+    columns = {"a": "numeric", "b": "numeric"}
+    one, two = (
+        ExperimentSpec.model_validate({**values, "data": {**values["data"], "features": features}})
+        for features in (columns, dict(reversed(columns.items())))
+    )
+    rows = compare([subject("base", of=one), subject("turned", of=two)]).rows
+    assert rows[1].changes == {"data.features": (["a", "b"], ["b", "a"])}

@@ -152,6 +152,10 @@ def test_nothing_outside_the_checkout_is_read(checkout: Path, name: str) -> None
     ]
 
 
+def test_a_name_that_no_file_can_have(checkout: Path) -> None:
+    assert told(checkout, GOOD, eval="a\0b.csv")[0] == "Error: data.eval is 'a\\x00b.csv': no file has such a name"
+
+
 def test_a_file_that_is_not_there(checkout: Path) -> None:
     assert told(checkout, GOOD, eval="evil.csv") == [
         "Error: experiments/mine/evil.csv is not in the commit (data.eval)",

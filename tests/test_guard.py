@@ -55,6 +55,7 @@ CASES: dict[str, tuple[Signature, Verdict]] = {
     "label": (signature(label="colour"), Verdict.REFUSE),
     "labels": (signature(labels=["dog", "cat"]), Verdict.REFUSE),
     "data": (with_key("data", train="3" * 64), Verdict.REFUSE),
+    "evaluation-data": (with_key("data", eval="3" * 64), Verdict.RESUME),
     "loss": (with_key("training", loss="mse"), Verdict.WARM_START),
     "batch-size": (with_key("training", batch_size=50), Verdict.RESUME),
     "data-order": (with_key("training", shuffle=False), Verdict.RESUME),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -146,3 +147,18 @@ def test_sixteen_contenders_of_which_some_die(folder: Path, tmp_path: Path) -> N
     told = [(process.communicate(), process.returncode) for process in [start(number) for number in range(16)]]
     assert sorted(code for _, code in told) == [-9] * 4 + [0] * 12, told
     assert {out for (out, _), code in told if code == 0} == {"10\n"}
+
+
+def test_where_there_are_no_hard_links(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)  # no such file system can be mounted here
+    first, second = Lock(folder), Lock(folder)
+    first.acquire("it", never)
+    with pytest.raises(Busy):
+        second.acquire("it", never)
+    first.release()
+    second.acquire("it", never)
+    assert (first.is_held(), second.is_held()) == (False, True)
+    assert not list(folder.glob(".*"))

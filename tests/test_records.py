@@ -84,6 +84,21 @@ def test_an_attempt_that_resumes_forgets_what_it_does_again() -> None:
     assert done.attempts[0].from_step == 0
 
 
+def test_an_attempt_that_was_killed_has_no_metrics_of_an_earlier_one() -> None:
+    first = fold(record(), [ready(), saved(0), saved(100), ended("finished", 100)])
+    again = first.model_copy(deep=True)
+    again.attempts.append(Attempt(number=2, started_at=5.0, max_steps=200, launcher=ALIVE))
+    cut = fold(again, [ready(100), {**saved(150), "examples_seen": 1500, "train_s": 2.5}])
+    assert (cut.metrics, cut.selected_step, cut.examples_seen) == ({}, None, 1500)
+    assert (cut.attempts[0].metrics, cut.attempts[0].selected_step) == (first.metrics, 100)
+    assert [one.train_s for one in cut.attempts] == [4.0, 2.5]
+
+
+def test_a_step_that_is_evaluated_again_stands_once_in_its_curve() -> None:
+    done = fold(record(), [ready(), point(50, 1.0), point(50, 2.0), point(100, 3.0)])
+    assert done.curves == {"train": {"loss": [(50, 2.0), (100, 3.0)]}}
+
+
 @pytest.fixture
 def records(tmp_path: Path) -> Records:
     return Records(Layout(tmp_path / ".git", tmp_path / "models"))
@@ -163,6 +178,32 @@ def test_another_format_is_named(records: Records) -> None:
     folder.record.write_text('{"format": 2}')
     with pytest.raises(OurBug, match="has format 2, this expmgr reads format 1"):
         records.load(folder.path.name)
+
+
+def test_a_record_that_cannot_be_read_hides_no_other(records: Records) -> None:
+    name = VariantName("iris", "wide")
+    for run_id in ("1", "2", "3"):
+        records.begin(fold(record(run_id), [ready()]))
+    records.run_dir("2").record.write_text('{"format": 2}')
+    records.run_dir("3").record.write_text("{")
+    assert [one.run_id for one in records.all()] == ["1"]
+    assert set(records.unreadable) == {"2", "3"}
+    assert records.abandoned() == []
+    newest = records.newest(name, 0)
+    assert newest is not None
+    assert newest.run_id == "1"
+
+
+def test_the_newest_run_of_a_seed_is_found_among_others(records: Records) -> None:
+    runs = [("1", "iris/base", 0), ("2", "iris/base", 1), ("3", "iris/wide", 0), ("4", "iris/base", 0)]
+    for run_id, variant, seed in runs:
+        records.begin(fold(record(run_id).model_copy(update={"variant": variant, "seed": seed}), [ready()]))
+    found = {(variant, seed): records.newest(VariantName("iris", variant), seed) for variant, seed in
+             (("base", 0), ("base", 1), ("wide", 0), ("wide", 1), ("other", 0))}  # fmt: skip
+    assert {key: one.run_id if one else None for key, one in found.items()} == {
+        ("base", 0): "4", ("base", 1): "2", ("wide", 0): "3", ("wide", 1): None, ("other", 0): None
+    }  # fmt: skip
+    assert [one.run_id for one in records.of_variant(VariantName("iris", "base"))] == ["1", "2", "4"]
 
 
 def test_find_by_a_prefix(records: Records) -> None:

@@ -10,6 +10,7 @@ from expmgr.cli import output
 
 if TYPE_CHECKING:
     from expmgr.compare import Comparison, Row, Subject
+    from expmgr.paths import VariantName
     from expmgr.project import Project
 
 _SORT_KEYS = ("variant", "mean", "difference", "parameters", "time")
@@ -20,9 +21,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 def compare(
-    variants: Annotated[list[str], typer.Argument(metavar="VARIANT...", help="The first is the baseline.")],
+    variants: Annotated[
+        list[str], typer.Argument(metavar="VARIANT...", help="The first is the baseline, unless said.")
+    ],
     baseline: Annotated[
-        str | None, typer.Option("--baseline", metavar="VARIANT", help="The variant to compare with.")
+        str | None,
+        typer.Option("--baseline", metavar="VARIANT", help="What to compare with; default: the spec's, or the first."),
     ] = None,
     metric: Annotated[str | None, typer.Option("--metric", metavar="METRIC", help="Default: the spec's.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All keys of the spec, not only what differs.")] = False,
@@ -40,21 +44,38 @@ def compare(
     """
     from expmgr.compare import compare as compared
     from expmgr.project import Project
-    from expmgr.variants import find_variant
 
     how = output.form(as_json, as_csv, as_markdown)
     if sort_by is not None and sort_by not in _SORT_KEYS:
         raise typer.BadParameter(f"--sort-by takes one of {', '.join(_SORT_KEYS)}")
     project = Project.open(output.folder())
-    base = find_variant(project.repo, baseline).name if baseline is not None else None
-    names = variants if baseline is None else [baseline, *variants]
-    subjects = _subjects(project, names)
+    subjects, base = _chosen(project, variants, baseline)
     comparison = compared(subjects, baseline=base, metric=metric, everything=everything)
     _sort(comparison, sort_by)
+    output.tell_unreadable(project.records)
     if how is output.Form.JSON:
         output.show_json(comparison.as_dict())
         return
     _show(comparison, how, precision, machine=how is output.Form.CSV)
+
+
+def _chosen(project: Project, names: list[str], baseline: str | None) -> tuple[list[Subject], VariantName | None]:
+    """What is compared, and the baseline.
+
+    Where `--baseline` says nothing, it is the one that the specs declare (`compare.baseline`) if it is among `names`,
+    or if a single variant is named, which is then compared with it; otherwise the first (None).
+    """
+    from expmgr.variants import find_variant
+
+    if baseline is not None:
+        return _subjects(project, [baseline, *names]), find_variant(project.repo, baseline).name
+    subjects = _subjects(project, names)
+    declared = subjects[0].spec.compared.baseline
+    if declared is None:
+        return subjects, None
+    if len(subjects) == 1 and declared != str(subjects[0].name):
+        subjects = _subjects(project, [declared, *names])
+    return subjects, next((one.name for one in subjects if str(one.name) == declared), None)
 
 
 def _subjects(project: Project, names: list[str]) -> list[Subject]:
@@ -132,6 +153,10 @@ def _notes(row: Row) -> list[str]:
         notes.append(f"Note: {row.variant} has no finished run: expmgr run {row.variant} --seeds 0-2")
     elif row.unfinished:
         notes.append(f"Note: {row.variant} has {row.unfinished} more seeds without a finished run")
+    other = sorted({step for step in row.steps.values() if step != row.max_steps})
+    if other:
+        told = " and ".join(f"{step:,}" for step in other)
+        notes.append(f"Note: {row.variant} was trained for {told} steps, its spec says {row.max_steps:,}")
     if row.outdated:
         notes.append(f"Note: {row.variant} has changed since it was run: expmgr run {row.variant}")
     return notes

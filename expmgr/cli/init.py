@@ -65,13 +65,17 @@ def init(
         return
     for path in written:
         output.show(path)
+    assert project.repo.root is not None
+    ignored = project.repo.ignored(project.repo.root, written)
+    if ignored:
+        output.tell([f"Note: git ignores {', '.join(ignored)}; a run reads what is committed, so they have to be"])
     if commit:
-        made = experiments.commit_experiment(project, name, f"Add experiment {name}")
+        made = experiments.commit_experiment(project, written, f"Add experiment {name}")
         output.tell([f"committed as {made[:12]}", f"Next: expmgr new {name}/baseline"])
     else:
         output.tell(
             [
-                f'Next: git add experiments/{name} && git commit -m "Add experiment {name}"',
+                f'Next: git add {"--force " if ignored else ""}experiments/{name} && git commit -m "Add experiment {name}"',
                 f"Then: expmgr new {name}/baseline",
             ]
         )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from expmgr.records import RunRecord
+    from expmgr.records import Records, RunRecord
     from expmgr.spec import Compare
 
 # What a terminal would act on: C0 and C1 control characters, and the marks that turn text around.
@@ -60,13 +60,21 @@ def tell(lines: Iterable[str]) -> None:
         print(clean(line), file=sys.stderr)
 
 
+def tell_unreadable(records: Records) -> None:
+    """Say which runs were passed over."""
+    for run_id, reason in sorted(records.unreadable.items()):
+        tell([f"Note: run {run_id} was passed over: {reason}"])
+
+
 def show(line: str = "") -> None:
     """Data, on stdout."""
     print(clean(line))
 
 
 def show_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    # Escapes mean the same to whoever parses it, and nothing to a terminal.
+    print(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 @dataclass

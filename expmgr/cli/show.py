@@ -39,6 +39,7 @@ def list_variants(
     by_variant: dict[str, list[RunRecord]] = {}
     for record in project.records.all():
         by_variant.setdefault(record.variant, []).append(record)
+    output.tell_unreadable(project.records)
     variants = all_variants(project.repo)
     rows = []
     for variant in variants:
@@ -163,6 +164,7 @@ def _show_variant(project: Project, variant: Variant, as_json: bool) -> None:
     from expmgr.variants import origins
 
     runs = project.records.of_variant(variant.name)
+    output.tell_unreadable(project.records)
     origin = origins(project.repo).get(variant.name)
     spec = project.repo.read(variant.commit, variant.name.spec_path) or b""
     row = _summary(variant, origin, runs)

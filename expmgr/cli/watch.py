@@ -62,7 +62,8 @@ class _Teller(Watcher):
             count = f"[{self._numbers[str(task)]}/{total}] " if total > 1 else ""
             step = event["from_step"]
             start = "starts" if step == 0 else f"resumes at step {step}"
-            self.say(f"{count}{task}: {start}, to step {task.max_steps} (run {prepared.record.run_id})")
+            start += f", to step {task.max_steps}" if step < task.max_steps else ", where it is evaluated"
+            self.say(f"{count}{task}: {start} (run {prepared.record.run_id})")
             for change in event["changes"]:
                 self.say(
                     f"  {change['what']}: {change['saved']} -> {change['wanted']}, takes effect now ({change['why']})"

@@ -29,6 +29,7 @@ from expmgr.launch.tasks import (
 )
 from expmgr.launch.worker import Worker
 from expmgr.project import Project
+from expmgr.records import RunRecord
 
 _POLL_S = 0.1
 
@@ -88,7 +89,7 @@ class _Batch:
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
-        """Count SIGINT and SIGTERM instead of dying of them."""
+        """Count SIGINT, SIGTERM and SIGHUP instead of dying of them."""
 
         def count(number: int, _frame: FrameType | None) -> None:
             self.interrupts += 1
@@ -96,7 +97,9 @@ class _Batch:
 
         old: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
         with contextlib.suppress(ValueError):  # not the main thread: the caller's signals stay the caller's
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                    continue  # nohup: the terminal may go
                 old[number] = signal.signal(number, count)
         try:
             yield
@@ -133,7 +136,8 @@ class _Batch:
             with durable.disk_errors("the run's folder"):
                 prepared = prepare(self.project, task)
         except ExpmgrError as error:
-            self._end(number, Outcome(task, error.exit_code, error=error))
+            told = self._not_begun(task) if self.interrupts else error  # ^C reaches git too, which then says no
+            self._end(number, Outcome(task, told.exit_code, error=told))
             return
         except OSError as problem:
             story = RunFolderProblem(f"{task} could not be started: {problem}", left_alone="No run was started.")
@@ -147,7 +151,7 @@ class _Batch:
         assert self.worker is not None
         for message in self.worker.said(_POLL_S):
             if "ended" in message and message["ended"] in self.running:
-                self._finish(self.running.pop(message["ended"]), message["status"])
+                self._finish_or_tell(self.running.pop(message["ended"]), message["status"])
             elif "failed" in message:
                 self._all_failed(Reported(message["failed"]))
             elif "gone" in message:
@@ -162,7 +166,14 @@ class _Batch:
             running.told.append(event)
             if event["kind"] == "ready":  # a clone in which nobody called init
                 self.project.ignore_models()
+                self._bury(running.prepared.unseen)
             self.watcher.event(running.prepared, event)
+
+    def _bury(self, unseen: RunRecord | None) -> None:
+        """The model_dir's lock is ours: a run that said it goes on elsewhere had lost it, so its record ends."""
+        if unseen is not None:
+            with contextlib.suppress(OSError, ExpmgrError):
+                self.project.records.finish(unseen.run_id, killed=True)
 
     def _show_progress(self, running: _Running) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -171,6 +182,20 @@ class _Batch:
             if stamp != running.shown:
                 running.shown = stamp
                 self.watcher.progress(running.prepared, json.loads(path.read_text(encoding="utf-8")))
+
+    def _finish_or_tell(self, running: _Running, status: int) -> None:
+        """As `_finish`; where the disk or git says no at the end of one run, the others go on."""
+        try:
+            self._finish(running, status)
+        except ExpmgrError as error:
+            self._end(running.number, Outcome(running.prepared.task, error.exit_code, error=error))
+        except OSError as problem:
+            run_id = running.prepared.record.run_id
+            story = RunFolderProblem(
+                f"the end of run {run_id} could not be recorded: {problem}",
+                hint="once the folder can be written again, the next command of expmgr records it",
+            )
+            self._end(running.number, Outcome(running.prepared.task, story.exit_code, error=story))
 
     def _finish(self, running: _Running, status: int) -> None:
         """The run's process has ended with `status`: an exit code, or a signal's number below zero."""
@@ -182,24 +207,25 @@ class _Batch:
             return
         log = self._kept_log(prepared, status)
         take_back(self.project, prepared)
-        if "complete" in last:
-            record = prepared.before
-            self._end(running.number, Outcome(task, ExitCode.DONE, record, complete=True))
-        elif "judged" in last:
-            told = last["judged"]
-            outcome = Outcome(task, status, judgement=told["judgement"], checkpoint=told["checkpoint"])
+        if "judged" in last:
+            judged = last["judged"]
+            outcome = Outcome(task, status, judgement=judged["judgement"], checkpoint=judged["checkpoint"])
             self._end(running.number, outcome)
         elif self.interrupts and status in (ExitCode.STOPPED, -signal.SIGTERM, -signal.SIGKILL):
-            error: ExpmgrError = Stopped(f"{task} was stopped before it began", hint=f"expmgr run {task.name}")
-            if self.signal == signal.SIGINT:
-                error.exit_code = ExitCode.INTERRUPTED
+            error = self._not_begun(task)
             self._end(running.number, Outcome(task, error.exit_code, error=error))
         elif "withdrawn" in last:
-            error = Reported(last["withdrawn"]["error"])
-            self._end(running.number, Outcome(task, error.exit_code, error=error, log=log))
+            told = Reported(last["withdrawn"]["error"])
+            self._end(running.number, Outcome(task, told.exit_code, error=told, log=log))
         else:
             error = _died(task, status)
             self._end(running.number, Outcome(task, error.exit_code, error=error, log=log))
+
+    def _not_begun(self, task: Task) -> ExpmgrError:
+        error = Stopped(f"{task} was stopped before it began", hint=f"expmgr run {task.name}")
+        if self.signal == signal.SIGINT:
+            error.exit_code = ExitCode.INTERRUPTED
+        return error
 
     def _outcome(self, prepared: Prepared, ended: dict[str, Any] | None, status: int) -> Outcome:
         task = prepared.task
@@ -236,7 +262,10 @@ class _Batch:
             self.worker.kill()
         for running in list(self.running.values()):
             self.running.pop(str(running.prepared.folder.path))
-            self._finish_without_worker(running, error)
+            try:
+                self._finish_without_worker(running, error)
+            except (OSError, ExpmgrError):  # the next command records what became of it
+                self._end(running.number, Outcome(running.prepared.task, error.exit_code, error=error))
         if self.worker is not None:
             self.worker.close()
             self.worker = None

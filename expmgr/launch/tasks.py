@@ -21,7 +21,7 @@ from expmgr.locks import Process
 from expmgr.model_dir import ModelDir
 from expmgr.paths import RunDir, VariantName
 from expmgr.project import Project, keep_ref
-from expmgr.records import Attempt, RunRecord, new_run_id, user_name
+from expmgr.records import Attempt, RunRecord, is_seen_running, new_run_id, user_name
 from expmgr.spec import ExperimentSpec
 from expmgr.variants import Variant, find_variant, spec_of
 
@@ -54,6 +54,9 @@ class Prepared:
     record: RunRecord
     folder: RunDir
     before: RunRecord | None
+    unseen: RunRecord | None = None
+    """A run of the same seed that says it goes on, on another machine or in another container. Once the model_dir's
+    lock is ours, it is known to have died."""
 
 
 def plan_tasks(
@@ -183,12 +186,14 @@ def _check_still_there(project: Project, task: Task, previous: RunRecord | None)
 def prepare(project: Project, task: Task) -> Prepared:
     """Make everything that the worker needs: record, pin, checkout, request. On an error nothing of it stays."""
     previous = project.records.newest(task.name, task.seed)
+    unseen = None
     if previous is not None and not previous.has_ended and task.mode == "train":
-        raise _busy(task, previous)
+        if is_seen_running(previous):
+            raise _busy(task, previous)
+        unseen = previous  # whether it still runs, the model_dir's lock will tell
     _check_still_there(project, task, previous)
-    before = (
-        previous if previous and previous.commit == task.commit and not task.fresh and task.mode == "train" else None
-    )
+    takes_up = previous is not None and unseen is None and previous.commit == task.commit
+    before = previous if takes_up and not task.fresh and task.mode == "train" else None
     record = _with_attempt(before, task) if before else _new_record(project, task, previous)
     folder = project.records.run_dir(record.run_id)
     try:
@@ -200,7 +205,7 @@ def prepare(project: Project, task: Task) -> Prepared:
     except BaseException:
         take_back(project, Prepared(task, record, folder, before))
         raise
-    return Prepared(task, record, folder, before)
+    return Prepared(task, record, folder, before, unseen)
 
 
 def take_back(project: Project, prepared: Prepared) -> None:

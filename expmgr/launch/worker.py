@@ -27,9 +27,11 @@ class Worker:
     def __init__(self, folder: Path, log: Path) -> None:
         """Start it in `folder`, which is its place for temporary files too; its stderr goes to the file `log`.
 
-        Whoever calls removes the folder: TensorFlow leaves files of autograph there when a process is killed.
+        Whoever calls removes the folder, and the worker itself when it ends: TensorFlow leaves files of autograph
+        there when a process is killed.
         """
         environment = {**worker_environment(dict(os.environ)), "TMPDIR": str(folder)}
+        environment["EXPMGR_WORKER_FOLDER"] = str(folder)
         environment["PYTHONPATH"] = os.pathsep.join(
             part for part in (str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")) if part
         )

@@ -91,25 +91,13 @@ def _admitted(built: Built) -> Judged:
     return judged
 
 
-def _is_complete(built: Built, judged: Judged) -> bool:
-    """Whether nothing is left to do: all steps are done, and a run that came so far was evaluated."""
-    newest = judged.newest
-    if newest is None or newest.saved.step < built.request.max_steps:
-        return False
-    return newest.manifest.finished_step is not None and newest.manifest.finished_step >= built.request.max_steps
-
-
 def _begin(built: Built, stop: StopFlag, teller: Teller) -> int:
     judged = _admitted(built)
-    if _is_complete(built, judged):
-        return _complete(judged, teller)
     teller.progress("building", judged.newest.saved.step if judged.newest else 0, built.request.max_steps)
     built.inner.trace()
     _look_at(stop)
     with _locked(built, stop) as lock:
         judged = _admitted(built)  # whoever held the lock before may have trained
-        if _is_complete(built, judged):
-            return _complete(judged, teller)
         return _train(built, judged, lock, stop, teller)
 
 
@@ -147,12 +135,6 @@ def _missing(folder: Path) -> list[Path]:
     return [place for place in (folder, *folder.parents) if not place.exists()]
 
 
-def _complete(judged: Judged, teller: Teller) -> int:
-    assert judged.newest is not None
-    teller.tell("complete", step=judged.newest.saved.step)
-    return int(ExitCode.DONE)
-
-
 def _train(built: Built, judged: Judged, lock: Lock, stop: StopFlag, teller: Teller) -> int:
     training = Training(built, judged.newest, lock=lock, teller=teller, stop=stop)
     found = judged.judgement.differences if judged.judgement else ()
@@ -165,16 +147,15 @@ def _train(built: Built, judged: Judged, lock: Lock, stop: StopFlag, teller: Tel
         parameters=built.parameters,
         environment=environment(),
     )
-    began = time.monotonic()
     try:
-        return _end(training, training.run(), None, time.monotonic() - began, teller)
+        return _end(training, training.run(), None, teller)
     except Exception as failure:  # a run that began has to say how it ended
         error = as_story(failure)
         status = "preempted" if isinstance(error, Stopped) else "failed"
-        return _end(training, Outcome(status), error, time.monotonic() - began, teller)
+        return _end(training, Outcome(status), error, teller)
 
 
-def _end(training: Training, outcome: Outcome, error: ExpmgrError | None, train_s: float, teller: Teller) -> int:
+def _end(training: Training, outcome: Outcome, error: ExpmgrError | None, teller: Teller) -> int:
     """Tell how it ended; the exit code."""
     with contextlib.suppress(DiskFull):  # a full disk takes no event: the exit code says it
         teller.tell(
@@ -182,13 +163,11 @@ def _end(training: Training, outcome: Outcome, error: ExpmgrError | None, train_
             status=outcome.status,
             step=training.loop.step,
             examples_seen=training.loop.position,
-            train_s=train_s,
+            train_s=training.train_s,
             selected_step=outcome.selected_step,
             metrics=outcome.metrics,
             error=error.as_dict() if error and outcome.status == "failed" else None,
         )
-        if outcome.status == "finished":
-            training.note_the_end()
     if outcome.status == "preempted":
         return int(ExitCode.STOPPED)
     return int(error.exit_code if error else ExitCode.DONE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from google.protobuf import text_format
 from expmgr import durable
 from expmgr.errors import Busy, DiskFull, Stopped, TrainingFailed
 from expmgr.locks import Lock
-from expmgr.model_dir import Whole
+from expmgr.model_dir import SavedCheckpoint, Whole
 from expmgr.spec import BestCheckpoint
 from expmgr.train import checkpoints
 from expmgr.train.building import Built
@@ -47,6 +47,7 @@ class Training:
         folders = {"train": ".", "eval": "eval", "test": "eval_test"}
         self._files = {split: self._event_file(folder) for split, folder in folders.items()}
         self._reported = (self.start_step, time.monotonic())
+        self._began = time.monotonic()
         self._rate: float | None = None
 
     def run(self) -> Outcome:
@@ -102,10 +103,10 @@ class Training:
         saved = self.folder.manifest.checkpoints
         return f"The newest checkpoint before it is kept: {self.folder.shown}/{saved[-1].name}" if saved else None
 
-    def note_the_end(self) -> None:
-        """After the last word: a further run up to this step has nothing to do."""
-        if self.lock.is_held():
-            self.folder.finish(self.loop.step)
+    @property
+    def train_s(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self._began
 
     # What the loop tells.
 
@@ -151,6 +152,7 @@ class Training:
             self.built.signature(step),
             examples_seen=position,
             metrics=metrics,
+            evaluated_on=self._digests(metrics),
             now=time.time(),
         )
         best = self._best_step()
@@ -158,7 +160,13 @@ class Training:
             self.folder.select(best)
         config = self.spec.run_config
         self.folder.retain(config.keep_checkpoint_max, config.keep_checkpoint_every_n_hours)
-        self.teller.tell("checkpoint", step=step, files={name: file.sha256 for name, file in saved.files.items()})
+        self.teller.tell(
+            "checkpoint",
+            step=step,
+            files={name: file.sha256 for name, file in saved.files.items()},
+            examples_seen=position,
+            train_s=self.train_s,
+        )
 
     def _best_step(self) -> int | None:
         """The checkpoint that the selection names, among those that were evaluated; the first of equals."""
@@ -169,9 +177,13 @@ class Training:
         found = [
             (sign * one.metrics[selection.split][selection.metric], -one.step)
             for one in self.folder.manifest.checkpoints
-            if selection.metric in one.metrics.get(selection.split, {})
+            if selection.metric in one.metrics.get(selection.split, {}) and self._is_current(one, selection.split)
         ]
         return -max(found)[1] if found else None
+
+    def _is_current(self, saved: SavedCheckpoint, split: str) -> bool:
+        """Whether the metrics of a checkpoint were found on the rows that the split has now."""
+        return saved.evaluated_on.get(split) == self._digests((split,))[split]
 
     # The end.
 
@@ -181,13 +193,30 @@ class Training:
         for split in ("eval", "test"):
             if split in self.built.rows:
                 last[split] = self._at_the_end(split, step)
+        self._evaluate_again()
         selected_step = self._best_step() if isinstance(self.spec.selection, BestCheckpoint) else step
         selected = last if selected_step in (step, None) else self._selected(selected_step or 0)
         return Outcome("finished", selected_step, {"selected": selected, "last": last})
 
+    def _evaluate_again(self) -> None:
+        """What a selection chose from on other rows than the split has now is evaluated on these."""
+        if not isinstance(self.spec.selection, BestCheckpoint):
+            return
+        split = self.spec.selection.split
+        for saved in list(self.folder.manifest.checkpoints):
+            if split in saved.metrics and not self._is_current(saved, split):
+                self._restore(self.folder.at(saved.step))
+                self._progress("evaluating", saved.step)
+                values = self._must(self._evaluation(split).run(self.stop.is_set, time.monotonic))
+                self.folder.note_metrics(saved.step, {split: values}, self._digests((split,)))
+        self.folder.select(self._best_step())
+
+    def _digests(self, splits: Iterable[str]) -> dict[str, str]:
+        return {split: self.built.data.splits[split].sha256 for split in splits}
+
     def _at_the_end(self, split: str, step: int) -> dict[str, float]:
         saved = self.folder.manifest.at(step)
-        if saved is not None and split in saved.metrics:
+        if saved is not None and split in saved.metrics and self._is_current(saved, split):
             return saved.metrics[split]
         return self._must(self._evaluate(split, step))
 

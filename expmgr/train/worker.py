@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,6 +66,7 @@ class Worker:
         self._stdin = stdin
         self._stdout = stdout
         self._children: dict[int, str] = {}
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}  # kept: a forgotten Popen would take our waitpid
         self._unread = b""
         self._kill_at: float | None = None
         self._is_asked_to_leave = False
@@ -82,6 +84,9 @@ class Worker:
         while self._kill_at is None or self._children:
             self._turn()
             self._reap()
+        if scratch := os.environ.get("EXPMGR_WORKER_FOLDER"):  # the command, which would do it, may have been killed
+            os.chdir("/")
+            shutil.rmtree(scratch, ignore_errors=True)
 
     def _turn(self) -> None:
         """Wait for a command, a signal or a child's end, and act on it."""
@@ -127,11 +132,13 @@ class Worker:
                 self._become_child(run_dir)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKING)
         else:
-            pid = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "expmgr.train.worker", "--one", run_dir, "--lifeline", str(self._lifeline)],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[self._lifeline],
-            ).pid
+            )
+            pid = process.pid
+            self._processes[pid] = process
         self._children[pid] = run_dir
 
     def _become_child(self, run_dir: str) -> NoReturn:
@@ -158,7 +165,10 @@ class Worker:
         for pid in list(self._children):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
-                self._say({"ended": self._children.pop(pid), "status": os.waitstatus_to_exitcode(status)})
+                code = os.waitstatus_to_exitcode(status)
+                if process := self._processes.pop(pid, None):
+                    process.returncode = code
+                self._say({"ended": self._children.pop(pid), "status": code})
 
     def _be_asked_to_leave(self) -> None:
         self._is_asked_to_leave = True
@@ -209,14 +219,16 @@ def _redirect(run_dir: RunDir) -> None:
 
 
 def _enter(run_dir: RunDir) -> None:
-    """The run's own checkout as working folder and first place for imports; what user code may know of its run."""
+    """The run's own checkout as working folder; what user code may know of its run.
+
+    It is no place for imports: a premade model needs none, and a repository's own `numpy.py` would stand in for NumPy.
+    """
     with contextlib.suppress(OSError, ValueError, KeyError):
         request = json.loads(run_dir.request.read_bytes())
         os.environ.update(
             EXPMGR_RUN_ID=request["run_id"], EXPMGR_RUN_DIR=str(run_dir.path), EXPMGR_MODEL_DIR=request["model_dir"]
         )
     os.chdir(run_dir.code)
-    sys.path[0:0] = [str(path) for path in (run_dir.code, run_dir.code / "src") if path.is_dir()]
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -64,7 +64,7 @@ REFUSALS = {
     ("--example", "irish"): "there is no example irish\nNothing was changed.\nHint: did you mean iris?\n",
     ("--experiment", "A B"): "'A B' cannot be the name of an experiment\nNothing was changed.\n"
     "Hint: a name has letters a-z, digits, '.', '_' and '-', the first a letter or digit, at most 64, no '..', "
-    "no '.lock' at the end\n",
+    "no '.' and no '.lock' at the end\n",
     ("--experiment", "mine", "--csv", "none.csv", "--label", "kind"): "none.csv cannot be read: "
     "No such file or directory\nNothing was changed.\n",
     ("--experiment", "mine", "--csv", "my.csv", "--label", "king"): "my.csv has no column king\nNothing was changed.\n"
@@ -182,3 +182,16 @@ def test_settings_that_are_none(repo: Repo, text: str) -> None:
 def test_a_template_says_what_to_fill_in(repo: Repo) -> None:
     assert repo.expmgr("init", "--experiment", "mine", "--commit").code == 0
     assert repo.expmgr("new", "mine/baseline").code == 0
+
+
+def test_data_that_git_ignores_is_committed_all_the_same(repo: Repo) -> None:
+    repo.write(".gitignore", "*.csv\n")
+    repo.commit("no data")
+    result = repo.expmgr("init", "--example", "iris")
+    assert "Next: git add --force experiments/iris" in result.stderr
+    repo.git("clean", "-xfdq", "experiments")
+    result = repo.expmgr("init", "--example", "iris", "--commit")
+    assert result.code == 0, result.stderr
+    assert "Note: git ignores experiments/iris/iris_" in result.stderr
+    listed = repo.git("ls-files", "experiments").split()
+    assert sorted(listed) == sorted(path for path in result.stdout.split())

@@ -102,7 +102,7 @@ NAMES = {
     "iris/a\x1b[31m": "'a\\x1b[31m' cannot be the name of a variant",
     "iris/" + "v" * 200: "'" + "v" * 67 + "...' cannot be the name of a variant",
 }
-RULE = "letters a-z, digits, '.', '_' and '-', the first a letter or digit, at most 64, no '..', no '.lock' at the end"
+RULE = "letters a-z, digits, '.', '_' and '-', the first a letter or digit, at most 64, no '..', no '.' and no '.lock' at the end"
 
 
 @pytest.mark.parametrize("name", NAMES)

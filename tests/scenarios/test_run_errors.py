@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from expmgr.launch.tasks import give_back, plan_tasks, reserve
+from expmgr.project import Project
 from world import Repo
 
 tf = pytest.mark.tf
@@ -293,6 +295,37 @@ def test_commit_of_a_variant_that_is_not_checked_out(base: Repo) -> None:
     )
     assert result.code == 1
     assert base.snapshot() == before
+
+
+def test_a_seed_that_another_command_is_starting_is_busy(base: Repo) -> None:
+    project = Project.open(base.path)
+    (task,) = plan_tasks(project, ["iris/baseline"], None)
+    before = base.snapshot()
+    reserved = reserve(project, task)
+    result = base.expmgr("run", "iris/baseline")
+    assert result.code == 4
+    assert "Error: iris/baseline seed 0 is being started by another command\n" in result.stderr
+    give_back(reserved)
+    assert base.snapshot() == before
+
+
+@tf
+def test_a_run_whose_machine_is_gone_is_taken_on(copied: Repo) -> None:
+    """A container that was removed: its processes cannot be seen from here, but the model_dir's lock can."""
+    (path,) = [
+        path for path in (copied.path / ".git/expmgr/runs").glob("*/run.json")
+        if (values := json.loads(path.read_text()))["variant"] == "iris/baseline" and values["seed"] == 0
+    ]  # fmt: skip
+    values = json.loads(path.read_text())
+    values["status"] = values["attempts"][-1]["status"] = "running"
+    values["attempts"][-1]["launcher"]["host"] = values["attempts"][-1]["worker"]["host"] = "a-container"
+    path.write_text(json.dumps(values, indent=1))
+    result = copied.expmgr("run", "iris/baseline", "--max-steps", "210", "--json")
+    assert result.code == 0, result.stderr
+    (told,) = json.loads(result.stdout)["runs"]
+    record = json.loads(copied.expmgr("show", told["run_id"], "--json").stdout)
+    assert (record["parent_run"], record["attempts"][0]["from_step"]) == (values["run_id"], 200)
+    assert json.loads(copied.expmgr("show", values["run_id"], "--json").stdout)["status"] == "killed"
 
 
 def test_not_a_repository(tmp_path: Path, empty: Repo) -> None:

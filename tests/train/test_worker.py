@@ -14,7 +14,8 @@ import pytest
 
 from expmgr import durable
 from expmgr.locks import Lock, Process
-from train.runs import ROOT, Site, Trained, WorkerProcess, spec_of, tree, worker_process
+from expmgr.model_dir import ModelDir
+from train.runs import ROOT, Site, Trained, WorkerProcess, csv_text, spec_of, tree, worker_process
 
 pytestmark = pytest.mark.tf
 
@@ -92,12 +93,15 @@ def test_each_optimizer_trains_and_goes_on(worker: WorkerProcess, site: Site, ki
     assert checkpoint_digests(site.model_dir("tiny/whole")) == checkpoint_digests(site.model_dir("tiny/parts"))
 
 
-def test_a_complete_run_has_nothing_to_do_and_a_longer_one_goes_on(worker: WorkerProcess, site: Site) -> None:
-    worker.run(site.ask(spec_of()))
-    before = tree(site.model_dir())
-    again = worker.run(site.ask(spec_of()))
-    assert (again.status, again.kinds(), again.one("complete")["step"]) == (0, ["complete"], 20)
-    assert tree(site.model_dir()) == before
+def test_a_complete_run_is_evaluated_again_and_a_longer_one_goes_on(worker: WorkerProcess, site: Site) -> None:
+    first = worker.run(site.ask(spec_of()))
+    before = checkpoint_digests(site.model_dir())
+    again = worker.run(site.ask(spec_of(data__test="test.csv")))
+    ended = again.one("ended")
+    assert (again.one("ready")["from_step"], ended["step"], ended["examples_seen"]) == (20, 20, 160)
+    assert ended["metrics"]["last"]["eval"] == first.one("ended")["metrics"]["last"]["eval"]
+    assert set(ended["metrics"]["selected"]) == {"eval", "test"}
+    assert checkpoint_digests(site.model_dir()) == before
     longer = worker.run(site.ask(spec_of(train__max_steps=30)))
     assert (longer.one("ready")["from_step"], longer.one("ready")["changes"], longer.one("ended")["step"]) == (
         20,
@@ -105,6 +109,27 @@ def test_a_complete_run_has_nothing_to_do_and_a_longer_one_goes_on(worker: Worke
         30,
     )
     assert [step for step, _ in longer.curve("train")] == [25, 30]
+
+
+def test_other_rows_to_evaluate_choose_the_checkpoint_again(worker: WorkerProcess, site: Site) -> None:
+    """The metrics that the selection chose by were found on other rows: none of them counts any more."""
+    best = {"metric": "loss", "mode": "min"}
+    worker.run(site.ask(spec_of(selection=best)))
+    folder = ModelDir(site.model_dir(), shown="m", variant="tiny/base", seed=0)
+    before = folder.read_manifest()
+    ask = site.ask(spec_of(selection=best, train__max_steps=30))
+    (ask.code / "experiments" / "tiny" / "eval.csv").write_text(csv_text(range(30, 50)), encoding="utf-8")
+    again = worker.run(ask)
+    assert [one["rule"] for one in again.one("ready")["changes"]] == ["evaluation-data"], again.log
+    after = folder.read_manifest()
+    assert before is not None
+    assert after is not None
+    (digest,) = {one.evaluated_on["eval"] for one in after.checkpoints}
+    assert digest != before.checkpoints[0].evaluated_on["eval"]
+    losses = {one.step: one.metrics["eval"]["loss"] for one in after.checkpoints}
+    assert list(losses) == [0, 10, 20, 30]
+    assert all(losses[one.step] != one.metrics["eval"]["loss"] for one in before.checkpoints)
+    assert after.selected_step == again.one("ended")["selected_step"] == min(losses, key=lambda step: losses[step])
 
 
 def test_stopped_and_killed_runs_end_bit_equal_to_one_left_alone(worker: WorkerProcess, site: Site) -> None:
