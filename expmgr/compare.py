@@ -53,6 +53,8 @@ class Row:
     """Steps that the counted run of each seed was trained for."""
     max_steps: int
     """Steps that the spec asks for."""
+    allowed: list[str]
+    """Rules of the guard whose refusal was let pass in a run counted here."""
     unfinished: int
     """Seeds with runs of which none finished."""
 
@@ -90,6 +92,7 @@ class Comparison:
                     "outdated": row.outdated,
                     "steps": {str(seed): step for seed, step in sorted(row.steps.items())},
                     "max_steps": row.max_steps,
+                    "allowed": row.allowed,
                     "unfinished": row.unfinished,
                 }
                 for row in self.rows
@@ -164,6 +167,7 @@ def _row(subject: Subject, base: Subject, metric: str, split: str, base_mean: fl
         runs=[record.run_id for record in runs],
         steps={record.seed: record.step for record in runs},
         max_steps=subject.spec.train.max_steps,
+        allowed=sorted({rule for record in runs for rule in record.allowed}),
         outdated=any(is_outdated(record, subject.spec, subject.code_digest) for record in runs),
         unfinished=len(seeds - set(values)),
     )

@@ -11,13 +11,14 @@ import hashlib
 import io
 import math
 import re
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from expmgr.errors import DataProblem
 from expmgr.paths import nearest
-from expmgr.signature import Feature
+from expmgr.signature import DataContract, Feature, SplitContent
 from expmgr.spec import CsvData
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
@@ -58,14 +59,30 @@ class Split:
     columns: dict[str, list[float] | list[str]]
     targets: list[int] | list[float]
 
+    def content(self) -> SplitContent:
+        """What the model is given of it: values in order, whatever the columns are called and the file looks like."""
+        digests = [content_digest(values) for values in (*self.columns.values(), self.targets)]
+        return SplitContent(rows=self.rows, sha256=content_digest(digests))
+
 
 @dataclass(frozen=True)
 class Dataset:
     """All splits, and what the training split says about the columns."""
 
     features: list[Feature]
+    label: str
     labels: list[str] | None
     splits: dict[str, Split]
+
+    def contract(self) -> DataContract:
+        """What a checkpoint that learns from this data requires of data."""
+        return DataContract(
+            features=self.features,
+            label=self.label,
+            labels=self.labels,
+            targets=content_digest(self.splits["train"].targets),
+            splits={name: split.content() for name, split in self.splits.items()},
+        )
 
     def as_dict(self) -> dict[str, dict[str, str | int]]:
         """What a record holds of the data."""
@@ -83,9 +100,22 @@ def load(data: CsvData, *, is_classifier: bool, experiment_dir: Path, root: Path
         require_column(table, data.label)
     labels = resolve_labels(data, tables["train"]) if is_classifier else None
     features = resolve_features(data, tables["train"])
-    return Dataset(
-        features, labels, {split: encode(table, features, data.label, labels) for split, table in tables.items()}
-    )
+    splits = {split: encode(table, features, data.label, labels) for split, table in tables.items()}
+    train = splits["train"].columns
+    features = [one.model_copy(update={"sha256": content_digest(train[one.name])}) for one in features]
+    return Dataset(features, data.label, labels, splits)
+
+
+def content_digest(values: Sequence[float] | Sequence[int] | Sequence[str]) -> str:
+    """sha256 of a column: its numbers as 64-bit floats, or its words with their lengths."""
+    digest = hashlib.sha256()
+    if values and isinstance(values[0], str):
+        for word in values:
+            content = str(word).encode("utf-8", "surrogatepass")
+            digest.update(b"%d:%b" % (len(content), content))
+    else:
+        digest.update(struct.pack(f"<{len(values)}d", *values))
+    return digest.hexdigest()
 
 
 def read_file(name: str, split: str, experiment_dir: Path, root: Path) -> Table:

@@ -1,70 +1,42 @@
 """The guard: may this checkpoint be restored into that model?
 
-A pure function of two signatures. `RULES` is the whole of what is known to be harmless; everything else is refused.
+A pure function of two signatures. `rules.py` is the whole of what is known; here it is found out what moved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from expmgr.errors import CheckpointRefused
-from expmgr.signature import Feature, Signature, Variable
-
-
-class Verdict(str, Enum):
-    """What may happen with a checkpoint, the mildest first."""
-
-    SAME = "same"
-    RESUME = "resume"
-    WARM_START = "warm-start"
-    REFUSE = "refuse"
-
-    @property
-    def may_restore(self) -> bool:
-        return self in (Verdict.SAME, Verdict.RESUME)
-
-
-_ORDER = list(Verdict)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What moved, the verdict on it, and why."""
-
-    id: str
-    verdict: Verdict
-    why: str
-
-
-RULES = {
-    rule.id: rule
-    for rule in (
-        Rule("variables", Verdict.REFUSE, "the weights do not fit"),
-        Rule("optimizer-variables", Verdict.WARM_START, "the optimizer's slots do not fit"),
-        Rule("architecture", Verdict.REFUSE, "the same weights would mean something else"),
-        Rule("dropout", Verdict.RESUME, "only training uses it"),
-        Rule("features", Verdict.REFUSE, "the first layer's weights belong to other columns or values"),
-        Rule("label", Verdict.REFUSE, "the outputs say something of another column"),
-        Rule("labels", Verdict.REFUSE, "the outputs belong to other classes"),
-        Rule("data", Verdict.REFUSE, "the rows that it was trained on are others"),
-        Rule("evaluation-data", Verdict.RESUME, "nothing was learned from them; it is evaluated on the new rows"),
-        Rule("loss", Verdict.WARM_START, "the weights were trained for another goal"),
-        Rule("batch-size", Verdict.RESUME, "only how training goes on"),
-        Rule("data-order", Verdict.RESUME, "only how training goes on"),
-        Rule("optimizer", Verdict.WARM_START, "another optimizer continues nothing"),
-        Rule("optimizer-start", Verdict.REFUSE, "restoring would silently undo it"),
-        Rule("optimizer-setting", Verdict.RESUME, "only how training goes on"),
-    )
-}
+from expmgr.rules import NEVER_ALLOWED, RULES, Rule, Verdict
+from expmgr.signature import DataContract, Feature, Signature, TrainingSetup, Variable, slot_path
 
 #: Settings of an optimizer that take effect from any step on.
 _LIVE_SETTINGS = frozenset(
-    {"learning_rate", "clipnorm", "momentum", "nesterov", "rho", "epsilon", "beta_1", "beta_2", "weight_decay"}
-    | {"learning_rate_power", "l1_regularization_strength", "l2_regularization_strength"}
+    {"learning_rate", "clipnorm", "clipvalue", "global_clipnorm", "momentum", "nesterov", "rho", "epsilon"}
+    | {"beta_1", "beta_2", "weight_decay", "learning_rate_power", "l1_regularization_strength", "beta"}
+    | {"l2_regularization_strength", "l2_shrinkage_regularization_strength", "ema_momentum", "loss_scale_factor"}
 )
+#: Settings of the spec's model section that a rule of its own knows.
+_ARCHITECTURE = {"dropout": "dropout", "activation": "activation"}
+#: Layers that do nothing but in training, and have no weights.
+_TRAINING_ONLY = frozenset({"Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout"})
+_TRAINING_ONLY |= {"GaussianNoise", "GaussianDropout", "ActivityRegularization", "RandomFlip", "RandomRotation"}
+_TRAINING_ONLY |= {"RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness", "RandomCrop"}
+_POOLING = ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")
+_ACTIVATIONS = frozenset({"Activation", "ReLU", "LeakyReLU", "ELU", "Softmax"})
+#: Rules that say why a training step is another one, whatever its graph.
+_MOVE_TRAINING = frozenset(
+    {"activation", "epsilon", "pooling", "stateful", "dtype", "wider-dtype", "precision", "frozen", "dropout"}
+    | {"momentum", "regularizer", "normalisation", "loss", "optimizer", "optimizer-variables", "optimizer-start"}
+    | {"optimizer-setting", "learning-rate-schedule", "gradient-accumulation", "architecture", "computation"}
+    | {"variables", "role", "code", "vocabulary", "features"}
+)
+_WIDTH = {"bfloat16": 1, "float16": 1, "float32": 2, "float64": 3}
+#: What accumulates gradients, and what scales the loss, in the optimizer's variables.
+_ACCUMULATOR = "_gradient_accumulator"
 
 
 @dataclass(frozen=True)
@@ -75,15 +47,22 @@ class Difference:
     what: str
     saved: str
     wanted: str
+    is_allowed: bool = False
+    """Whether a refusal was let pass by `--allow`."""
 
-    def as_dict(self) -> dict[str, str]:
+    @property
+    def verdict(self) -> Verdict:
+        return Verdict.RESUME if self.is_allowed else self.rule.verdict
+
+    def as_dict(self) -> dict[str, Any]:
         return {
             "rule": self.rule.id,
-            "verdict": self.rule.verdict.value,
+            "verdict": self.verdict.value,
             "what": self.what,
             "saved": self.saved,
             "wanted": self.wanted,
             "why": self.rule.why,
+            "allowed": self.is_allowed,
         }
 
 
@@ -93,81 +72,369 @@ class Judgement:
 
     verdict: Verdict
     differences: tuple[Difference, ...]
+    renames: Mapping[str, str] = field(default_factory=dict)
+    """Path of a variable in the checkpoint to its path in the model, where it has another one now."""
+    notes: tuple[str, ...] = ()
+    """What the verdict rests on where it is not the graph."""
 
     def as_dict(self) -> dict[str, Any]:
-        return {"verdict": self.verdict.value, "differences": [one.as_dict() for one in self.differences]}
+        return {
+            "verdict": self.verdict.value,
+            "differences": [one.as_dict() for one in self.differences],
+            "renames": dict(self.renames),
+            "notes": list(self.notes),
+        }
 
 
-def judge(saved: Signature, wanted: Signature) -> Judgement:
-    """Whether the checkpoint of signature `saved` may be restored into the model that offers `wanted`."""
-    found = sorted(_differences(saved, wanted), key=lambda one: -_ORDER.index(one.rule.verdict))
-    verdict = found[0].rule.verdict if found else Verdict.SAME
-    return Judgement(verdict, tuple(found))
+def judge(saved: Signature, wanted: Signature, allowed: Collection[str] = ()) -> Judgement:
+    """Whether the checkpoint of signature `saved` may be restored into the model that offers `wanted`.
+
+    `allowed` are the ids of rules whose refusal a person takes upon themselves; a weight that does not fit is none.
+    """
+    case = _Case(saved, wanted)
+    found = [
+        Difference(one.rule, one.what, one.saved, one.wanted, _is_let_pass(one.rule, allowed))
+        for one in case.differences()
+    ]
+    found.sort(key=lambda one: -one.verdict.weight)
+    verdict = found[0].verdict if found else Verdict.SAME
+    return Judgement(verdict, tuple(found), case.renames, tuple(case.notes))
 
 
-def _differences(saved: Signature, wanted: Signature) -> Iterator[Difference]:
-    yield from _variables("variables", saved.variables, wanted.variables)
-    for key, old, new in _pairs(saved.model, wanted.model):
-        yield Difference(RULES["dropout" if key == "dropout" else "architecture"], f"model.{key}", old, new)
+def _is_let_pass(rule: Rule, allowed: Collection[str]) -> bool:
+    return rule.id in allowed and rule.id not in NEVER_ALLOWED and not rule.verdict.may_restore
+
+
+class _Case:
+    """Two signatures, and what is found out about them on the way."""
+
+    def __init__(self, saved: Signature, wanted: Signature) -> None:
+        self.saved, self.wanted = saved, wanted
+        self.notes: list[str] = []
+        self.is_same_precision = set(_dtypes(saved)) == set(_dtypes(wanted))
+        self.is_comparable = self._is_comparable()
+        self.renames = self._renames()
+
+    def differences(self) -> Iterator[Difference]:
+        before = [*self._variables(), *self._roles(), *self._layers(), *_data(self.saved.data, self.wanted.data)]
+        before += [*_training(self.saved.training, self.wanted.training), *self._optimizer_variables()]
+        found = [*before, *self._inference(before)]
+        yield from found
+        yield from self._training_step(found)
+
+    # What the model is made of.
+
+    def _is_comparable(self) -> bool:
+        """Whether both fingerprints were traced from a graph, by the same TensorFlow and Keras."""
+        sides = (self.saved, self.wanted)
+        for name in ("tensorflow", "keras"):
+            one, two = (side.provenance.get(name) for side in sides)
+            if one != two:
+                self.notes.append(
+                    f"it was saved with {name} {one}, this is {two}: the graphs cannot be compared, the configuration decides"
+                )
+                return False
+        for side in sides:
+            if side.inference.by != "graph":
+                reason = side.inference.reason or "no reason is known"
+                self.notes.append(f"the model cannot be traced ({reason}): its code decides")
+                return False
+        return True
+
+    def _is_same_inference(self) -> bool:
+        """Whether both compute the same, names apart."""
+        one, two = self.saved.inference, self.wanted.inference
+        if self.is_comparable:
+            return one.digest == two.digest if self.is_same_precision else one.blind == two.blind
+        return self.saved.code == self.wanted.code and (self.saved.code is not None or one.by == two.by == "graph")
+
+    def _renames(self) -> dict[str, str]:
+        """Old path to new one of every variable that has another now, by the part that each plays; {} where it is not
+        known."""
+        old, new = (_by_path(side.variables) for side in (self.saved, self.wanted))
+        if old.keys() == new.keys() or not self.is_comparable or not self._is_same_inference():
+            return {}
+        gone = [path for path in old if path not in new]
+        come = {self._role(new[path]): path for path in new if path not in old}
+        if len(gone) != len(come) or None in come or any(self._role(old[path]) not in come for path in gone):
+            return {}
+        return {path: come[self._role(old[path])] for path in gone}
+
+    def _role(self, variable: Variable) -> int | None:
+        if self.is_same_precision or variable.blind_role is None:
+            return variable.role
+        return variable.blind_role
+
+    def _variables(self) -> Iterator[Difference]:
+        old = {self.renames.get(one.path, one.path): one for one in self.saved.variables}
+        new = _by_path(self.wanted.variables)
+        for path in [*old, *(path for path in new if path not in old)]:
+            yield from _variable_difference(path, old.get(path), new.get(path), "variables")
+        for one, two in self.renames.items():
+            yield Difference(RULES["renamed"], "name", one, two)
+
+    def _roles(self) -> Iterator[Difference]:
+        """A name that both sides have has to play the same part."""
+        if not self.is_comparable or not self._is_same_inference():
+            return
+        old, new = (_by_path(side.variables) for side in (self.saved, self.wanted))
+        for path in old:
+            if path in new and self._role(old[path]) != self._role(new[path]):
+                parts = [_part(self._role(side[path])) for side in (old, new)]
+                yield Difference(RULES["role"], path, parts[0], parts[1])
+
+    def _layers(self) -> Iterator[Difference]:
+        """What the configuration says. Settings of the spec's model section stand for those of the layers they make."""
+        one, two = self.saved.architecture, self.wanted.architecture
+        is_premade = one is not None and two is not None and "python" not in (one.get("kind"), two.get("kind"))
+        if is_premade and one is not None and two is not None and one != two:
+            for key, old, new in _pairs(one, two):
+                yield Difference(RULES[_ARCHITECTURE.get(key, "architecture")], f"model.{key}", old, new)
+            return
+        for what, old_value, new_value, rule in _layer_differences(self.saved.layers, self.wanted.layers):
+            if rule is None:
+                rule = "setting" if self.is_comparable and self._is_same_inference() else "architecture"
+            yield Difference(RULES[rule], what, _shown(old_value), _shown(new_value))
+
+    def _inference(self, found: Sequence[Difference]) -> Iterator[Difference]:
+        """The graph, where nothing else said yet that the model computes something else."""
+        if self._is_same_inference():
+            return
+        rules = {one.rule.id for one in found}
+        if rules & {
+            "variables",
+            "architecture",
+            "activation",
+            "epsilon",
+            "pooling",
+            "stateful",
+            "vocabulary",
+            "features",
+        }:
+            return
+        one, two = self.saved.inference, self.wanted.inference
+        if self.is_comparable:
+            yield Difference(RULES["computation"], "graph", one.digest[:12], two.digest[:12])
+        elif self.saved.code is not None or self.wanted.code is not None or "none" in (one.by, two.by):
+            sides = [side.code[:12] if side.code else "not known" for side in (self.saved, self.wanted)]
+            yield Difference(RULES["code"], "code of the model", sides[0], sides[1])
+
+    def _training_step(self, found: Sequence[Difference]) -> Iterator[Difference]:
+        one, two = self.saved.training_step, self.wanted.training_step
+        if not self.is_comparable or {one.by, two.by} != {"graph"}:
+            if one.by != two.by and self.is_comparable:
+                yield Difference(RULES["training-code"], "training step", f"by {one.by}", f"by {two.by}")
+            return
+        is_same = one.digest == two.digest if self.is_same_precision else one.blind == two.blind
+        if not is_same and not {difference.rule.id for difference in found} & _MOVE_TRAINING:
+            yield Difference(RULES["training-code"], "graph of a training step", one.digest[:12], two.digest[:12])
+
+    # The optimizer.
+
+    def _optimizer_variables(self) -> Iterator[Difference]:
+        one, two = self.saved.training, self.wanted.training
+        if one.optimizer.get("kind") != two.optimizer.get("kind"):
+            return
+        old = {slot_path(variable.path, dict(self.renames)): variable for variable in self.saved.optimizer_variables}
+        new = _by_path(self.wanted.optimizer_variables)
+        frozen = _frozen(self.saved, self.renames) ^ _frozen(self.wanted, {})
+        for path in [*old, *(path for path in new if path not in old)]:
+            first, second = old.get(path), new.get(path)
+            if (first is None) != (second is None) and (_comes_and_goes(path, one, two) or _slot_of(path, frozen)):
+                continue
+            yield from _variable_difference(path, first, second, "optimizer-variables")
+
+
+def _dtypes(side: Signature) -> Iterator[str]:
+    """The precisions that layers compute in, and those of the weights."""
+    for config in side.layers.values():
+        yield str(config.get("dtype"))
+    for variable in side.variables:
+        yield variable.dtype
+
+
+def _by_path(variables: Sequence[Variable]) -> dict[str, Variable]:
+    return {variable.path: variable for variable in variables}
+
+
+def _part(role: int | None) -> str:
+    return "none" if role is None else f"part {role}"
+
+
+def _frozen(side: Signature, renames: Mapping[str, str]) -> set[str]:
+    return {renames.get(one.path, one.path) for one in side.variables if not one.trainable}
+
+
+def _slot_of(path: str, variables: Collection[str]) -> bool:
+    _, _, rest = path.partition("/")
+    return any(rest.startswith(f"{name.replace('/', '_')}_") for name in variables)
+
+
+def _comes_and_goes(path: str, one: TrainingSetup, two: TrainingSetup) -> bool:
+    """Whether a rule of resuming states what happens where only one side has this variable of the optimizer."""
+    if path.endswith("learning_rate"):
+        return isinstance(one.optimizer.get("learning_rate"), dict) != isinstance(
+            two.optimizer.get("learning_rate"), dict
+        )
+    if path.endswith(_ACCUMULATOR):
+        return True
+    return "loss_scale" in path and (one.loss_scale is None) != (two.loss_scale is None)
+
+
+def _variable_difference(path: str, one: Variable | None, two: Variable | None, rule: str) -> Iterator[Difference]:
+    if one is None or two is None or one.shape != two.shape:
+        yield Difference(RULES[rule], path, str(one or "nothing"), str(two or "nothing"))
+        return
+    if one.dtype != two.dtype:
+        widths = [_WIDTH.get(side.dtype, 0) for side in (one, two)]
+        kind = "wider-dtype" if 0 < widths[0] < widths[1] else "dtype"
+        yield Difference(RULES[kind], path, str(one), str(two))
+    if one.trainable != two.trainable and rule == "variables":
+        sides = ["trained" if side.trainable else "frozen" for side in (one, two)]
+        yield Difference(RULES["frozen"], path, sides[0], sides[1])
+
+
+# The configuration of layers.
+
+
+def _layer_differences(
+    saved: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, Any, Any, str | None]]:
+    """What, both sides, and the rule; None for a setting that no rule knows by itself."""
+    for name, one, two in _paired(saved, wanted):
+        if one is None or two is None or one.get("class") != two.get("class"):
+            classes = [side.get("class") if side else None for side in (one, two)]
+            yield name, classes[0] or "nothing", classes[1] or "nothing", _class_rule(classes)
+            continue
+        for key in [*one, *(key for key in two if key not in one)]:
+            if one.get(key) != two.get(key):
+                rule = _setting_rule(str(one.get("class")), key)
+                yield f"{name}.{key}", one.get(key, "nothing"), two.get(key, "nothing"), rule
+
+
+def _paired(
+    saved: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, Mapping[str, Any] | None, Mapping[str, Any] | None]]:
+    """Layers of one name; then those that are left, in their order, of one class with one another."""
+    for name, config in saved.items():
+        if name in wanted:
+            yield name, config, wanted[name]
+    left = [(name, config) for name, config in wanted.items() if name not in saved]
+    for name, config in saved.items():
+        if name in wanted:
+            continue
+        match = next((one for one in left if one[1].get("class") == config.get("class")), None)
+        if match is not None:
+            left.remove(match)
+        yield name, config, match[1] if match else None
+    for name, config in left:
+        yield name, None, config
+
+
+def _class_rule(classes: Sequence[str | None]) -> str | None:
+    if all(one is None or one in _TRAINING_ONLY for one in classes):
+        return "dropout"
+    if all(one is not None and one.startswith(_POOLING) for one in classes):
+        return "pooling"
+    if all(one in _ACTIVATIONS for one in classes):
+        return "activation"
+    return None
+
+
+def _setting_rule(layer: str, key: str) -> str | None:
+    if key.endswith("initializer"):
+        return "initializer"
+    if key.endswith(("regularizer", "constraint")):
+        return "regularizer"
+    if key == "state":
+        return "normalisation" if layer == "Normalization" else "vocabulary"
+    if key in ("vocabulary", "salt"):
+        return "vocabulary"
+    if key == "dtype":
+        return "precision"
+    if key == "epsilon" and "Norm" in layer:
+        return "epsilon"
+    if key == "momentum" and "BatchNorm" in layer:
+        return "momentum"
+    if layer in _TRAINING_ONLY or key in ("dropout", "recurrent_dropout"):
+        return "dropout"
+    if layer in _ACTIVATIONS or key in ("activation", "stateful"):
+        return "stateful" if key == "stateful" else "activation"
+    return None
+
+
+# What it is given.
+
+
+def _data(saved: DataContract, wanted: DataContract) -> Iterator[Difference]:
     yield from _features(saved.features, wanted.features)
     if saved.label != wanted.label:
-        yield Difference(RULES["label"], "data.label", saved.label, wanted.label)
+        yield Difference(RULES["label"], "data.label", str(saved.label), str(wanted.label))
     if saved.labels != wanted.labels:
         yield Difference(RULES["labels"], "labels", _shown(saved.labels), _shown(wanted.labels))
-    # A split that only one side has was never compared with anything: adding one changes nothing that was learned.
-    both = saved.data.keys() & wanted.data.keys()
-    for split, old, new in _pairs(
-        *({key: side[key] for key in side if key in both} for side in (saved.data, wanted.data))
-    ):
-        data_rule = RULES["data" if split == "train" else "evaluation-data"]
-        yield Difference(data_rule, f"data.{split}", f"sha256 {old[:12]}", f"sha256 {new[:12]}")
-    known = {"batch_size": "batch-size", "shuffle": "data-order", "loss": "loss"}
-    for key, old, new in _pairs(saved.training, wanted.training):
-        yield Difference(RULES[known.get(key, "architecture")], key, old, new)
-    if saved.optimizer.get("kind") != wanted.optimizer.get("kind"):
-        kinds = str(saved.optimizer.get("kind")), str(wanted.optimizer.get("kind"))
-        yield Difference(RULES["optimizer"], "optimizer", *kinds)
-        return
-    yield from _variables("optimizer-variables", saved.optimizer_variables, wanted.optimizer_variables)
-    for key, old, new in _pairs(saved.optimizer, wanted.optimizer):
-        rule = "optimizer-setting" if key in _LIVE_SETTINGS else "optimizer-start"
-        yield Difference(RULES[rule], f"optimizer.{key}", old, new)
-
-
-def _variables(rule: str, saved: Sequence[Variable], wanted: Sequence[Variable]) -> Iterator[Difference]:
-    old = {variable.path: variable for variable in saved}
-    new = {variable.path: variable for variable in wanted}
-    for path in [*old, *(path for path in new if path not in old)]:
-        one, two = old.get(path), new.get(path)
-        if one is None or two is None or (one.shape, one.dtype, one.trainable) != (two.shape, two.dtype, two.trainable):
-            sides = [_variable(side, one, two) for side in (one, two)]
-            yield Difference(RULES[rule], path, *sides)
-    if old.keys() == new.keys() and list(old) != list(new):
-        yield Difference(RULES[rule], "order of the layers", _shown(list(old)), _shown(list(new)))
-
-
-def _variable(side: Variable | None, one: Variable | None, two: Variable | None) -> str:
-    if side is None:
-        return "nothing"
-    frozen = one is not None and two is not None and one.trainable != two.trainable
-    return f"{side} {'trained' if side.trainable else 'frozen'}" if frozen else str(side)
+    for name, old, new in _pairs(saved.declared, wanted.declared):
+        yield Difference(RULES["preprocessing"], name, old[:12], new[:12])
+    both = saved.splits.keys() & wanted.splits.keys()  # a split that is added was never compared with anything
+    moved = {name for name in both if saved.splits[name] != wanted.splits[name]}
+    for name in sorted(moved):
+        rule = RULES["data" if name == "train" else "evaluation-data"]
+        sides = [f"{one.rows} rows, sha256 {one.sha256[:12]}" for one in (saved.splits[name], wanted.splits[name])]
+        yield Difference(rule, f"data.{name}", sides[0], sides[1])
+    if "eval" not in moved or "train" not in both:
+        for part, old, new in _pairs(saved.first_batch, wanted.first_batch):
+            yield Difference(RULES["first-batch"], f"first batch, {part}", old[:12], new[:12])
 
 
 def _features(saved: Sequence[Feature], wanted: Sequence[Feature]) -> Iterator[Difference]:
-    rule = RULES["features"]
-    if [one.name for one in saved] != [one.name for one in wanted]:
-        yield Difference(rule, "features", _shown([one.name for one in saved]), _shown([one.name for one in wanted]))
+    names = [[one.name for one in side] for side in (saved, wanted)]
+    contents = [
+        [(one.kind, one.sha256, one.spec, one.vocabulary, one.scale) for one in side] for side in (saved, wanted)
+    ]
+    if names[0] != names[1]:
+        is_known = all(one.sha256 is not None for one in (*saved, *wanted))
+        rule = "feature-renamed" if is_known and contents[0] == contents[1] else "features"
+        yield Difference(RULES[rule], "features", _shown(names[0]), _shown(names[1]))
         return
     for one, two in zip(saved, wanted, strict=True):
-        if one.kind != two.kind:
-            yield Difference(rule, one.name, one.kind, two.kind)
+        if (one.kind, one.spec) != (two.kind, two.spec):
+            yield Difference(RULES["features"], one.name, one.spec or one.kind, two.spec or two.kind)
         elif one.vocabulary != two.vocabulary:
-            yield Difference(rule, f"vocabulary of {one.name}", _shown(one.vocabulary), _shown(two.vocabulary))
+            yield Difference(
+                RULES["vocabulary"], f"vocabulary of {one.name}", _shown(one.vocabulary), _shown(two.vocabulary)
+            )
         elif one.scale != two.scale:
-            yield Difference(rule, f"normalisation of {one.name}", _shown(one.scale), _shown(two.scale))
+            yield Difference(RULES["features"], f"normalisation of {one.name}", _shown(one.scale), _shown(two.scale))
 
 
-def _pairs(saved: dict[str, Any], wanted: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+# How training goes on.
+
+
+def _training(saved: TrainingSetup, wanted: TrainingSetup) -> Iterator[Difference]:
+    for key, rule in (("loss", "loss"), ("batch_size", "batch-size"), ("shuffle", "data-order"), ("seed", "seed")):
+        old, new = getattr(saved, key), getattr(wanted, key)
+        if old != new:
+            yield Difference(RULES[rule], key, _shown(old), _shown(new))
+    if saved.loss_scale != wanted.loss_scale:
+        yield Difference(RULES["precision"], "loss scale", _shown(saved.loss_scale), _shown(wanted.loss_scale))
+    one, two = saved.optimizer, wanted.optimizer
+    if one.get("kind") != two.get("kind"):
+        yield Difference(RULES["optimizer"], "optimizer", str(one.get("kind")), str(two.get("kind")))
+        return
+    for key, old, new in _pairs(one, two):
+        yield Difference(RULES[_optimizer_rule(key, one.get(key), two.get(key))], f"optimizer.{key}", old, new)
+
+
+def _optimizer_rule(key: str, old: Any, new: Any) -> str:
+    if key == "learning_rate" and (isinstance(old, dict) or isinstance(new, dict)):
+        return "learning-rate-schedule"
+    if key == "gradient_accumulation_steps":
+        return "gradient-accumulation"
+    if key in ("amsgrad", "centered", "use_ema"):
+        return "optimizer-variables"
+    return "optimizer-setting" if key in _LIVE_SETTINGS else "optimizer-start"
+
+
+def _pairs(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     for key in [*saved, *(key for key in wanted if key not in saved)]:
         if saved.get(key) != wanted.get(key) or (key in saved) != (key in wanted):
             yield key, _shown(saved.get(key, "nothing")), _shown(wanted.get(key, "nothing"))
@@ -188,7 +455,7 @@ def refusal(judgement: Judgement, checkpoint: str, variant: str) -> CheckpointRe
         lines.append(f"and {rest} more (expmgr check {variant} --all)")
     return CheckpointRefused(
         f"{checkpoint} was not restored: it does not fit variant {variant}",
-        details=[line.rstrip() for line in lines],
+        details=[line.rstrip() for line in [*lines, *judgement.notes]],
         left_alone="Nothing was changed on disk.",
         hint=f"give the change a variant of its own: expmgr new {variant}-2 --from {variant}; "
         f"or start anew, with the old model_dir kept aside: expmgr run {variant} --fresh",

@@ -130,6 +130,12 @@ class RunRecord(_Part):
         """Whether it finished all the steps that it was last asked for."""
         return self.status == "finished"
 
+    @property
+    def allowed(self) -> list[str]:
+        """The guard's rules whose refusal was let pass, in any attempt."""
+        changes = [change for attempt in self.attempts for change in attempt.changes]
+        return sorted({change["rule"] for change in changes if change.get("allowed")})
+
     def metric(self, metric: str, split: str) -> float | None:
         """The value at the selected checkpoint, None where it was not evaluated."""
         return self.metrics.get("selected", {}).get(split, {}).get(metric)

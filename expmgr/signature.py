@@ -1,18 +1,26 @@
 """What a checkpoint requires of a model, written beside it as `model.ckpt-<step>.json`.
 
-Format 1 holds the variables, the resolved architecture, what the data looked like, and how training went on.
+Format 2: the variables and the part that each plays, two fingerprints of what is computed, the configuration, what the
+data looked like, and how training went on. `docs/reference/signature.md` explains each field.
 """
 
 from __future__ import annotations
 
+import base64
+import json
+import zlib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
 from expmgr.errors import CheckpointRefused
 
-FORMAT = 1
+FORMAT = 2
+
+#: A field whose JSON is longer is packed: a model of 1,000 variables stays under 100 KB, a small one stays readable.
+_PACKED_BYTES = 8_000
+_PACKED = "zlib+base64:"
 
 
 class _Part(BaseModel):
@@ -26,47 +34,143 @@ class Variable(_Part):
     shape: list[int]
     dtype: str
     trainable: bool = True
+    role: int | None = None
+    """The part that it plays in the inference fingerprint: its number there; None where the graph does not use it."""
+    blind_role: int | None = None
+    """The same in the fingerprint that is blind to precision."""
 
     def __str__(self) -> str:
         return f"{self.dtype} ({', '.join(map(str, self.shape))})"
+
+
+class Fingerprint(_Part):
+    """What a part of the model computes, as one digest."""
+
+    by: Literal["graph", "code", "none"]
+    """What decided: the traced graph, or, where the Python cannot be traced, the syntax tree of the model's code."""
+    digest: str = ""
+    blind: str = ""
+    """The digest of the graph without regard to precision; only `by: graph` has it."""
+    reason: str | None = None
+    """Why the graph could not be traced."""
 
 
 class Feature(_Part):
     """One column as the model sees it. `vocabulary` and `scale` belong to categorical and normalised columns."""
 
     name: str
-    kind: Literal["numeric", "categorical"]
+    kind: Literal["numeric", "categorical", "tensor"]
     vocabulary: list[str] | None = None
     scale: list[float] | None = None
     """Mean and variance that numeric values are normalised by."""
+    sha256: str | None = None
+    """Digest of its values in the training split, whatever its name."""
+    spec: str | None = None
+    """Dtype and shape of one batch of it."""
+
+
+class SplitContent(_Part):
+    """The rows of one split: how many, and a digest of inputs and targets in order, names apart."""
+
+    rows: int | None = None
+    sha256: str
+
+
+class DataContract(_Part):
+    """What the model was given to learn from."""
+
+    features: list[Feature]
+    label: str | None = None
+    """The column that is predicted."""
+    labels: list[str] | None = None
+    """Classes in the order of the outputs; None for a regressor, or where nobody declared them."""
+    targets: str | None = None
+    """Digest of the training split's targets."""
+    splits: dict[str, SplitContent] = Field(default_factory=dict)
+    first_batch: dict[str, str] = Field(default_factory=dict)
+    """`inputs` and `targets`: digest of the first rows of the eval split as they enter the model."""
+    declared: dict[str, str] = Field(default_factory=dict)
+    """What the experiment declares of its preprocessing: name to digest of the content."""
+
+
+class TrainingSetup(_Part):
+    """How training goes on."""
+
+    loss: Any = None
+    optimizer: dict[str, Any]
+    """`kind`, and the whole configuration of the optimizer."""
+    loss_scale: dict[str, Any] | None = None
+    """Configuration of the loss scale of mixed precision."""
+    batch_size: int | None = None
+    shuffle: bool | None = None
+    seed: int | None = None
 
 
 class Signature(_Part):
     """What a checkpoint requires of a model, or what a model offers to a checkpoint."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     step: int
     variables: list[Variable]
     """The model's weights, in the order of its layers."""
     optimizer_variables: list[Variable]
     """Slots of the optimizer, its step counter and learning rate."""
     state: list[Variable]
-    """What neither is a weight nor belongs to the optimizer: seed generators, running metrics."""
-    model: dict[str, Any]
+    """What neither is a weight nor belongs to the optimizer: seed generators, running metrics. Not compared."""
+    inference: Fingerprint
+    training_step: Fingerprint
+    """What one step does to weights and optimizer: the loss and the update rule."""
+    code: str | None = None
+    """Digest of the syntax trees of the repository's code that the model is made of; None for a premade model."""
+    architecture: dict[str, Any] | None = None
     """The `model` section of the spec, resolved: defaults included."""
-    features: list[Feature]
-    label: str
-    """The column that is predicted."""
-    labels: list[str] | None
-    """Classes in the order of the outputs; None for a regressor."""
-    data: dict[str, str]
-    """Split to sha256 of its content."""
-    training: dict[str, Any]
-    """How training goes on: batch size, order of the data, loss."""
-    optimizer: dict[str, Any]
-    """The `optimizer` section of the spec, resolved."""
+    layers: dict[str, dict[str, Any]]
+    """The Keras configuration of every layer, by its path."""
+    data: DataContract
+    training: TrainingSetup
     provenance: dict[str, Any]
-    """Commit, run, seed, versions. Never compared."""
+    """Commit, run, seed, versions. Not compared, but for the versions of TensorFlow and Keras, which trace."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unpack(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {key: unpacked(value) if isinstance(value, str) else value for key, value in values.items()}
+
+    @model_serializer(mode="wrap")
+    def _pack(self, serialize: Any) -> dict[str, Any]:
+        return {key: packed(value) for key, value in serialize(self).items()}
+
+
+def packed(value: Any) -> Any:
+    """`value`, as text where its JSON is long."""
+    if not isinstance(value, (dict, list)):
+        return value
+    content = json.dumps(value, separators=(",", ":")).encode()
+    if len(content) <= _PACKED_BYTES:
+        return value
+    return _PACKED + base64.b64encode(zlib.compress(content, 9)).decode("ascii")
+
+
+def unpacked(value: str) -> Any:
+    """What `packed` was given. Raises `ValueError` for text that it did not make."""
+    if not value.startswith(_PACKED):
+        return value
+    try:
+        return json.loads(zlib.decompress(base64.b64decode(value[len(_PACKED) :])))
+    except zlib.error as error:
+        raise ValueError(f"a packed field cannot be read: {error}") from None
+
+
+def slot_path(path: str, renames: dict[str, str]) -> str:
+    """The path of an optimizer's slot after its variable was renamed. Keras 3 makes `<optimizer>/<path>_<slot>`."""
+    optimizer, slash, rest = path.partition("/")
+    for old in sorted(renames, key=len, reverse=True):
+        flat = old.replace("/", "_")
+        if rest.startswith(f"{flat}_"):
+            return f"{optimizer}{slash}{renames[old].replace('/', '_')}{rest[len(flat) :]}"
+    return path
 
 
 def read_signature(path: Path, checkpoint: str) -> Signature:
@@ -83,13 +187,25 @@ def read_signature(path: Path, checkpoint: str) -> Signature:
     try:
         return Signature.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        if first["loc"] == ("format",):
+        found = _format_of(content)
+        if found not in (None, FORMAT):
             raise CheckpointRefused(
-                f"{refusal}: {path.name} has format {first['input']}, this expmgr reads format {FORMAT}",
+                f"{refusal}: {path.name} has format {found}, this expmgr reads format {FORMAT}",
                 left_alone=kept,
                 hint="use the expmgr that wrote it, or a newer one",
             ) from None
+        first = error.errors()[0]
         raise CheckpointRefused(
-            f"{refusal}: its signature {path.name} cannot be read", left_alone=kept, hint=fresh
+            f"{refusal}: its signature {path.name} cannot be read",
+            details=[f"{'.'.join(map(str, first['loc']))}: {first['msg']}"],
+            left_alone=kept,
+            hint=fresh,
         ) from None
+
+
+def _format_of(content: bytes) -> Any:
+    try:
+        values = json.loads(content)
+    except ValueError:
+        return None
+    return values.get("format") if isinstance(values, dict) else None

@@ -14,14 +14,15 @@ import pytest
 from expmgr import durable
 from expmgr.errors import CheckpointRefused, DiskFull, ExpmgrError, ModelDirProblem
 from expmgr.model_dir import ModelDir
-from expmgr.signature import Signature
+from expmgr.signature import DataContract, Fingerprint, Signature, TrainingSetup
 from train.runs import tree
 
 
 def signature(step: int) -> Signature:
     return Signature(
-        step=step, variables=[], optimizer_variables=[], state=[], model={}, features=[], label="y", labels=None, data={},
-        training={}, optimizer={}, provenance={},
+        step=step, variables=[], optimizer_variables=[], state=[], inference=Fingerprint(by="none"),
+        training_step=Fingerprint(by="none"), layers={}, data=DataContract(features=[]),
+        training=TrainingSetup(optimizer={}), provenance={},
     )  # fmt: skip
 
 

@@ -153,6 +153,10 @@ def _notes(row: Row) -> list[str]:
         notes.append(f"Note: {row.variant} has no finished run: expmgr run {row.variant} --seeds 0-2")
     elif row.unfinished:
         notes.append(f"Note: {row.variant} has {row.unfinished} more seeds without a finished run")
+    if row.allowed:
+        notes.append(
+            f"Note: {row.variant} has runs that the guard refused, let pass by --allow {' '.join(row.allowed)}"
+        )
     other = sorted({step for step in row.steps.values() if step != row.max_steps})
     if other:
         told = " and ".join(f"{step:,}" for step in other)

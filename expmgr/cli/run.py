@@ -38,6 +38,21 @@ def parse_seeds(text: str) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
+def parse_rules(ids: Sequence[str]) -> list[str]:
+    """The ids of rules that may be let pass, as given."""
+    from expmgr.paths import nearest
+    from expmgr.rules import NEVER_ALLOWED, RULES
+
+    for one in ids:
+        if one not in RULES:
+            near = nearest(one, RULES)
+            hint = f"did you mean {near}?" if near else "expmgr check VARIANT names the rules that fired"
+            raise typer.BadParameter(f"there is no rule {one!r}: {hint}")
+        if one in NEVER_ALLOWED:
+            raise typer.BadParameter(f"{one} is never let pass: {RULES[one].why}")
+    return list(dict.fromkeys(ids))
+
+
 def run(
     variants: Annotated[list[str], typer.Argument(metavar="VARIANT...", help="The variants to train.")],
     seeds: Annotated[
@@ -50,6 +65,10 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew; the old model_dir is set aside, never deleted.")
     ] = False,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow", metavar="RULE", help="Let a refusal of the guard pass by its rule's id; recorded."),
+    ] = None,
     message: Annotated[
         str | None,
         typer.Option("--commit", metavar="MESSAGE", help="First commit the variant's changes in its checkout."),
@@ -66,12 +85,13 @@ def run(
     from expmgr.project import Project
 
     chosen = parse_seeds(seeds) if seeds is not None else None
+    allowed = parse_rules(allow or [])
     if message is not None and len(variants) != 1:
         raise typer.BadParameter("--commit takes one variant, the one that is checked out")
     project = Project.open(output.folder())
     if message is not None:
         _commit(project, variants[0], message)
-    tasks = plan_tasks(project, variants, chosen, max_steps=max_steps, fresh=fresh)
+    tasks = plan_tasks(project, variants, chosen, max_steps=max_steps, fresh=fresh, allow=allowed)
     with watcher(tasks, quiet=as_json) as watching:
         outcomes = run_tasks(project, tasks, jobs=jobs, watcher=watching)
     code = worst([outcome.exit_code for outcome in outcomes])

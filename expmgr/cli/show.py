@@ -271,7 +271,8 @@ def _show_run(project: Project, record: RunRecord, as_json: bool) -> None:
     attempts.show(output.Form.TERMINAL)
     for one in record.attempts:
         for change in one.changes:
-            output.show(f"attempt {one.number}: {change['what']} {change['saved']} -> {change['wanted']}")
+            allowed = f", let pass by --allow {change['rule']}" if change.get("allowed") else ""
+            output.show(f"attempt {one.number}: {change['what']} {change['saved']} -> {change['wanted']}{allowed}")
         if one.error:
             output.show(f"attempt {one.number}: {one.error['message']}")
     log = project.records.run_dir(record.run_id).log

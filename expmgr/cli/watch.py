@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from expmgr.cli import output
 from expmgr.launch.local import Watcher
 from expmgr.launch.tasks import Outcome, Prepared, Task
+from expmgr.rules import told
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -65,9 +66,8 @@ class _Teller(Watcher):
             start += f", to step {task.max_steps}" if step < task.max_steps else ", where it is evaluated"
             self.say(f"{count}{task}: {start} (run {prepared.record.run_id})")
             for change in event["changes"]:
-                self.say(
-                    f"  {change['what']}: {change['saved']} -> {change['wanted']}, takes effect now ({change['why']})"
-                )
+                parts = (change[key] for key in ("rule", "what", "saved", "wanted"))
+                self.say(f"  {told(*parts, allowed=change['allowed'])}")
 
     def ended(self, outcome: Outcome) -> None:
         record = outcome.record

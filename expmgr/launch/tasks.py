@@ -41,6 +41,8 @@ class Task:
     max_steps: int
     mode: Mode = "train"
     fresh: bool = False
+    allow: tuple[str, ...] = ()
+    """Ids of the guard's rules whose refusal is let pass."""
 
     def __str__(self) -> str:
         return f"{self.name} seed {self.seed}"
@@ -67,6 +69,7 @@ def plan_tasks(
     max_steps: int | None = None,
     fresh: bool = False,
     mode: Mode = "train",
+    allow: Sequence[str] = (),
 ) -> list[Task]:
     """The tasks of one call, variant by variant. Every variant is looked at before anything is started.
 
@@ -83,7 +86,8 @@ def plan_tasks(
         digest = code_digest(project.repo, variant.commit, variant.name)
         for seed in _seeds(variant, spec, seeds):
             steps = max_steps or spec.train.max_steps
-            tasks.append(Task(variant.name, variant.commit, tree, digest, spec, seed, steps, mode, fresh))
+            task = Task(variant.name, variant.commit, tree, digest, spec, seed, steps, mode, fresh, tuple(allow))
+            tasks.append(task)
     return tasks
 
 
@@ -263,6 +267,7 @@ def _request(project: Project, task: Task, record: RunRecord, folder: RunDir) ->
         "shown_model_dir": project.shown(model_dir),
         "max_steps": task.max_steps,
         "fresh": task.fresh,
+        "allow": list(task.allow),
         "provenance": {"commit": task.commit, "run_id": record.run_id, "seed": task.seed, "expmgr": __version__},
     }
 

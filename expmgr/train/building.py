@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import tensorflow as tf
+
 from expmgr import csvdata
 from expmgr.csvdata import Dataset
 from expmgr.model_dir import ModelDir
 from expmgr.paths import RunDir
 from expmgr.signature import Signature
 from expmgr.spec import ExperimentSpec
-from expmgr.train import checkpoints
+from expmgr.train import signatures
 from expmgr.train.datasets import Batches, Rows
 from expmgr.train.environment import versions
 from expmgr.train.loop import InnerLoop
-from expmgr.train.models import build_model
+from expmgr.train.models import build_model, input_names
 from expmgr.train.request import Request, read_request
 
 
@@ -33,7 +35,28 @@ class Built:
 
     def signature(self, step: int) -> Signature:
         """What a checkpoint of the model at `step` requires; what the model offers to one."""
-        return checkpoints.signature_of(self.model, self.spec, self.data, step=step, provenance=self.provenance)
+        return self._signature.model_copy(update={"step": step})
+
+    @cached_property
+    def _signature(self) -> Signature:
+        """Made before training: a learning rate that a callback moves later is no other setting."""
+        inputs, targets = self.rows["eval"].take(tf.range(min(signatures.FIRST_ROWS, self.rows["eval"].count)))
+        names = input_names(self.data.features)
+        ordered = {names[one.name]: inputs[names[one.name]] for one in self.data.features}
+        contract = self.data.contract().model_copy(update={"first_batch": signatures.first_batch(ordered, targets)})
+        setup = signatures.setup_of(
+            self.model, batch_size=self.spec.data.batch_size, shuffle=self.spec.data.shuffle, seed=self.request.seed
+        )
+        settings = self.spec.optimizer.model_dump(mode="json")
+        return signatures.signature_of(
+            self.model,
+            (ordered, targets),
+            contract,
+            setup.model_copy(update={"optimizer": {**setup.optimizer, **settings}}),
+            order=list(ordered),
+            architecture=self.spec.model.model_dump(mode="json"),
+            provenance=self.provenance,
+        )
 
     @property
     def parameters(self) -> int:

@@ -8,19 +8,18 @@ positional for Keras objects, and silent about what does not fit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from expmgr.csvdata import Dataset
 from expmgr.errors import CheckpointRefused, DiskFull, OurBug
-from expmgr.signature import Signature, Variable
+from expmgr.signature import Signature, Variable, slot_path
 from expmgr.spec import ExperimentSpec
-from expmgr.train.models import loss_name
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _STEP_KEY = f"global_step{_VALUE}"
@@ -45,14 +44,20 @@ class LiveVariables:
 
 def live_variables(model: Any) -> LiveVariables:
     """The variables of `model` as they are now; metrics are built by the first step that is traced."""
-    weights = {variable.path: variable for variable in model.weights}
-    optimizer = {variable.path: variable for variable in model.optimizer.variables}
+    weights = dict(_numbered((variable.path, variable) for variable in model.weights))
+    compiled = model.optimizer.variables if model.optimizer is not None else ()
+    optimizer = dict(_numbered((variable.path, variable) for variable in compiled))
     state = dict(_seed_states(model, {id(variable) for variable in model.weights}))
-    state.update((f"metrics/{variable.path}", variable) for variable in model.metrics_variables)
-    found = len(weights) + len(optimizer)
-    if found != len(model.weights) + len(model.optimizer.variables):
-        raise OurBug("two variables of the model have the same path")
+    state.update(_numbered((f"metrics/{variable.path}", variable) for variable in model.metrics_variables))
     return LiveVariables(weights, optimizer, state)
+
+
+def _numbered(pairs: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Paths made different: Keras gives two layers of one name the same. The part that each plays tells them apart."""
+    seen: dict[str, int] = {}
+    for path, variable in pairs:
+        seen[path] = seen.get(path, 0) + 1
+        yield (path if seen[path] == 1 else f"{path}#{seen[path]}"), variable
 
 
 def _seed_states(model: Any, weights: set[int]) -> Iterator[tuple[str, Any]]:
@@ -62,28 +67,8 @@ def _seed_states(model: Any, weights: set[int]) -> Iterator[tuple[str, Any]]:
             yield f"{layer.name}/{variable.name}{f'_{number}' if number else ''}", variable
 
 
-def signature_of(
-    model: Any, spec: ExperimentSpec, data: Dataset, *, step: int, provenance: Mapping[str, Any]
-) -> Signature:
-    """What a checkpoint of `model` at `step` requires, and what `model` offers to one."""
-    live = live_variables(model)
-    return Signature(
-        step=step,
-        variables=[_described(path, variable) for path, variable in live.weights.items()],
-        optimizer_variables=[_described(path, variable) for path, variable in live.optimizer.items()],
-        state=[_described(path, variable) for path, variable in live.state.items()],
-        model=spec.model.model_dump(mode="json"),
-        features=data.features,
-        label=spec.data.label,
-        labels=data.labels,
-        data={name: split.sha256 for name, split in data.splits.items()},
-        training={"batch_size": spec.data.batch_size, "shuffle": spec.data.shuffle, "loss": loss_name(spec)},
-        optimizer=spec.optimizer.model_dump(mode="json"),
-        provenance=dict(provenance),
-    )
-
-
-def _described(path: str, variable: Any) -> Variable:
+def described(path: str, variable: Any) -> Variable:
+    """Path, shape, dtype, trainable or not."""
     shape = [int(size) for size in variable.shape]
     return Variable(path=path, shape=shape, dtype=str(variable.dtype), trainable=bool(variable.trainable))
 
@@ -133,40 +118,83 @@ def key_of(group: str, path: str) -> str:
     return f"{group}/{path.replace('.', '..')}{_VALUE}"
 
 
-def restore(model: Any, prefix: Path, *, shown: str, signature: Signature) -> None:
+def restore(
+    model: Any, prefix: Path, *, shown: str, signature: Signature, renames: Mapping[str, str] | None = None
+) -> None:
     """Put the checkpoint `prefix` into `model`: every weight, all of the optimizer, and what it has of state.
 
-    The guard has judged `signature` before. All is read and compared before the first variable changes. State that
-    only one side has keeps its start (dropout switched on) or is left out (dropout switched off).
+    The guard has judged `signature` before; `renames` is what it found (old path to new path). All is read and compared
+    before the first variable changes. What only one side has keeps its start (dropout switched on, gradients that are
+    gathered from now on) or is left out, where a rule of the guard states so: state, a learning rate that a schedule
+    takes the place of, accumulators, a loss scale, and the slots of no variable.
     """
     live = live_variables(model)
-    _look_again(live, signature, shown)
+    renames = dict(renames or {})
+    _look_again(live, signature, renames, shown)
     reader = tf.train.load_checkpoint(str(prefix))
     shapes = reader.get_variable_to_shape_map()
     if _STEP_KEY not in shapes or int(reader.get_tensor(_STEP_KEY)) != signature.step:
         raise _unfit(shown, f"its global_step is not {signature.step}")
     wanted = {key_of(name, path): one for name, group in live.groups.items() for path, one in group.items()}
+    taken_from = _sources(signature, renames)
     saved = {key for key in shapes if key.endswith(_VALUE) and key != _STEP_KEY}
-    for key in sorted(saved ^ wanted.keys()):
-        if not key.startswith("state/"):
-            side = "nothing in the model takes it" if key in saved else "the checkpoint does not hold it"
-            raise _unfit(shown, f"{key.removesuffix(_VALUE)}: {side}")
-    values = {key: reader.get_tensor(key) for key in wanted if key in saved}
+    promised = {key_of("variables", one.path) for one in signature.variables}
+    promised |= {key_of("optimizer", one.path) for one in signature.optimizer_variables}
+    for key in sorted(promised ^ {key for key in saved if not key.startswith("state/")}):
+        side = "the checkpoint does not hold it" if key in promised else "its signature does not know it"
+        raise _unfit(shown, f"{key.removesuffix(_VALUE)}: {side}")
+    values = {}
+    for key in sorted(saved):
+        target = taken_from.get(key, key)
+        if target in wanted:
+            values[target] = reader.get_tensor(key)
+        elif key.startswith("variables/"):
+            raise _unfit(shown, f"{key.removesuffix(_VALUE)}: nothing in the model takes it")
     for key, value in values.items():
         if tuple(np.shape(value)) != tuple(wanted[key].shape):
             raise _unfit(
                 shown, f"{key.removesuffix(_VALUE)} has shape {np.shape(value)}, not {tuple(wanted[key].shape)}"
             )
     for key, value in values.items():
-        wanted[key].value.assign(value)
+        wanted[key].value.assign(tf.cast(value, wanted[key].dtype) if wanted[key].dtype != "string" else value)
+    _look_at_what_is_there(values, wanted, shown)
+    _finalize(model)
 
 
-def _look_again(live: LiveVariables, signature: Signature, shown: str) -> None:
-    """The live variables against the signature: the model may have changed since the guard looked at it."""
-    for saved, group in ((signature.variables, live.weights), (signature.optimizer_variables, live.optimizer)):
-        found = [_described(path, variable) for path, variable in group.items()]
-        if found != saved:
-            raise _unfit(shown, "the variables of the model are not those of its signature")
+def _sources(signature: Signature, renames: Mapping[str, str]) -> dict[str, str]:
+    """Key in the checkpoint to key in the model, for what has another path now."""
+    if not renames:
+        return {}
+    found = {key_of("variables", old): key_of("variables", new) for old, new in renames.items()}
+    for variable in signature.optimizer_variables:
+        found[key_of("optimizer", variable.path)] = key_of("optimizer", slot_path(variable.path, dict(renames)))
+    return found
+
+
+def _look_again(live: LiveVariables, signature: Signature, renames: Mapping[str, str], shown: str) -> None:
+    """The live weights against the signature: the model may have changed since the guard looked at it."""
+    saved = {renames.get(one.path, one.path): one.shape for one in signature.variables}
+    found = {path: [int(size) for size in variable.shape] for path, variable in live.weights.items()}
+    if found != saved:
+        raise _unfit(shown, "the variables of the model are not those of its signature")
+
+
+def _look_at_what_is_there(values: Mapping[str, Any], wanted: Mapping[str, Any], shown: str) -> None:
+    """The third look: every value that was read stands in its variable now."""
+    for key, value in values.items():
+        found = np.asarray(wanted[key].value)
+        expected = value if found.dtype.kind in "OSU" else np.asarray(tf.cast(value, wanted[key].dtype))
+        if not np.array_equal(found, expected, equal_nan=found.dtype.kind not in "OSUbiu"):
+            raise OurBug(f"{shown}: {key.removesuffix(_VALUE)} does not hold what was read from the checkpoint")
+
+
+def _finalize(model: Any) -> None:
+    """Let restored statistics take effect: a Normalization layer computes with copies (keras#20147)."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization) and layer.built and layer.input_mean is None:
+            layer.finalize_state()
+            for name in ("train_function", "test_function", "predict_function"):
+                setattr(model, name, None)  # what was traced before holds the old copies
 
 
 def _unfit(shown: str, why: str) -> CheckpointRefused:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from expmgr.errors import DiskFull, ExitCode, ExpmgrError, OurBug, Stopped, TrainingFailed
-from expmgr.guard import Judgement, Verdict, judge, refusal
+from expmgr.guard import Judgement, judge, refusal
 from expmgr.locks import Lock, Process
 from expmgr.model_dir import Whole
 from expmgr.paths import RunDir
@@ -65,7 +65,9 @@ def as_story(error: Exception) -> ExpmgrError:
 
 def _judge(built: Built) -> Judged:
     newest = built.folder.inspect()
-    return Judged(newest, judge(newest.signature, built.signature(newest.saved.step)) if newest else None)
+    if newest is None:
+        return Judged(None, None)
+    return Judged(newest, judge(newest.signature, built.signature(newest.saved.step), built.request.allow))
 
 
 def _check(built: Built, teller: Teller) -> int:
@@ -136,13 +138,14 @@ def _missing(folder: Path) -> list[Path]:
 
 
 def _train(built: Built, judged: Judged, lock: Lock, stop: StopFlag, teller: Teller) -> int:
-    training = Training(built, judged.newest, lock=lock, teller=teller, stop=stop)
+    renames = judged.judgement.renames if judged.judgement else {}
+    training = Training(built, judged.newest, lock=lock, teller=teller, stop=stop, renames=renames)
     found = judged.judgement.differences if judged.judgement else ()
     teller.tell(
         "ready",
         worker=Process.current().as_dict(),
         from_step=training.start_step,
-        changes=[one.as_dict() for one in found if one.rule.verdict is Verdict.RESUME],
+        changes=[one.as_dict() for one in found if one.rule.id != "setting"],
         data=built.data.as_dict(),
         parameters=built.parameters,
         environment=environment(),

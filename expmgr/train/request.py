@@ -31,6 +31,8 @@ class Request(BaseModel):
     shown_model_dir: str
     max_steps: int
     fresh: bool = False
+    allow: list[str] = []
+    """Ids of the guard's rules whose refusal the user takes upon themselves."""
     provenance: dict[str, Any]
 
     @property

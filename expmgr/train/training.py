@@ -38,9 +38,19 @@ class Outcome:
 class Training:
     """Trains from `newest` (None: from step 0) to the request's `max_steps`. The lock is held all along."""
 
-    def __init__(self, built: Built, newest: Whole | None, *, lock: Lock, teller: Teller, stop: StopFlag) -> None:
+    def __init__(
+        self,
+        built: Built,
+        newest: Whole | None,
+        *,
+        lock: Lock,
+        teller: Teller,
+        stop: StopFlag,
+        renames: Mapping[str, str] | None = None,
+    ) -> None:
         self.built, self.newest, self.lock, self.teller, self.stop = built, newest, lock, teller, stop
         self.request, self.spec, self.model, self.folder = built.request, built.spec, built.model, built.folder
+        self._renames = renames or {}
         self.start_step = newest.saved.step if newest else 0
         self.loop = self._loop()
         self._evaluations: dict[str, Evaluation] = {}
@@ -78,7 +88,14 @@ class Training:
         self.folder.prepare(now)
 
     def _restore(self, whole: Whole) -> None:
-        checkpoints.restore(self.model, whole.prefix, shown=whole.shown, signature=whole.signature)
+        # What was saved in this run has the model's own names, and no old one is among them.
+        checkpoints.restore(
+            self.model, whole.prefix, shown=whole.shown, signature=whole.signature, renames=self._renames_of(whole)
+        )
+
+    def _renames_of(self, whole: Whole) -> Mapping[str, str]:
+        paths = {one.path for one in whole.signature.variables}
+        return {old: new for old, new in self._renames.items() if old in paths}
 
     def _write_graph(self, traced: Any) -> None:
         graph = text_format.MessageToString(traced.graph.as_graph_def()).encode()

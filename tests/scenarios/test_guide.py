@@ -77,9 +77,40 @@ def test_a_changed_learning_rate_takes_effect_and_is_said(copied: Repo, change: 
         ("optimizer-setting", "optimizer.learning_rate", "0.1", "0.01")
     ]
     assert "  optimizer.learning_rate: 0.1 -> 0.01, takes effect now (only how training goes on)\n" in result.stderr
-    assert json.loads((copied.path / "models/iris/wide/seed-1/model.ckpt-300.json").read_text())["optimizer"][
-        "learning_rate"
-    ] == pytest.approx(0.01)
+    assert json.loads((copied.path / "models/iris/wide/seed-1/model.ckpt-300.json").read_text())["training"][
+        "optimizer"
+    ]["learning_rate"] == pytest.approx(0.01)
+
+
+def test_a_refusal_that_a_person_lets_pass_is_recorded_and_shown(copied: Repo, change: Callable[..., None]) -> None:
+    change(copied, "iris/wide", "hidden_units: [20, 20]", "hidden_units: [20, 20], activation: tanh")
+    before = copied.snapshot()
+    refused = copied.expmgr("run", "iris/wide", "--seeds", "1", "--max-steps", "300")
+    assert refused.code == 3
+    assert "  model.activation   saved relu   wanted tanh\n" in refused.stderr
+    assert copied.snapshot() == before
+    result = copied.expmgr("run", "iris/wide", "--seeds", "1", "--max-steps", "300", "--allow", "activation")
+    assert result.code == 0, result.stderr
+    told = "model.activation: relu -> tanh, let pass by --allow activation (the weights were trained for another one)"
+    assert f"  {told}\n" in result.stderr
+    assert (
+        "model.activation relu -> tanh, let pass by --allow activation" in copied.expmgr("show", "iris/wide:1").stdout
+    )
+    compared = copied.expmgr("compare", "iris/baseline", "iris/wide")
+    assert "Note: iris/wide has runs that the guard refused, let pass by --allow activation\n" in compared.stderr
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        ("activaton", "there is no rule 'activaton': did you mean activation?"),
+        ("variables", "variables is never let pass: the weights do not fit"),
+    ],
+)
+def test_what_cannot_be_let_pass(walked: Repo, rule: str, why: str) -> None:
+    result = walked.expmgr("run", "iris/wide", "--allow", rule)
+    assert result.code == 2
+    assert why in " ".join(result.stderr.replace("\u2502", " ").split())
 
 
 def test_a_model_dir_that_is_gone_is_no_fresh_start(copied: Repo) -> None:

@@ -1,0 +1,440 @@
+"""What a model computes, as a hash of the graph that TensorFlow traces: the same however the code is written down.
+
+Left out: names, devices, source lines, seeds, batch size, and the order of tracing. Followed: functions that are called
+(as if they were written in place), loops and branches, constants by their content, and which variable is read where.
+
+A variable has no name in the graph but a *role*: its number in the order in which a walk from the outputs meets it. So
+a renamed layer moves nothing, and the roles of two graphs with one digest say which old variable is which new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+#: Operations whose inputs may be exchanged.
+_COMMUTING = frozenset(
+    {"Add", "AddN", "AddV2", "BitwiseAnd", "BitwiseOr", "Equal", "LogicalAnd", "LogicalOr", "Maximum", "Minimum", "Mul"}
+    | {"NotEqual", "SquaredDifference", "effects"}
+)
+#: Operations that hand on what they are given.
+_PASSING = frozenset({"Identity", "IdentityN", "StopGradient", "PreventGradient", "EnsureShape", "CheckNumerics"})
+_WRITING = ("Assign", "ResourceScatter", "ResourceApply", "ResourceSparseApply")
+#: Attributes that say nothing of what is computed: how, where, in which shape of a batch, from which seed.
+_SILENT = frozenset(
+    {"container", "shared_name", "seed", "seed2", "parallel_iterations", "output_shapes", "config_proto", "config"}
+    | {"executor_type", "validate_shape", "Tout", "Tin", "swap_memory", "message", "is_stateless", "f", "body", "cond"}
+    | {"then_branch", "else_branch", "branches"}
+)
+#: Where an operation takes its seed: places among its inputs.
+_SEEDS = {
+    "StatelessMultinomial": {2},
+    "StatelessParameterizedTruncatedNormal": {1},
+    "StatelessRandomGetKeyCounter": {0},
+    "StatelessRandomGetKeyCounterAlg": {0},
+}
+_FLOAT_TYPES = frozenset({tf.float16.as_datatype_enum, tf.bfloat16.as_datatype_enum, tf.float32.as_datatype_enum})
+_FLOAT_TYPES |= {tf.float64.as_datatype_enum}
+
+
+class CannotTrace(Exception):
+    """The model's Python cannot be traced: it looks at values."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """The fingerprint of one function of a model."""
+
+    digest: str
+    blind: str
+    """The digest of the same graph, blind to the width of floating-point numbers and to casts between them."""
+    roles: Mapping[int, int]
+    """`id` of a variable to its number; a variable that the function does not use has none."""
+    blind_roles: Mapping[int, int]
+
+
+def trace_inference(model: Any, inputs: Any, order: Sequence[str] = ()) -> Traced:
+    """The fingerprint of `model(inputs, training=False)`.
+
+    `inputs` are `tf.TensorSpec` in the structure that the model takes. `order` gives the keys of a dict of inputs in the
+    order that counts; a key that it has not counts by its name. Raises `CannotTrace`.
+    """
+    return _traced(lambda given: model(given, training=False), inputs, model, order, tuple)
+
+
+def trace_training(model: Any, data: Any, order: Sequence[str] = ()) -> Traced:
+    """The fingerprint of what `model.train_step(data)` does to weights and optimizer: the loss and the update rule.
+
+    `data` are specs, (inputs, targets) or (inputs, targets, weights). What metrics remember does not count.
+    """
+
+    def step(given: Any) -> list[Any]:
+        model.train_step(given)
+        return []
+
+    return _traced(step, data, model, order, lambda: model.metrics_variables)
+
+
+def _traced(
+    function: Callable[[Any], Any],
+    specs: Any,
+    model: Any,
+    order: Sequence[str],
+    ignored: Callable[[], Iterable[Any]],
+) -> Traced:
+    try:
+        concrete = tf.function(function, autograph=False).get_concrete_function(specs)
+    except Exception as error:  # whatever user code raises at a tensor without a value
+        first = next(iter(str(error).splitlines()), "")
+        raise CannotTrace(f"{type(error).__name__}: {first[:200]}") from error
+    # The trace built the variables of metrics, so what is ignored is known only now.
+    leaves = [*_inputs(specs, order), *_captures(concrete, model, {id(one) for one in ignored()})]
+    digest, roles = _Graph(concrete, leaves, is_blind=False).canonical()
+    blind, blind_roles = _Graph(concrete, leaves, is_blind=True).canonical()
+    return Traced(digest, blind, roles, blind_roles)
+
+
+def digest_of(parts: Iterable[str]) -> str:
+    """A short digest of a list of texts."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        content = part.encode("utf-8", "surrogatepass")
+        digest.update(b"%d:" % len(content))
+        digest.update(content)
+    return digest.hexdigest()
+
+
+# What a graph is given.
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    label: str
+    variable: Any = None
+    is_ignored: bool = False
+
+
+def _inputs(specs: Any, order: Sequence[str]) -> Iterator[_Leaf]:
+    """A leaf for each tensor of `specs`: its place, where a key of a dict counts by its number in `order`."""
+    numbers = {name: number for number, name in enumerate(order)}
+    for path in _paths(specs):
+        yield _Leaf("input " + "/".join(f"#{numbers[part]}" if part in numbers else str(part) for part in path))
+
+
+def _paths(structure: Any) -> Iterator[tuple[Any, ...]]:
+    """The path of each leaf, in the order of `tf.nest.flatten`: by number in a sequence, by sorted key in a dict."""
+    if isinstance(structure, Mapping):
+        for key in sorted(structure):
+            yield from ((key, *rest) for rest in _paths(structure[key]))
+    elif isinstance(structure, (list, tuple)):
+        for number, part in enumerate(structure):
+            yield from ((number, *rest) for rest in _paths(part))
+    elif structure is not None:
+        yield ()
+
+
+def _captures(concrete: Any, model: Any, ignored: set[int]) -> Iterator[_Leaf]:
+    optimizer = getattr(model, "optimizer", None)
+    variables = itertools.chain(model.variables, optimizer.variables if optimizer else (), model.metrics_variables)
+    handles = {one.value.handle._id: one for one in variables}
+    known = dict(_layer_tensors(model))
+    for tensor in concrete.captured_inputs:
+        handle = getattr(tensor, "_id", 0)
+        if handle in handles:
+            variable = handles[handle]
+            yield _Leaf(f"{tuple(variable.shape)} {variable.dtype}", variable, id(variable) in ignored)
+        elif handle in known:
+            yield _Leaf(known[handle])
+        elif tensor.dtype in (tf.resource, tf.variant):
+            yield _Leaf("resource")
+        else:
+            yield _Leaf(f"constant {_array(tensor.numpy(), is_blind=False)}")
+
+
+def _layer_tensors(model: Any) -> Iterator[tuple[int, str]]:
+    """What preprocessing layers hold that is no variable, by the id of the tensor.
+
+    A lookup table stands for its content. Statistics stand for themselves, whatever their values: a rule of the guard
+    knows these, and what it lets pass must not hide another change.
+    """
+    for layer in model._flatten_layers():
+        handle = getattr(getattr(layer, "lookup_table", None), "resource_handle", None)
+        if handle is not None and hasattr(layer, "get_vocabulary"):
+            yield handle._id, f"table {digest_of(str(word) for word in layer.get_vocabulary())}"
+        if isinstance(layer, keras.layers.Normalization):
+            for name in ("mean", "variance"):
+                tensor = getattr(layer, name, None)
+                if tensor is not None and hasattr(tensor, "_id"):
+                    yield tensor._id, f"normalisation {name} {tuple(tensor.shape)}"
+
+
+def _array(value: Any, *, is_blind: bool) -> str:
+    """The content of a constant; blind, to two significant digits, since a narrow float holds no more."""
+    array = np.asarray(value)
+    if array.dtype == object:
+        return digest_of(repr(item) for item in array.ravel().tolist())
+    if is_blind and array.dtype.kind in "fV":
+        mantissa, exponent = np.frexp(array.astype(np.float32))
+        return digest_of([str(array.shape), str(np.round(mantissa * 32).tolist()), str(exponent.tolist())])
+    return digest_of([str(array.dtype), str(array.shape), hashlib.sha256(array.tobytes()).hexdigest()])
+
+
+# The graph.
+
+
+@dataclass(frozen=True)
+class _Node:
+    operation: str
+    detail: str
+    inputs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Values:
+    """What a function gives back, and what it does besides (nodes)."""
+
+    outputs: list[int]
+    effects: list[int]
+
+
+class _Graph:
+    """All that a traced function computes, every function in it written out in place; equal nodes are one."""
+
+    def __init__(self, concrete: Any, leaves: Sequence[_Leaf], *, is_blind: bool) -> None:
+        self.is_blind = is_blind
+        self.library = {one.signature.name: one for one in concrete.graph.as_graph_def().library.function}
+        self.nodes: list[_Node] = []
+        self._known: dict[_Node, int] = {}
+        self._leaves: dict[int, _Leaf] = {}
+        self.ignored: set[int] = set()
+        self._depth = 0
+        arguments = [self._leaf(number, leaf) for number, leaf in enumerate(leaves)]
+        self._values = self.call(concrete.function_def, arguments)
+
+    def _leaf(self, number: int, leaf: _Leaf) -> int:
+        if leaf.variable is None:
+            return self.node("leaf", leaf.label)
+        node = self.node("variable", str(number))
+        self._leaves[node] = leaf
+        if leaf.is_ignored:
+            self.ignored.add(node)
+        return node
+
+    def node(self, operation: str, detail: str, inputs: Iterable[int] = ()) -> int:
+        """The number of that node, made where it is new."""
+        made = _Node(operation, detail, tuple(inputs))
+        if made not in self._known:
+            self._known[made] = len(self.nodes)
+            self.nodes.append(made)
+        return self._known[made]
+
+    def call(self, function: Any, arguments: Sequence[int]) -> _Values:
+        return _Body(self, function, arguments).values()
+
+    def fresh(self, count: int) -> list[int]:
+        """Leaves for the variables of a loop: told apart by the depth of the loop and their number."""
+        return [self.node("leaf", f"loop {self._depth} {number}") for number in range(count)]
+
+    def loop(self, cond: Any, body: Any, start: Sequence[int]) -> _Values:
+        self._depth += 1
+        try:
+            carried = self.fresh(len(start))
+            once = self.call(body, carried).outputs
+            moves = [number for number, (one, two) in enumerate(zip(carried, once, strict=True)) if one != two]
+            # What the body hands on unchanged is no variable of the loop: which place it has is the tracing's affair.
+            fresh = dict(zip(moves, self.fresh(len(moves)), strict=True))
+            arguments = [fresh.get(number, node) for number, node in enumerate(start)]
+            test = self.call(cond, arguments)
+            done = self.call(body, arguments)
+        finally:
+            self._depth -= 1
+        parts = [*(start[number] for number in moves), *test.outputs, *(done.outputs[number] for number in moves)]
+        whole = self.node("loop", "", parts)
+        places = {number: self.node("output", str(place), [whole]) for place, number in enumerate(moves)}
+        effects = [self.node("effects", "loop", [whole, *done.effects])] if done.effects else []
+        return _Values([places.get(number, node) for number, node in enumerate(start)], effects)
+
+    def branch(self, branches: Sequence[Any], choice: int, arguments: Sequence[int]) -> _Values:
+        taken = [self.call(one, arguments) for one in branches]
+        outputs = [
+            self.node("branch", "", [choice, *(one.outputs[place] for one in taken)])
+            for place in range(len(taken[0].outputs))
+        ]
+        effects = [
+            self.node("branch effects", str(number), [choice, self.node("effects", "", one.effects)])
+            for number, one in enumerate(taken)
+            if one.effects
+        ]
+        return _Values(outputs, effects)
+
+    # Hashes.
+
+    def canonical(self) -> tuple[str, dict[int, int]]:
+        """The digest, and the role of each variable."""
+        plain = self._hashes({})
+        roles = self._roles(plain)
+        named = self._hashes(roles)
+        parts = [named[node] for node in self._values.outputs]
+        digest = digest_of([*parts, "effects", *sorted({named[node] for node in self._values.effects})])
+        return digest, {id(self._leaves[node].variable): role for node, role in roles.items()}
+
+    def _hashes(self, roles: Mapping[int, int]) -> list[str]:
+        """The hash of every node, its inputs' before its own; without roles all variables of a kind are alike."""
+        hashes: list[str] = []
+        for number, node in enumerate(self.nodes):
+            inputs = [hashes[one] for one in node.inputs]
+            detail = node.detail
+            if leaf := self._leaves.get(number):
+                shape, _, dtype = leaf.label.rpartition(" ")
+                detail = shape if self.is_blind and "float" in dtype else leaf.label
+                detail += f" #{roles[number]}" if number in roles else ""
+            if node.operation in _COMMUTING:
+                inputs.sort()
+            hashes.append(digest_of([node.operation, detail, *inputs]))
+        return hashes
+
+    def _roles(self, plain: Sequence[str]) -> dict[int, int]:
+        """Number the variables as a walk meets them: from the outputs in their order, then from the effects."""
+        roles: dict[int, int] = {}
+        seen: set[int] = set()
+        stack = [*self._values.outputs, *sorted(self._values.effects, key=plain.__getitem__)][::-1]
+        while stack:
+            number = stack.pop()
+            if number in seen:
+                continue
+            seen.add(number)
+            if number in self._leaves:
+                roles[number] = len(roles)
+            inputs = list(self.nodes[number].inputs)
+            if self.nodes[number].operation in _COMMUTING:
+                inputs.sort(key=plain.__getitem__)
+            stack.extend(reversed(inputs))
+        return roles
+
+
+class _Body:
+    """One call of one function."""
+
+    def __init__(self, graph: _Graph, function: Any, arguments: Sequence[int]) -> None:
+        self._graph = graph
+        self._function = function
+        self._nodes = {node.name: node for node in function.node_def}
+        self._made: dict[str, list[int] | int] = {}
+        """By name: the outputs in their order, or the node of an operation, whose outputs are told apart by name."""
+        self._wrote: dict[str, tuple[int, int]] = {}
+        """Name of a node that writes to a variable: the variable, and the node of the effect."""
+        self._effects: list[int] = []
+        self._arguments = {one.name: node for one, node in zip(function.signature.input_arg, arguments, strict=True)}
+
+    def values(self) -> _Values:
+        for name in self._nodes:
+            self._make(name)
+        outputs = [self._value(self._function.ret[one.name]) for one in self._function.signature.output_arg]
+        return _Values(outputs, self._effects)
+
+    def _value(self, text: str) -> int:
+        """The node of `argument`, or of `name:output:place`."""
+        if ":" not in text:
+            return self._arguments[text]
+        name, output, place = text.split(":")
+        self._make(name)
+        found = self._made[name]
+        if isinstance(found, list):
+            return found[int(place)]
+        return self._graph.node("output", f"{output} {place}", [found])
+
+    def _make(self, start: str) -> None:
+        """Make the node `start`, those that it needs before it."""
+        stack = [start]
+        while stack:
+            name = stack[-1]
+            missing = [one for one in self._needed(self._nodes[name]) if one not in self._made]
+            if name in self._made:
+                stack.pop()
+            elif missing:
+                stack.extend(missing)
+            else:
+                self._made[name] = self._node(self._nodes[name])
+                stack.pop()
+
+    @staticmethod
+    def _needed(node: Any) -> Iterator[str]:
+        for text in node.input:
+            if text.startswith("^"):
+                yield text[1:]
+            elif ":" in text:
+                yield text.partition(":")[0]
+
+    def _node(self, node: Any) -> list[int] | int:
+        graph, operation = self._graph, node.op
+        inputs = [self._value(text) for text in node.input if not text.startswith("^")]
+        if operation in _PASSING:
+            return inputs
+        if operation == "Cast" and graph.is_blind and self._is_float_cast(node):
+            return inputs
+        function = (
+            node.attr["f"].func.name if operation in ("PartitionedCall", "StatefulPartitionedCall") else operation
+        )
+        if function in graph.library:
+            return self._taken(graph.call(graph.library[function], inputs))
+        if operation in ("While", "StatelessWhile"):
+            cond, body = (graph.library[node.attr[key].func.name] for key in ("cond", "body"))
+            return self._taken(graph.loop(cond, body, inputs))
+        if operation in ("If", "StatelessIf", "Case", "StatelessCase"):
+            return self._taken(graph.branch(self._branches(node), inputs[0], inputs[1:]))
+        return self._plain(node, operation, inputs)
+
+    def _branches(self, node: Any) -> list[Any]:
+        if "Case" in node.op:
+            return [self._graph.library[one.name] for one in node.attr["branches"].list.func]
+        return [self._graph.library[node.attr[key].func.name] for key in ("then_branch", "else_branch")]
+
+    def _taken(self, values: _Values) -> list[int]:
+        self._effects.extend(values.effects)
+        return values.outputs
+
+    def _plain(self, node: Any, operation: str, inputs: list[int]) -> int:
+        graph = self._graph
+        seeds = _SEEDS.get(operation, ())
+        if operation.startswith(("StatelessRandom", "StatelessTruncated")) and not seeds:
+            seeds = {1, 2} if operation.endswith("V2") else {1}
+        kept = [one for place, one in enumerate(inputs) if place not in seeds]
+        if operation == "ReadVariableOp":  # what was written to it before is what it reads
+            written = [self._wrote[text[1:]] for text in node.input if text.startswith("^") and text[1:] in self._wrote]
+            kept.extend(sorted(effect for target, effect in written if target == inputs[0]))
+        made = graph.node(operation, self._detail(node), kept)
+        if operation.startswith(_WRITING) and inputs[0] not in graph.ignored:
+            self._wrote[node.name] = (inputs[0], made)
+            self._effects.append(made)
+        return made
+
+    def _is_float_cast(self, node: Any) -> bool:
+        return node.attr["SrcT"].type in _FLOAT_TYPES and node.attr["DstT"].type in _FLOAT_TYPES
+
+    def _detail(self, node: Any) -> str:
+        """The attributes that count."""
+        parts: list[str] = []
+        for name in sorted(node.attr):
+            if not name.startswith("_") and name not in _SILENT:
+                parts.extend((name, self._attribute(node.attr[name])))
+        return digest_of(parts)
+
+    def _attribute(self, value: Any) -> str:
+        kind = value.WhichOneof("value")
+        if kind == "tensor":
+            return _array(tf.make_ndarray(value.tensor), is_blind=self._graph.is_blind)
+        if kind == "func":
+            function = self._graph.library[value.func.name]
+            leaves = [self._graph.node("leaf", f"argument {at}") for at in range(len(function.signature.input_arg))]
+            inner = self._graph.call(function, leaves)
+            return str([*inner.outputs, *inner.effects])
+        if kind == "type" and self._graph.is_blind and value.type in _FLOAT_TYPES:
+            return "float"
+        return str(value.SerializeToString(deterministic=True).hex())

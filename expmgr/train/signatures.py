@@ -1,0 +1,268 @@
+"""The signature of a live Keras model: what it computes, how it is configured, and what it is given."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from expmgr.signature import DataContract, Feature, Fingerprint, Signature, SplitContent, TrainingSetup, Variable
+from expmgr.train.checkpoints import described as describe
+from expmgr.train.checkpoints import live_variables
+from expmgr.train.fingerprint import CannotTrace, Traced, digest_of, trace_inference, trace_training
+
+#: Rows of the eval split that the contract looks at by value.
+FIRST_ROWS = 32
+#: What a layer is called, where its code lies, which numbers it drew from: not what it does.
+_NAMES = frozenset({"name", "seed", "module", "registered_name", "build_config", "compile_config", "shared_object_id"})
+_LONG = 32
+
+
+def signature_of(
+    model: Any,
+    batch: Any,
+    contract: DataContract,
+    setup: TrainingSetup,
+    *,
+    step: int = 0,
+    order: Sequence[str] = (),
+    architecture: Mapping[str, Any] | None = None,
+    code: str | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Signature:
+    """What a checkpoint of the compiled and built `model` requires, and what `model` offers to one.
+
+    `batch` is one batch as `model.train_step` takes it, (inputs, targets[, weights]), tensors or specs; its number of
+    rows does not count. `order` gives the keys of a dict of inputs in the order that counts.
+    """
+    inference, training_step, traced = _fingerprints(model, batch, order, code)
+    live = live_variables(model)
+    roles, blind = (traced.roles, traced.blind_roles) if traced else ({}, {})
+
+    def described(path: str, variable: Any) -> Variable:
+        role, other = roles.get(id(variable)), blind.get(id(variable))
+        return describe(path, variable).model_copy(
+            update={"role": role, "blind_role": other if other != role else None}
+        )
+
+    return Signature(
+        step=step,
+        variables=[described(path, variable) for path, variable in live.weights.items()],
+        optimizer_variables=[describe(path, variable) for path, variable in live.optimizer.items()],
+        state=[describe(path, variable) for path, variable in live.state.items()],
+        inference=inference,
+        training_step=training_step,
+        code=code,
+        architecture=dict(architecture) if architecture is not None else None,
+        layers=layer_configs(model),
+        data=contract,
+        training=setup,
+        provenance=dict(provenance or {}),
+    )
+
+
+def _fingerprints(
+    model: Any, batch: Any, order: Sequence[str], code: str | None
+) -> tuple[Fingerprint, Fingerprint, Traced | None]:
+    """Of the inference and of a training step, and the trace of the first."""
+    inputs = batch[0]
+    inference, traced = _fingerprint(lambda shape: trace_inference(model, shape(inputs), order), code)
+    training, _ = _fingerprint(lambda shape: trace_training(model, shape(batch), order), code)
+    return inference, training, traced
+
+
+def _fingerprint(
+    trace: Callable[[Callable[[Any], Any]], Traced], code: str | None
+) -> tuple[Fingerprint, Traced | None]:
+    """By the graph with any number of rows, by the graph with the batch's own (a stateful model), or by the code."""
+    reason = ""
+    for shape in (_any_rows, _own_rows):
+        try:
+            traced = trace(shape)
+        except CannotTrace as error:
+            reason = reason or str(error)
+            continue
+        return Fingerprint(by="graph", digest=traced.digest, blind=traced.blind), traced
+    if code is None:
+        return Fingerprint(by="none", reason=reason), None
+    return Fingerprint(by="code", digest=code, reason=reason), None
+
+
+def _any_rows(structure: Any) -> Any:
+    return tf.nest.map_structure(lambda one: tf.TensorSpec([None, *one.shape[1:]], one.dtype), structure)
+
+
+def _own_rows(structure: Any) -> Any:
+    return tf.nest.map_structure(lambda one: tf.TensorSpec(one.shape, one.dtype), structure)
+
+
+# The configuration.
+
+
+def layer_configs(model: Any) -> dict[str, dict[str, Any]]:
+    """Class and configuration of every layer by its path, in a form that is the same in every process."""
+    found: dict[str, dict[str, Any]] = {}
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        path = str(layer.path or layer.name)
+        key, number = path, 2
+        while key in found:
+            key, number = f"{path}#{number}", number + 1
+        found[key] = _layer_config(layer)
+    return found
+
+
+def _layer_config(layer: Any) -> dict[str, Any]:
+    about: dict[str, Any] = {"class": type(layer).__name__}
+    if not isinstance(layer, keras.Model):  # a model's own configuration is that of its layers
+        try:
+            config = layer.get_config()
+        except Exception:  # a layer of one's own without get_config: its code and its graph speak for it
+            config = {}
+        about.update(_canonical({key: value for key, value in config.items() if key != "trainable"}))
+    if (state := _layer_state(layer)) is not None:
+        about["state"] = state
+    return about
+
+
+def _layer_state(layer: Any) -> str | None:
+    """Digest of what a preprocessing layer learned from data before training."""
+    if hasattr(layer, "get_vocabulary"):
+        return digest_of(str(word) for word in layer.get_vocabulary())
+    if isinstance(layer, keras.layers.Normalization) and getattr(layer, "mean", None) is not None:
+        return digest_of(
+            f"{float(f'{value:.6g}')}" for part in (layer.mean, layer.variance) for value in np.ravel(part)
+        )
+    return None
+
+
+def _canonical(value: Any) -> Any:
+    """`value` as JSON, without names, seeds and nulls; long lists by their digest."""
+    if isinstance(value, Mapping):
+        if value.get("class_name") in ("DTypePolicy", "FloatDTypePolicy"):
+            return value["config"]["name"]
+        kept = {str(key): _canonical(one) for key, one in value.items() if key not in _NAMES and one is not None}
+        if set(kept) == {"class_name", "config"}:
+            return {"class": kept["class_name"], **kept["config"]} if isinstance(kept["config"], dict) else kept
+        return dict(sorted(kept.items()))
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        if len(value) > _LONG:
+            return f"{len(value)} values, digest {digest_of(repr(_canonical(one)) for one in value)}"
+        return [_canonical(one) for one in value]
+    if isinstance(value, bool) or value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, (float, np.floating)):
+        return float(f"{float(value):.7g}")  # Keras keeps some settings in float32
+    if isinstance(value, np.integer):
+        return int(value)
+    if callable(value):
+        return getattr(value, "__name__", type(value).__name__)
+    return type(value).__name__
+
+
+def setup_of(
+    model: Any, *, batch_size: int | None = None, shuffle: bool | None = None, seed: int | None = None
+) -> TrainingSetup:
+    """How the compiled `model` trains. Metrics and steps per execution do not count."""
+    optimizer, scale = model.optimizer, None
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        scale = _canonical({k: v for k, v in optimizer.get_config().items() if k != "inner_optimizer"})
+        optimizer = optimizer.inner_optimizer
+    config = _canonical(optimizer.get_config())
+    compiled = (model.get_compile_config() if model.compiled else None) or {}
+    loss = {key: _canonical(compiled[key]) for key in ("loss", "loss_weights") if compiled.get(key)}
+    kind = type(optimizer).__name__.lower()
+    return TrainingSetup(
+        loss=loss or None,
+        optimizer={"kind": kind, **config},
+        loss_scale=scale,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        seed=seed,
+    )
+
+
+# Data that is there as arrays.
+
+
+def contract_of_arrays(
+    train: Any,
+    evaluated: Any,
+    *,
+    features: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    declared: Mapping[str, Any] | None = None,
+) -> DataContract:
+    """The contract of two splits, each (inputs, targets) of arrays as they enter the model.
+
+    A single array of inputs has a feature a column where `features` names as many as it has, else one for all.
+    """
+    inputs, targets = train[0], train[1]
+    return DataContract(
+        features=list(_features(inputs, features)),
+        labels=list(labels) if labels is not None else None,
+        targets=_digest(targets),
+        splits={name: _content(split) for name, split in (("train", train), ("eval", evaluated))},
+        first_batch=first_batch(evaluated[0], evaluated[1]),
+        declared={name: digest_of([repr(value)]) for name, value in (declared or {}).items()},
+    )
+
+
+def first_batch(inputs: Any, targets: Any) -> dict[str, str]:
+    """Digests of the first rows as they enter the model, in their order, whatever their names."""
+    first = tf.nest.map_structure(lambda one: np.asarray(one)[:FIRST_ROWS], (inputs, targets))
+    return {"inputs": _digest(first[0]), "targets": _digest(first[1])}
+
+
+def _features(inputs: Any, names: Sequence[str] | None) -> Iterator[Feature]:
+    if not isinstance(inputs, (Mapping, list, tuple)):
+        array = np.asarray(inputs)
+        if names is not None and array.ndim == 2 and array.shape[1] == len(names):
+            for number, name in enumerate(names):
+                yield _feature(name, array[:, number])
+            return
+        inputs = {names[0] if names else "inputs": array}
+    pairs: Iterable[tuple[Any, Any]] = inputs.items() if isinstance(inputs, Mapping) else enumerate(inputs)
+    for name, value in pairs:
+        yield _feature(str(name), np.asarray(value))
+
+
+def _feature(name: str, array: Any) -> Feature:
+    shape = ", ".join(map(str, array.shape[1:]))
+    return Feature(name=name, kind="tensor", sha256=_digest(array), spec=f"{array.dtype} ({shape})")
+
+
+def _content(split: Any) -> SplitContent:
+    flat = [np.asarray(one) for one in tf.nest.flatten((split[0], split[1]))]
+    return SplitContent(rows=len(flat[0]), sha256=_digest((split[0], split[1])))
+
+
+def _digest(structure: Any) -> str:
+    """sha256 of arrays: dtype, shape and content of each, in their order (a dict's own)."""
+    digest = hashlib.sha256()
+    for array in _in_order(structure):
+        if array.dtype.kind in "OUS":
+            words = [one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in array.ravel()]
+            content = digest_of(words).encode()
+        else:
+            content = np.ascontiguousarray(array).tobytes()
+        digest.update(f"{array.dtype.kind}{array.dtype.itemsize if array.dtype.kind not in 'OUS' else ''} ".encode())
+        digest.update(f"{array.shape}".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _in_order(structure: Any) -> Iterator[Any]:
+    if isinstance(structure, Mapping):
+        for one in structure.values():
+            yield from _in_order(one)
+    elif isinstance(structure, (list, tuple)):
+        for one in structure:
+            yield from _in_order(one)
+    elif structure is not None:
+        yield np.asarray(structure)
