@@ -272,13 +272,13 @@ def _slot_of(path: str, variables: Collection[str]) -> bool:
 
 def _comes_and_goes(path: str, one: TrainingSetup, two: TrainingSetup) -> bool:
     """Whether a rule of resuming states what happens where only one side has this variable of the optimizer."""
+    if "loss_scale" in path:
+        return (one.loss_scale is None) != (two.loss_scale is None)
     if path.endswith("learning_rate"):
         return isinstance(one.optimizer.get("learning_rate"), dict) != isinstance(
             two.optimizer.get("learning_rate"), dict
         )
-    if path.endswith(_ACCUMULATOR):
-        return True
-    return "loss_scale" in path and (one.loss_scale is None) != (two.loss_scale is None)
+    return path.endswith(_ACCUMULATOR)
 
 
 def _variable_difference(path: str, one: Variable | None, two: Variable | None, rule: str) -> Iterator[Difference]:

@@ -107,7 +107,7 @@ RULES = {
         Rule("learning-rate-schedule", "the learning rate's schedule", _RESUME,
              "it is a function of the step, which goes on", _NONE, _STEP),
         Rule("gradient-accumulation", "over how many steps gradients are gathered", _RESUME,
-             "what is gathered starts at zero", _NONE, _STEP),
+             "what is gathered starts at zero; the count of updates goes on", _NONE, _STEP),
         Rule("batch-size", "rows a step", _RESUME, "only how training goes on", _NONE, _STEP),
         Rule("data-order", "whether rows are shuffled", _RESUME, "only how training goes on", _NONE),
         Rule("seed", "the seed of the run", _REFUSE, "a seed has a model_dir of its own", _BACK),

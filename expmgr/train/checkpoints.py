@@ -150,6 +150,7 @@ def restore(
             values[target] = reader.get_tensor(key)
         elif key.startswith("variables/"):
             raise _unfit(shown, f"{key.removesuffix(_VALUE)}: nothing in the model takes it")
+    _convert(values, signature, model.optimizer)
     for key, value in values.items():
         if tuple(np.shape(value)) != tuple(wanted[key].shape):
             raise _unfit(
@@ -159,6 +160,17 @@ def restore(
         wanted[key].value.assign(tf.cast(value, wanted[key].dtype) if wanted[key].dtype != "string" else value)
     _look_at_what_is_there(values, wanted, shown)
     _finalize(model)
+
+
+def _convert(values: dict[str, Any], signature: Signature, optimizer: Any) -> None:
+    """Let the optimizer's counter go on counting updates, where another number of steps gathers gradients for one."""
+    old = signature.training.optimizer.get("gradient_accumulation_steps") or 1
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    new = getattr(inner, "gradient_accumulation_steps", None) or 1
+    if old != new:
+        # Keras 3 divides the counter by the number of steps: Adam would take the first update's correction again.
+        key = key_of("optimizer", inner._iterations.path)
+        values[key] = values[key] // old * new
 
 
 def _sources(signature: Signature, renames: Mapping[str, str]) -> dict[str, str]:
