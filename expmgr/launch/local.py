@@ -222,7 +222,7 @@ class _Batch:
             self._end(running.number, Outcome(task, error.exit_code, error=error, log=log))
 
     def _not_begun(self, task: Task) -> ExpmgrError:
-        error = Stopped(f"{task} was stopped before it began", hint=f"expmgr run {task.name}")
+        error = Stopped(f"{task} was stopped before it began", hint=task.command)
         if self.signal == signal.SIGINT:
             error.exit_code = ExitCode.INTERRUPTED
         return error
@@ -241,7 +241,7 @@ class _Batch:
         if record.status == "preempted":
             error = Stopped(
                 f"{task} was stopped at step {record.step}; its checkpoint is saved",
-                hint=f"run it again to go on: expmgr run {task.name}",
+                hint=f"run it again to go on: {task.command}",
             )
             return Outcome(task, ExitCode.STOPPED, record, error, log=log)
         return Outcome(task, ExitCode.DONE, record, log=log)
@@ -306,7 +306,7 @@ class _Batch:
 
     def _drop_waiting(self) -> None:
         for number, task in self.waiting:
-            error = Stopped(f"{task} was not started", hint=f"expmgr run {task.name}")
+            error = Stopped(f"{task} was not started", hint=task.command)
             self._end(number, Outcome(task, ExitCode.STOPPED, error=error))
         self.waiting.clear()
 
@@ -331,7 +331,7 @@ def _died(task: Task, status: int) -> ExpmgrError:
         how = "the system may have been out of memory" if -status == signal.SIGKILL else "a crash below Python"
         return TrainingFailed(
             f"{task} was killed by {_status(status)}",
-            hint=f"{how}; run it again to go on from its newest checkpoint: expmgr run {task.name}",
+            hint=f"{how}; run it again to go on from its newest checkpoint: {task.command}",
         )
     return OurBug(f"{task} ended without a word ({_status(status)})")
 

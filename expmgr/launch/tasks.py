@@ -47,6 +47,14 @@ class Task:
     def __str__(self) -> str:
         return f"{self.name} seed {self.seed}"
 
+    @property
+    def command(self) -> str:
+        """What to type to go on with it."""
+        fixed = self.spec.run_config.tf_random_seed is not None
+        seed = "" if fixed or self.seed == 0 else f" --seeds {self.seed}"
+        steps = "" if self.max_steps == self.spec.train.max_steps else f" --max-steps {self.max_steps}"
+        return f"expmgr run {self.name}{seed}{steps}"
+
 
 @dataclass(frozen=True)
 class Prepared:

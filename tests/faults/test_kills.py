@@ -182,7 +182,7 @@ def test_a_signal_saves_and_a_second_run_goes_on_to_the_same_weights(base: Repo,
     assert (code, record["status"]) == (75, "preempted")
     assert err.endswith(
         f"Error: iris/baseline seed 0 was stopped at step {record['step']}; its checkpoint is saved\n"
-        "Hint: run it again to go on: expmgr run iris/baseline\n"
+        "Hint: run it again to go on: expmgr run iris/baseline --max-steps 500000\n"
     )
     assert newest_step(base.path / "models/iris/baseline/seed-0") == record["step"]
 
@@ -282,7 +282,8 @@ def test_stopped_before_anything_began(base: Repo, number: signal.Signals, wante
     assert (code, out) == (wanted, "")
     assert err == (
         "stopping: each run finishes its step and saves (once more to kill)\niris/baseline seed 0: not run\n"
-        "Error: iris/baseline seed 0 was stopped before it began\nHint: expmgr run iris/baseline\n"
+        "Error: iris/baseline seed 0 was stopped before it began\n"
+        "Hint: expmgr run iris/baseline --max-steps 500000\n"
     )
     after = base.snapshot()
     assert {**after, "expmgr": None} == {**before, "expmgr": None}

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from guard.catalogue.sides import CASES, Side
+from guard.catalogue.rows import ROWS
+
+if TYPE_CHECKING:
+    from guard.catalogue.sides import Side
 
 pytestmark = pytest.mark.tf
 
@@ -71,19 +74,20 @@ def outputs(side: Side, given: Side) -> list[Any]:
     return [np.asarray(tf.cast(one, tf.float64)) for one in tf.nest.flatten(side.model(inputs, training=False))]
 
 
-@pytest.mark.parametrize("row", CASES)
+@pytest.mark.parametrize("row", ROWS)
 def test_the_right_verdict(row: str, trained: Callable[[Callable[[], Side]], Trained]) -> None:
     import numpy as np
 
     from expmgr.guard import judge
     from expmgr.train import checkpoints
+    from guard.catalogue.sides import CASES
 
     case = CASES[row]
     base = trained(case.base)
     side = case.changed()
     found = judge(base.signature, signed(side))
     told = [(one.rule.id, one.what, one.saved, one.wanted) for one in found.differences]
-    assert found.verdict.value == case.right, told
+    assert found.verdict.value == ROWS[row].right, told
     assert (found.verdict.value == "same") == all(rule in ("setting", "renamed") for rule, *_ in told)
     if not found.verdict.may_restore:
         return
@@ -92,3 +96,9 @@ def test_the_right_verdict(row: str, trained: Callable[[Callable[[], Side]], Tra
         np.testing.assert_allclose(one, two, atol=TOLERANCE.get(row, 1e-6))
     assert int(np.asarray(side.model.optimizer.iterations)) == STEPS
     side.model.train_on_batch(*batch(side))
+
+
+def test_every_row_has_its_sides() -> None:
+    from guard.catalogue.sides import CASES
+
+    assert CASES.keys() == ROWS.keys()
