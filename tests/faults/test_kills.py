@@ -182,7 +182,7 @@ def test_a_signal_saves_and_a_second_run_goes_on_to_the_same_weights(base: Repo,
     assert (code, record["status"]) == (75, "preempted")
     assert err.endswith(
         f"Error: iris/baseline seed 0 was stopped at step {record['step']}; its checkpoint is saved\n"
-        "Hint: run it again to go on: expmgr run iris/baseline --max-steps 500000\n"
+        f"Hint: run it again to go on: expmgr run iris/baseline --max-steps {end}\n"
     )
     assert newest_step(base.path / "models/iris/baseline/seed-0") == record["step"]
 
