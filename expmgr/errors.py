@@ -111,6 +111,10 @@ class UnknownVariant(ExpmgrError):
     """No branch of that name."""
 
 
+class UnknownCheckpoint(ExpmgrError):
+    """No checkpoint of that step."""
+
+
 class UnknownRun(ExpmgrError):
     """No run, or more than one, answers to that name."""
 

@@ -457,6 +457,5 @@ def refusal(judgement: Judgement, checkpoint: str, variant: str) -> CheckpointRe
         f"{checkpoint} was not restored: it does not fit variant {variant}",
         details=[line.rstrip() for line in [*lines, *judgement.notes]],
         left_alone="Nothing was changed on disk.",
-        hint=f"give the change a variant of its own: expmgr new {variant}-2 --from {variant}; "
-        f"or start anew, with the old model_dir kept aside: expmgr run {variant} --fresh",
+        hint=judgement.differences[0].rule.way_out(variant),
     )

@@ -29,7 +29,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from expmgr import durable
-from expmgr.errors import CheckpointRefused, ModelDirProblem
+from expmgr.errors import CheckpointRefused, ModelDirProblem, UnknownCheckpoint
 from expmgr.retention import Saved, retention
 from expmgr.signature import Signature, read_signature
 
@@ -159,13 +159,21 @@ class ModelDir:
                 hint="no two variants share a model_dir: move one of them, or give this one another models_dir",
             )
 
-    def inspect(self) -> Whole | None:
-        """The newest checkpoint; None where the folder holds none. What is damaged or foreign is never None."""
+    def inspect(self, step: int | None = None, *, thorough: bool = True) -> Whole | None:
+        """The checkpoint of `step`, by default the newest; None where the folder holds none.
+
+        What is damaged or foreign is never None, and a step that is not there is `UnknownCheckpoint`. Not `thorough`,
+        the content of weights is not read: whether their file has the size that was saved is looked at.
+        """
         self._check_owner()
         manifest = self.read_manifest()
         if manifest is None or not manifest.checkpoints:
             return None
-        return self._whole(manifest, manifest.checkpoints[-1])
+        saved = manifest.checkpoints[-1] if step is None else manifest.at(step)
+        if saved is None:
+            there = ", ".join(str(one.step) for one in manifest.checkpoints)
+            raise UnknownCheckpoint(f"{self.shown} has no checkpoint of step {step}", hint=f"it has {there}")
+        return self._whole(manifest, saved, thorough=thorough)
 
     def at(self, step: int) -> Whole:
         """The checkpoint of `step`, which is listed; `CheckpointRefused` where it is damaged."""
@@ -173,9 +181,9 @@ class ModelDir:
         assert saved is not None
         return self._whole(self.manifest, saved)
 
-    def _whole(self, manifest: Manifest, saved: SavedCheckpoint) -> Whole:
+    def _whole(self, manifest: Manifest, saved: SavedCheckpoint, *, thorough: bool = True) -> Whole:
         shown = f"{self.shown}/{saved.name}"
-        damage = self._damage(saved)
+        damage = self._damage(saved, thorough=thorough)
         if damage:
             raise self._damaged(manifest, shown, damage)
         prefix = self.path / saved.name
@@ -232,9 +240,13 @@ class ModelDir:
             hint=self.fresh_hint,
         )
 
-    def _damage(self, saved: SavedCheckpoint) -> list[str]:
+    def _damage(self, saved: SavedCheckpoint, *, thorough: bool = True) -> list[str]:
         """What is wrong with the files of `saved`, a line each."""
-        return [line for name, file in saved.files.items() for line in _file_damage(self.path / name, file)]
+        return [
+            line
+            for name, file in saved.files.items()
+            for line in _file_damage(self.path / name, file, thorough=thorough or ".data-" not in name)
+        ]
 
     def _damaged(self, manifest: Manifest, shown: str, damage: list[str]) -> CheckpointRefused:
         whole = next((one for one in reversed(manifest.checkpoints[:-1]) if not self._damage(one)), None)
@@ -434,12 +446,12 @@ def _step_of(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def _file_damage(path: Path, file: SavedFile) -> Iterator[str]:
+def _file_damage(path: Path, file: SavedFile, *, thorough: bool) -> Iterator[str]:
     try:
         size_bytes = path.stat().st_size
         if size_bytes != file.size_bytes:
             yield f"{path.name} has {size_bytes:,} bytes, {file.size_bytes:,} were saved"
-        elif _sha256(path) != file.sha256:
+        elif thorough and _sha256(path) != file.sha256:
             yield f"{path.name} has other content than was saved"
     except FileNotFoundError:
         yield f"{path.name} is missing"

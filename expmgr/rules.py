@@ -36,15 +36,26 @@ class Rule:
     moved: str
     verdict: Verdict
     why: str
-    way_out: str
+    out: str
+    """What to type, with `{variant}` in it; empty where nothing has to be done."""
     moves: frozenset[str] = frozenset()
     """Values of the probe that it may move: `outputs`, `loss`, `step`, `metrics`."""
 
+    def way_out(self, variant: str) -> str:
+        """What a person can type about it."""
+        return self.out.format(variant=variant)
 
-_NEW = "give the change a variant of its own: expmgr new"
-_WARM = "start from the weights alone: expmgr run --warm-start-from"
-_BACK = "set it back as it was, or start anew: expmgr run --fresh"
-_NONE = "nothing has to be done"
+
+_NEW = (
+    "give the change a variant of its own: expmgr new {variant}-2 --from {variant}; "
+    "or start anew, with the old model_dir kept aside: expmgr run {variant} --fresh"
+)
+_WARM = (
+    "it is no continuation: give the change a variant of its own, and start it from these weights: "
+    "expmgr new {variant}-2 --from {variant}, then expmgr run {variant}-2 --warm-start-from {variant}"
+)
+_BACK = "set it back as it was, or start anew, with the old model_dir kept aside: expmgr run {variant} --fresh"
+_NONE = ""
 _OUT = frozenset({"outputs", "loss", "step", "metrics"})
 _STEP = frozenset({"step"})
 _LOSS = frozenset({"loss", "step"})

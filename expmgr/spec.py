@@ -280,6 +280,12 @@ class ExperimentSpec(_Part):
         return {**self.model_dump(mode="json"), "compare": self.compared.model_dump(mode="json")}
 
 
+def learned_from(resolved: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a resolved spec that a checkpoint depends on: not how long, how often, or what is compared."""
+    seed = resolved["run_config"]["tf_random_seed"]
+    return {**{key: resolved[key] for key in ("data", "model", "optimizer")}, "tf_random_seed": seed}
+
+
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"model": {"kind": "x"}}` as `{"model.kind": "x"}`; lists stay whole."""
     flattened: dict[str, Any] = {}

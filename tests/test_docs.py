@@ -54,7 +54,11 @@ def test_a_command_has_help_an_example_and_its_place_in_the_docs(name: str) -> N
 
 
 def test_the_examples_of_the_help_are_in_the_walk_that_is_run() -> None:
-    walk = [*_readme_commands(), "expmgr check iris/wide", "expmgr list", "expmgr show iris/wide"]
+    walk = [
+        *_readme_commands(),
+        *(f"expmgr {command} iris/wide" for command in ("check", "checkpoints", "show")),
+        "expmgr list",
+    ]
     assert [example for example in examples() if example not in walk] == []
 
 

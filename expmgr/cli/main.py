@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from expmgr import __version__
-from expmgr.cli import compare, init, new, output, run, show
+from expmgr.cli import check, compare, init, new, output, run, show
 from expmgr.durable import DISK_ERRORS
 from expmgr.errors import DiskFull, ExitCode, ExpmgrError
 
@@ -47,7 +47,7 @@ def _start(
             raise ExpmgrError(f"cannot work in {folder}: {error.strerror}") from None
 
 
-for module in (init, new, run, compare, show):
+for module in (init, new, run, check, compare, show):
     module.add_to(app)
 
 

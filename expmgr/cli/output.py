@@ -166,6 +166,16 @@ def seconds(value: float | None) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
+def size(size_bytes: int) -> str:
+    """A number of bytes as people say it."""
+    value = float(size_bytes)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
+
+
 def moment(at: float | None) -> str:
     """Seconds since 1970 as local date and time."""
     from datetime import datetime

@@ -1,4 +1,4 @@
-"""`expmgr run` and `expmgr check`: what needs the worker."""
+"""`expmgr run`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from expmgr.cli import output
 from expmgr.errors import ExitCode, worst
 
 if TYPE_CHECKING:
-    from expmgr.launch.tasks import Outcome, Task
+    from expmgr.launch.tasks import Outcome
     from expmgr.project import Project
 
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?\Z")
@@ -21,7 +21,6 @@ _MOST_SEEDS = 1000
 
 def add_to(app: typer.Typer) -> None:
     app.command(name="run")(run)
-    app.command(name="check")(check)
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -183,64 +182,3 @@ def _show(project: Project, outcomes: Sequence[Outcome]) -> None:
         output.tell([f"Next: expmgr compare {' '.join(dict.fromkeys(done))}"])
     elif done:
         output.tell([f"Next: expmgr show {done[0]}"])
-
-
-def check(
-    variant: Annotated[str, typer.Argument(metavar="VARIANT", help="The variant to look at.")],
-    seeds: Annotated[
-        str | None, typer.Option("--seeds", metavar="SEEDS", help="Such as 0-4 or 0,3,5; default: 0.")
-    ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every difference, not the first five.")] = False,
-    as_json: output.AsJson = False,
-) -> None:
-    """Ask the guard whether the newest checkpoint may be restored into the variant as it is now. Changes nothing.
-
-    Example: expmgr check iris/wide
-    """
-    from expmgr.cli.watch import watcher
-    from expmgr.launch.local import run_tasks
-    from expmgr.launch.tasks import plan_tasks
-    from expmgr.project import Project
-
-    chosen = parse_seeds(seeds) if seeds is not None else None
-    project = Project.open(output.folder())
-    tasks = plan_tasks(project, [variant], chosen, mode="check")
-    with watcher(tasks, quiet=True) as watching:
-        outcomes = run_tasks(project, tasks, watcher=watching)
-    code = worst([outcome.exit_code for outcome in outcomes])
-    if as_json:
-        told = [
-            {
-                "variant": str(one.task.name),
-                "seed": one.task.seed,
-                "exit_code": int(one.exit_code),
-                "checkpoint": one.checkpoint,
-                "judgement": one.judgement,
-                "error": one.error.as_dict() if one.error else None,
-            }
-            for one in outcomes
-        ]
-        output.show_json({"format": 1, "exit_code": code, "checks": told})
-    else:
-        for outcome in outcomes:
-            _show_check(outcome, everything)
-    raise typer.Exit(code)
-
-
-def _show_check(outcome: Outcome, everything: bool) -> None:
-    task: Task = outcome.task
-    if outcome.error is not None:
-        output.tell(outcome.error.lines())
-        return
-    if outcome.judgement is None:
-        output.show(f"{task}: no checkpoint yet, training starts at step 0")
-        return
-    output.show(f"{task}: {outcome.judgement['verdict']} ({outcome.checkpoint})")
-    found = outcome.judgement["differences"]
-    shown = found if everything else found[:5]
-    if shown:
-        table = output.Table(("what", "saved", "wanted", "rule", "why"))
-        table.rows.extend((one["what"], one["saved"], one["wanted"], one["rule"], one["why"]) for one in shown)
-        table.show(output.Form.TERMINAL)
-    if len(found) > len(shown):
-        output.show(f"and {len(found) - len(shown)} more (expmgr check {task.name} --all)")

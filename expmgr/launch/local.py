@@ -15,7 +15,18 @@ from types import FrameType
 from typing import IO, Any
 
 from expmgr import durable
-from expmgr.errors import DiskFull, ExitCode, ExpmgrError, OurBug, Reported, RunFolderProblem, Stopped, TrainingFailed
+from expmgr.errors import (
+    DiskFull,
+    ExitCode,
+    ExpmgrError,
+    OurBug,
+    Reported,
+    RunFolderProblem,
+    Stopped,
+    TrainingFailed,
+    worst,
+)
+from expmgr.launch.checks import decided
 from expmgr.launch.tasks import (
     Outcome,
     Prepared,
@@ -128,6 +139,9 @@ class _Batch:
             if record is not None:
                 self._end(number, Outcome(task, ExitCode.DONE, record, complete=True))
                 return
+            if task.mode == "check" and (judged := decided(self.project, task)) is not None:
+                self._end(number, Outcome(task, worst([one["exit_code"] for one in judged]), judged=judged))
+                return
             if task.mode == "train":
                 model_dir_of(self.project, task).check_usable()  # before seconds go into starting TensorFlow
             if self.worker is None:  # it imports TensorFlow while the checkout is made
@@ -208,9 +222,8 @@ class _Batch:
         log = self._kept_log(prepared, status)
         take_back(self.project, prepared)
         if "judged" in last:
-            judged = last["judged"]
-            outcome = Outcome(task, status, judgement=judged["judgement"], checkpoint=judged["checkpoint"])
-            self._end(running.number, outcome)
+            judged = [event for event in running.told if event["kind"] == "judged"]
+            self._end(running.number, Outcome(task, status, judged=judged))
         elif self.interrupts and status in (ExitCode.STOPPED, -signal.SIGTERM, -signal.SIGKILL):
             error = self._not_begun(task)
             self._end(running.number, Outcome(task, error.exit_code, error=error))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
+import json
 import os
 import socket
 import time
@@ -22,10 +24,19 @@ from expmgr.model_dir import ModelDir
 from expmgr.paths import RunDir, VariantName
 from expmgr.project import Project, keep_ref
 from expmgr.records import Attempt, RunRecord, is_seen_running, new_run_id, user_name
-from expmgr.spec import ExperimentSpec
+from expmgr.spec import ExperimentSpec, learned_from
 from expmgr.variants import Variant, find_variant, spec_of
 
 Mode = Literal["train", "check"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A checkpoint that the guard is asked about: of `step`, by default the newest."""
+
+    name: VariantName
+    seed: int
+    step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,8 @@ class Task:
     fresh: bool = False
     allow: tuple[str, ...] = ()
     """Ids of the guard's rules whose refusal is let pass."""
+    candidates: tuple[Candidate, ...] = ()
+    """For `check`: the checkpoints that may or may not enter this variant's model."""
 
     def __str__(self) -> str:
         return f"{self.name} seed {self.seed}"
@@ -276,11 +289,31 @@ def _request(project: Project, task: Task, record: RunRecord, folder: RunDir) ->
         "max_steps": task.max_steps,
         "fresh": task.fresh,
         "allow": list(task.allow),
-        "provenance": {"commit": task.commit, "run_id": record.run_id, "seed": task.seed, "expmgr": __version__},
+        "candidates": [_candidate(project, one) for one in task.candidates],
+        "provenance": {
+            "commit": task.commit,
+            "run_id": record.run_id,
+            "seed": task.seed,
+            "expmgr": __version__,
+            "code_digest": task.code_digest,
+            "spec_digest": spec_digest(task.spec),
+        },
     }
 
 
-def model_dir_of(project: Project, task: Task) -> ModelDir:
+def _candidate(project: Project, candidate: Candidate) -> dict[str, Any]:
+    folder = model_dir_of(project, candidate)
+    about = {"variant": folder.variant, "seed": folder.seed, "step": candidate.step}
+    return {**about, "model_dir": str(folder.path), "shown": folder.shown}
+
+
+def spec_digest(spec: ExperimentSpec) -> str:
+    """sha256 of what a checkpoint depends on in a spec. The order of keys counts: columns have one."""
+    text = json.dumps(learned_from(spec.resolved()), separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def model_dir_of(project: Project, task: Task | Candidate) -> ModelDir:
     """The model_dir that `task` trains in."""
     path = project.layout.model_dir(task.name, task.seed)
     return ModelDir(path, shown=project.shown(path), variant=str(task.name), seed=task.seed)
@@ -296,7 +329,6 @@ class Outcome:
     error: ExpmgrError | None = None
     complete: bool = False
     """All steps had been done before: nothing was."""
-    judgement: dict[str, Any] | None = None
-    """The guard's verdict, for `check`."""
-    checkpoint: str | None = None
+    judged: Sequence[dict[str, Any]] = ()
+    """For `check`: what the guard says of each candidate."""
     log: Path | None = None

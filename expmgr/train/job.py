@@ -11,16 +11,18 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from expmgr.errors import DiskFull, ExitCode, ExpmgrError, OurBug, Stopped, TrainingFailed
+from expmgr.errors import DiskFull, ExitCode, ExpmgrError, OurBug, Stopped, TrainingFailed, worst
 from expmgr.guard import Judgement, judge, refusal
 from expmgr.locks import Lock, Process
-from expmgr.model_dir import Whole
+from expmgr.model_dir import ModelDir, Whole
 from expmgr.paths import RunDir
 from expmgr.train import checkpoints
 from expmgr.train.building import Built, build
 from expmgr.train.environment import environment
 from expmgr.train.events import Teller
+from expmgr.train.request import Candidate
 from expmgr.train.stopping import Heartbeat, StopFlag
 from expmgr.train.training import Outcome, Training
 
@@ -71,15 +73,28 @@ def _judge(built: Built) -> Judged:
 
 
 def _check(built: Built, teller: Teller) -> int:
-    judged = _judge(built)
-    newest, judgement = judged.newest, judged.judgement
-    teller.tell(
-        "judged",
-        checkpoint=newest.shown if newest else None,
-        step=newest.saved.step if newest else None,
-        judgement=judgement.as_dict() if judgement else None,
-    )
-    return int(ExitCode.DONE if judgement is None or judgement.verdict.may_restore else ExitCode.REFUSED)
+    """Tell what the guard says of every candidate; the gravest exit code."""
+    codes = [ExitCode.DONE]
+    for candidate in built.request.candidates:
+        told = _judged(built, candidate)
+        teller.tell("judged", **told)
+        codes.append(ExitCode(told["exit_code"]))
+    return int(worst(codes))
+
+
+def _judged(built: Built, candidate: Candidate) -> dict[str, Any]:
+    folder = ModelDir(candidate.model_dir, shown=candidate.shown, variant=candidate.variant, seed=candidate.seed)
+    about = {"from": candidate.variant, "seed": candidate.seed, "checkpoint": None, "step": candidate.step}
+    try:
+        whole = folder.inspect(candidate.step, thorough=False)
+    except ExpmgrError as error:
+        return {**about, "judgement": None, "error": error.as_dict(), "exit_code": int(error.exit_code)}
+    if whole is None:
+        return {**about, "judgement": None, "error": None, "exit_code": int(ExitCode.DONE)}
+    judgement = judge(whole.signature, built.signature(whole.saved.step))
+    code = ExitCode.DONE if judgement.verdict.may_restore else ExitCode.REFUSED
+    about.update(checkpoint=whole.shown, step=whole.saved.step)
+    return {**about, "judgement": judgement.as_dict(), "error": None, "exit_code": int(code)}
 
 
 def _admitted(built: Built) -> Judged:

@@ -12,6 +12,19 @@ from expmgr.paths import RunDir
 from expmgr.spec import ExperimentSpec
 
 
+class Candidate(BaseModel):
+    """A checkpoint that the guard is asked about."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    variant: str
+    seed: int
+    model_dir: Path
+    shown: str
+    step: int | None = None
+    """None: the newest."""
+
+
 class Request(BaseModel):
     """`request.json`, format 1."""
 
@@ -31,6 +44,8 @@ class Request(BaseModel):
     shown_model_dir: str
     max_steps: int
     fresh: bool = False
+    candidates: list[Candidate] = []
+    """What `check` asks about."""
     allow: list[str] = []
     """Ids of the guard's rules whose refusal the user takes upon themselves."""
     provenance: dict[str, Any]

@@ -99,6 +99,7 @@ class Site:
         fresh: bool = False,
         model_dir: Path | None = None,
         max_steps: int | None = None,
+        candidates: bool = False,
     ) -> RunDir:
         """The folder of a run with its request and its checkout."""
         self._count += 1
@@ -116,6 +117,9 @@ class Site:
             "max_steps": max_steps or spec["train"]["max_steps"], "fresh": fresh,
             "provenance": {"run": folder.path.name},
         }  # fmt: skip
+        if candidates:
+            about = {"variant": variant, "seed": seed, "model_dir": str(model_dir)}
+            request["candidates"] = [{**about, "shown": request["shown_model_dir"]}]
         durable.write_json(folder.request, request)
         return folder
 

@@ -191,7 +191,7 @@ def test_the_guide_s_change_of_width_is_refused_before_a_byte_is_read(worker: Wo
     ]
     assert tree(site.path / "models") == before
 
-    check = worker.run(site.ask(spec_of(model__hidden_units=[20, 20]), mode="check"))
+    check = worker.run(site.ask(spec_of(model__hidden_units=[20, 20]), mode="check", candidates=True))
     assert (check.status, check.kinds(), check.one("judged")["step"]) == (3, ["judged"], 20)
     assert check.one("judged")["judgement"]["verdict"] == "refuse"
     assert tree(site.path / "models") == before

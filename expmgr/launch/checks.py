@@ -1,0 +1,129 @@
+"""Questions to the guard: which checkpoints may enter which variant, and those that need no TensorFlow to answer."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from expmgr import __version__
+from expmgr.errors import BadName, ExitCode, ExpmgrError
+from expmgr.guard import Judgement
+from expmgr.launch.tasks import Candidate, Task, model_dir_of, plan_tasks, spec_digest
+from expmgr.model_dir import Whole
+from expmgr.paths import VariantName
+from expmgr.project import Project
+from expmgr.rules import Verdict
+
+#: The names under which TensorFlow is installed.
+_DISTRIBUTIONS = ("tensorflow", "tensorflow-cpu", "tensorflow-macos", "tensorflow-intel", "tf-nightly")
+_LINK = "120000"
+
+
+def parse_checkpoint(text: str) -> tuple[str, int | str | None]:
+    """`VARIANT[@STEP]`: the variant, and the step, `best` or None for the newest."""
+    name, at, step = text.partition("@")
+    if not at or step == "last":
+        return name, None
+    if step == "best":
+        return name, step
+    if not (step.isascii() and step.isdigit()):
+        raise BadName(
+            f"{text!r} names no checkpoint",
+            left_alone="Nothing was changed.",
+            hint="VARIANT@STEP, such as iris/wide@200, or VARIANT@best, or VARIANT@last",
+        )
+    return name, int(step)
+
+
+def step_of(project: Project, name: VariantName, seed: int, step: int | str | None) -> int | None:
+    """The step that `best` means: the selected one, or the newest where nothing was selected."""
+    if step != "best":
+        return step if isinstance(step, int) else None
+    manifest = model_dir_of(project, Candidate(name, seed)).read_manifest()
+    return manifest.selected_step if manifest else None
+
+
+def plan_checks(project: Project, text: str, seeds: Sequence[int] | None, *, against: Sequence[str] = ()) -> list[Task]:
+    """One task a seed of the variant `text` (`VARIANT[@STEP]`): may its checkpoint enter its own model?
+
+    With `against`, one task a seed and variant, and each is asked about the checkpoints of all of them.
+    """
+    named, step = parse_checkpoint(text)
+    tasks = plan_tasks(project, [named, *against], seeds, mode="check")
+    first = tasks[0].name
+    names = list(dict.fromkeys(task.name for task in tasks))
+
+    def candidates(task: Task) -> tuple[Candidate, ...]:
+        asked = names if against else [task.name]
+        return tuple(
+            Candidate(name, task.seed, step_of(project, name, task.seed, step) if name == first else None)
+            for name in asked
+        )
+
+    return [replace(task, candidates=candidates(task)) for task in tasks]
+
+
+def plan_listing(project: Project, text: str, seeds: Sequence[int] | None) -> list[Task]:
+    """One task a seed, which asks about every checkpoint that is kept."""
+    tasks = []
+    for task in plan_tasks(project, [text], seeds, mode="check"):
+        manifest = model_dir_of(project, task).read_manifest()
+        steps = [one.step for one in manifest.checkpoints] if manifest else []
+        tasks.append(replace(task, candidates=tuple(Candidate(task.name, task.seed, step) for step in steps)))
+    return tasks
+
+
+def decided(project: Project, task: Task) -> list[dict[str, Any]] | None:
+    """What the guard says of all candidates, where it can be said without TensorFlow; else None.
+
+    It can where nothing moved: the same settings, code and data in git, and the same versions, as when it was saved. A
+    checkpoint that is damaged or not there needs no model either.
+    """
+    told = []
+    is_plain = _is_plain(project, task)
+    for candidate in task.candidates:
+        about = {"from": str(candidate.name), "seed": candidate.seed, "checkpoint": None, "step": candidate.step}
+        try:
+            whole = model_dir_of(project, candidate).inspect(candidate.step, thorough=False)
+        except ExpmgrError as error:
+            told.append({**about, "judgement": None, "error": error.as_dict(), "exit_code": int(error.exit_code)})
+            continue
+        if whole is None:
+            told.append({**about, "judgement": None, "error": None, "exit_code": int(ExitCode.DONE)})
+            continue
+        if not is_plain or not _is_unchanged(task, candidate, whole):
+            return None
+        about.update(checkpoint=whole.shown, step=whole.saved.step)
+        judgement = Judgement(Verdict.SAME, ()).as_dict()
+        told.append({**about, "judgement": judgement, "error": None, "exit_code": int(ExitCode.DONE)})
+    return told
+
+
+def _is_unchanged(task: Task, candidate: Candidate, whole: Whole) -> bool:
+    made = whole.signature.provenance
+    now = {"code_digest": task.code_digest, "spec_digest": spec_digest(task.spec), "expmgr": __version__}
+    return (
+        candidate.seed == task.seed
+        and all(made.get(key) == value for key, value in now.items())
+        and made.get("tensorflow") == _version(_DISTRIBUTIONS)
+        and made.get("keras") == _version(("keras",))
+    )
+
+
+def _is_plain(project: Project, task: Task) -> bool:
+    """Whether the code digest sees all the data: it lies in the experiment's folder, and behind no link."""
+    data = task.spec.data
+    if any(".." in path.split("/") for path in (data.train, data.eval, data.test or "")):
+        return False
+    return all(entry.mode != _LINK for entry in project.repo.tree(task.commit, task.name.folder))
+
+
+def _version(names: Sequence[str]) -> str | None:
+    for name in names:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
