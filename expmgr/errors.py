@@ -115,6 +115,10 @@ class UnknownCheckpoint(ExpmgrError):
     """No checkpoint of that step."""
 
 
+class WarmStartProblem(ExpmgrError):
+    """A warm start that was asked for cannot be."""
+
+
 class UnknownRun(ExpmgrError):
     """No run, or more than one, answers to that name."""
 

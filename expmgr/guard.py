@@ -191,7 +191,7 @@ class _Case:
             for key, old, new in _pairs(one, two):
                 yield Difference(RULES[_ARCHITECTURE.get(key, "architecture")], f"model.{key}", old, new)
             return
-        for what, old_value, new_value, rule in _layer_differences(self.saved.layers, self.wanted.layers):
+        for what, old_value, new_value, rule in layer_differences(self.saved.layers, self.wanted.layers):
             if rule is None:
                 rule = "setting" if self.is_comparable and self._is_same_inference() else "architecture"
             yield Difference(RULES[rule], what, _shown(old_value), _shown(new_value))
@@ -297,7 +297,7 @@ def _variable_difference(path: str, one: Variable | None, two: Variable | None, 
 # The configuration of layers.
 
 
-def _layer_differences(
+def layer_differences(
     saved: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str, Any, Any, str | None]]:
     """What, both sides, and the rule; None for a setting that no rule knows by itself."""

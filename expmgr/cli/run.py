@@ -12,7 +12,7 @@ from expmgr.cli import output
 from expmgr.errors import ExitCode, worst
 
 if TYPE_CHECKING:
-    from expmgr.launch.tasks import Outcome
+    from expmgr.launch.tasks import Outcome, WarmStart
     from expmgr.project import Project
 
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?\Z")
@@ -68,6 +68,27 @@ def run(
         list[str] | None,
         typer.Option("--allow", metavar="RULE", help="Let a refusal of the guard pass by its rule's id; recorded."),
     ] = None,
+    warm_start_from: Annotated[
+        str | None,
+        typer.Option(
+            "--warm-start-from",
+            metavar="VARIANT[@STEP]",
+            help="Start at step 0 from the weights of another checkpoint.",
+        ),
+    ] = None,
+    maps: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="OLD=NEW", help="Warm start: which variable is which; or OLD/*=NEW/*."),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="PATTERN", help="Warm start: only variables called so.")
+    ] = None,
+    with_optimizer: Annotated[
+        bool, typer.Option("--with-optimizer", help="Warm start: the optimizer's slots too.")
+    ] = False,
+    grow: Annotated[
+        bool, typer.Option("--grow", help="Warm start: a larger layer takes the slice that it overlaps with.")
+    ] = False,
     message: Annotated[
         str | None,
         typer.Option("--commit", metavar="MESSAGE", help="First commit the variant's changes in its checkout."),
@@ -87,10 +108,15 @@ def run(
     allowed = parse_rules(allow or [])
     if message is not None and len(variants) != 1:
         raise typer.BadParameter("--commit takes one variant, the one that is checked out")
+    if warm_start_from is None and (maps or only or with_optimizer or grow):
+        raise typer.BadParameter("--map, --only, --with-optimizer and --grow need --warm-start-from")
     project = Project.open(output.folder())
     if message is not None:
         _commit(project, variants[0], message)
-    tasks = plan_tasks(project, variants, chosen, max_steps=max_steps, fresh=fresh, allow=allowed)
+    warm = None
+    if warm_start_from is not None:
+        warm = _warm_start(project, warm_start_from, maps or [], only or [], with_optimizer, grow)
+    tasks = plan_tasks(project, variants, chosen, max_steps=max_steps, fresh=fresh, allow=allowed, warm_start=warm)
     with watcher(tasks, quiet=as_json) as watching:
         outcomes = run_tasks(project, tasks, jobs=jobs, watcher=watching)
     code = worst([outcome.exit_code for outcome in outcomes])
@@ -99,6 +125,27 @@ def run(
     else:
         _show(project, outcomes)
     raise typer.Exit(code)
+
+
+def _warm_start(
+    project: Project, text: str, maps: Sequence[str], only: Sequence[str], with_optimizer: bool, grow: bool
+) -> WarmStart:
+    from expmgr.launch.checks import parse_checkpoint
+    from expmgr.launch.tasks import WarmStart
+    from expmgr.variants import find_variant
+
+    name, step = parse_checkpoint(text)
+    name, colon, seed = name.partition(":")
+    if colon and not (seed.isascii() and seed.isdigit()):
+        raise typer.BadParameter(f"{text!r} names no checkpoint: VARIANT[:SEED][@STEP]")
+    pairs = []
+    for one in maps:
+        old, equals, new = one.partition("=")
+        if not (old and equals and new) or old.endswith("/*") != new.endswith("/*"):
+            raise typer.BadParameter(f"--map {one}: it takes OLD=NEW, or OLD/*=NEW/*")
+        pairs.append((old, new))
+    variant = find_variant(project.repo, name).name
+    return WarmStart(variant, step, int(seed) if colon else None, tuple(pairs), tuple(only), with_optimizer, grow)
 
 
 def _commit(project: Project, text: str, message: str) -> None:

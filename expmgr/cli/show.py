@@ -56,7 +56,7 @@ def list_variants(
         table.rows.append(
             (
                 row["variant"],
-                row["from"] or "-",
+                _from(row),
                 _runs(row),
                 _result(row),
                 output.moment(row["last_run_at"]),
@@ -89,6 +89,7 @@ def _summary(variant: Variant, origin: Any, runs: Sequence[RunRecord]) -> dict[s
         "commit": variant.commit,
         "from": origin.base if origin else None,
         "why": origin.why if origin else variant.subject,
+        "warm_start": _warm_start(next((one.warm_start for one in reversed(runs) if one.warm_start), None)),
         "runs": dict(Counter(record.status for record in runs)),
         "seeds": sorted({record.seed for record in runs}),
         "metric": compared[0] if compared else None,
@@ -103,6 +104,16 @@ def _compared(record: RunRecord) -> tuple[str, str]:
     """The metric and split that the run's spec compares by."""
     compared = record.spec["compare"]
     return compared["metric"], compared["split"]
+
+
+def _warm_start(told: dict[str, Any] | None) -> str | None:
+    return f"{told['variant']}@{told['step']}" if told else None
+
+
+def _from(row: dict[str, Any]) -> str:
+    """What the variant was made of, and whose weights its runs started from."""
+    base = row["from"] or "-"
+    return f"{base}, weights of {row['warm_start']}" if row["warm_start"] else base
 
 
 def _runs(row: dict[str, Any]) -> str:
@@ -178,7 +189,7 @@ def _show_variant(project: Project, variant: Variant, as_json: bool) -> None:
     facts = [
         ("variant", str(variant.name)),
         ("why", row["why"]),
-        ("from", row["from"] or "-"),
+        ("from", _from(row)),
         ("branch", f"{variant.name.branch} at {variant.commit[:12]}, {output.moment(variant.committed_at)}"),
         ("model_dir", f"{model_dir}/"),
         ("result", _result(row)),
@@ -235,6 +246,7 @@ def _show_run(project: Project, record: RunRecord, as_json: bool) -> None:
         ("status", f"{record.status} at step {record.step} of {record.attempts[-1].max_steps}"),
         ("commit", record.commit),
         ("parent run", record.parent_run or "-"),
+        ("warm start", _warm_start(record.warm_start) or "-"),
         ("model_dir", f"{record.model_dir}/"),
         ("selected", "-" if record.selected_step is None else f"model.ckpt-{record.selected_step}"),
         ("parameters", "-" if record.parameters is None else f"{record.parameters:,}"),

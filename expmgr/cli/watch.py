@@ -47,6 +47,25 @@ def _bars(console: Any) -> Progress:
     )
 
 
+_MOST_NAMES = 12
+
+
+def _warm_start(told: dict[str, Any] | None) -> Iterator[str]:
+    """What was taken, left and newly initialised, with the numbers of parameters."""
+    if not told:
+        return
+    counts = told["parameters"]
+    taken = [one["to"] + (f" (grown from {tuple(one['shape'])})" if one["grown"] else "") for one in told["taken"]]
+    yield f"weights of {told['variant']} seed {told['seed']} at step {told['step']}:"
+    for word, names in (("taken", taken), ("left", told["left"]), ("fresh", told["fresh"])):
+        shown = ", ".join(names[:_MOST_NAMES]) + (
+            f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        )
+        yield f"  {word}: {counts[word]:,} parameters in {len(names)} variables{f': {shown}' if shown else ''}"
+    if told["optimizer"]:
+        yield f"  and {len(told['optimizer'])} variables of the optimizer"
+
+
 class _Teller(Watcher):
     """The lines that both forms have in common."""
 
@@ -65,6 +84,8 @@ class _Teller(Watcher):
             start = "starts" if step == 0 else f"resumes at step {step}"
             start += f", to step {task.max_steps}" if step < task.max_steps else ", where it is evaluated"
             self.say(f"{count}{task}: {start} (run {prepared.record.run_id})")
+            for line in _warm_start(event.get("warm_start")):
+                self.say(f"  {line}")
             for change in event["changes"]:
                 parts = (change[key] for key in ("rule", "what", "saved", "wanted"))
                 self.say(f"  {told(*parts, allowed=change['allowed'])}")

@@ -10,9 +10,8 @@ from typing import Any
 from expmgr import __version__
 from expmgr.errors import BadName, ExitCode, ExpmgrError
 from expmgr.guard import Judgement
-from expmgr.launch.tasks import Candidate, Task, model_dir_of, plan_tasks, spec_digest
+from expmgr.launch.tasks import Candidate, Task, model_dir_of, plan_tasks, spec_digest, step_of
 from expmgr.model_dir import Whole
-from expmgr.paths import VariantName
 from expmgr.project import Project
 from expmgr.rules import Verdict
 
@@ -35,14 +34,6 @@ def parse_checkpoint(text: str) -> tuple[str, int | str | None]:
             hint="VARIANT@STEP, such as iris/wide@200, or VARIANT@best, or VARIANT@last",
         )
     return name, int(step)
-
-
-def step_of(project: Project, name: VariantName, seed: int, step: int | str | None) -> int | None:
-    """The step that `best` means: the selected one, or the newest where nothing was selected."""
-    if step != "best":
-        return step if isinstance(step, int) else None
-    manifest = model_dir_of(project, Candidate(name, seed)).read_manifest()
-    return manifest.selected_step if manifest else None
 
 
 def plan_checks(project: Project, text: str, seeds: Sequence[int] | None, *, against: Sequence[str] = ()) -> list[Task]:

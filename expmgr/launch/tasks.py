@@ -40,6 +40,20 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class WarmStart:
+    """From which checkpoint a run starts, and what it takes of it (`warmstart.Wish`)."""
+
+    name: VariantName
+    step: int | str | None
+    seed: int | None
+    """None: the seed of the run."""
+    maps: tuple[tuple[str, str], ...] = ()
+    only: tuple[str, ...] = ()
+    with_optimizer: bool = False
+    grow: bool = False
+
+
+@dataclass(frozen=True)
 class Task:
     """One seed of one variant, at one commit."""
 
@@ -54,6 +68,7 @@ class Task:
     fresh: bool = False
     allow: tuple[str, ...] = ()
     """Ids of the guard's rules whose refusal is let pass."""
+    warm_start: WarmStart | None = None
     candidates: tuple[Candidate, ...] = ()
     """For `check`: the checkpoints that may or may not enter this variant's model."""
 
@@ -91,6 +106,7 @@ def plan_tasks(
     fresh: bool = False,
     mode: Mode = "train",
     allow: Sequence[str] = (),
+    warm_start: WarmStart | None = None,
 ) -> list[Task]:
     """The tasks of one call, variant by variant. Every variant is looked at before anything is started.
 
@@ -107,8 +123,8 @@ def plan_tasks(
         digest = code_digest(project.repo, variant.commit, variant.name)
         for seed in _seeds(variant, spec, seeds):
             steps = max_steps or spec.train.max_steps
-            task = Task(variant.name, variant.commit, tree, digest, spec, seed, steps, mode, fresh, tuple(allow))
-            tasks.append(task)
+            about = (variant.name, variant.commit, tree, digest, spec)
+            tasks.append(Task(*about, seed, steps, mode, fresh, tuple(allow), warm_start))
     return tasks
 
 
@@ -145,6 +161,8 @@ def already_complete(project: Project, task: Task) -> RunRecord | None:
     record = project.records.newest(task.name, task.seed)
     if record is None or task.fresh or record.commit != task.commit or not record.is_complete:
         return None
+    if task.warm_start is not None and record.warm_start is None:
+        return None  # the worker says why it cannot be
     manifest = model_dir_of(project, task).read_manifest()
     if manifest is None or manifest.at(record.step) is None or record.step < task.max_steps:
         return None
@@ -290,6 +308,7 @@ def _request(project: Project, task: Task, record: RunRecord, folder: RunDir) ->
         "fresh": task.fresh,
         "allow": list(task.allow),
         "candidates": [_candidate(project, one) for one in task.candidates],
+        "warm_start": _warm_start(project, task),
         "provenance": {
             "commit": task.commit,
             "run_id": record.run_id,
@@ -305,6 +324,29 @@ def _candidate(project: Project, candidate: Candidate) -> dict[str, Any]:
     folder = model_dir_of(project, candidate)
     about = {"variant": folder.variant, "seed": folder.seed, "step": candidate.step}
     return {**about, "model_dir": str(folder.path), "shown": folder.shown}
+
+
+def step_of(project: Project, name: VariantName, seed: int, step: int | str | None) -> int | None:
+    """The step that `best` means: the selected one, or the newest where nothing was selected."""
+    if step != "best":
+        return step if isinstance(step, int) else None
+    manifest = model_dir_of(project, Candidate(name, seed)).read_manifest()
+    return manifest.selected_step if manifest else None
+
+
+def _warm_start(project: Project, task: Task) -> dict[str, Any] | None:
+    wish = task.warm_start
+    if wish is None:
+        return None
+    seed = task.seed if wish.seed is None else wish.seed
+    source = Candidate(wish.name, seed, step_of(project, wish.name, seed, wish.step))
+    return {
+        "source": _candidate(project, source),
+        "maps": wish.maps,
+        "only": wish.only,
+        "with_optimizer": wish.with_optimizer,
+        "grow": wish.grow,
+    }
 
 
 def spec_digest(spec: ExperimentSpec) -> str:

@@ -35,7 +35,7 @@ class Built:
 
     def signature(self, step: int) -> Signature:
         """What a checkpoint of the model at `step` requires; what the model offers to one."""
-        return self._signature.model_copy(update={"step": step})
+        return self._signature.model_copy(update={"step": step, "provenance": self.provenance})
 
     @cached_property
     def _signature(self) -> Signature:

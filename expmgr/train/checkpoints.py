@@ -20,6 +20,7 @@ import tensorflow as tf
 from expmgr.errors import CheckpointRefused, DiskFull, OurBug
 from expmgr.signature import Signature, Variable, slot_path
 from expmgr.spec import ExperimentSpec
+from expmgr.warmstart import Plan
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _STEP_KEY = f"global_step{_VALUE}"
@@ -198,6 +199,30 @@ def _look_at_what_is_there(values: Mapping[str, Any], wanted: Mapping[str, Any],
         expected = value if found.dtype.kind in "OSU" else np.asarray(tf.cast(value, wanted[key].dtype))
         if not np.array_equal(found, expected, equal_nan=found.dtype.kind not in "OSUbiu"):
             raise OurBug(f"{shown}: {key.removesuffix(_VALUE)} does not hold what was read from the checkpoint")
+
+
+def take(model: Any, prefix: Path, plan: Plan, *, shown: str) -> None:
+    """Put what `plan` names into `model`; the rest keeps its start. All is read before the first variable changes."""
+    live = live_variables(model)
+    reader = tf.train.load_checkpoint(str(prefix))
+    shapes = reader.get_variable_to_shape_map()
+    values: list[tuple[Any, Any]] = []
+    for group, taken, variables in (
+        ("variables", plan.taken, live.weights),
+        ("optimizer", plan.slots, live.optimizer),
+    ):
+        for one in taken:
+            key = key_of(group, one.old)
+            if key not in shapes or tuple(shapes[key]) != one.shape:
+                raise _unfit(shown, f"{one.old}: the checkpoint does not hold it as its signature says")
+            values.append((variables[one.new], reader.get_tensor(key)))
+    for variable, value in values:
+        if tuple(variable.shape) != np.shape(value):  # grown: what it overlaps with
+            whole = np.array(variable.value)
+            whole[tuple(slice(size) for size in np.shape(value))] = value
+            value = whole
+        variable.value.assign(tf.cast(value, variable.dtype))
+    _finalize(model)
 
 
 def _finalize(model: Any) -> None:

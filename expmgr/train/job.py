@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expmgr.errors import DiskFull, ExitCode, ExpmgrError, OurBug, Stopped, TrainingFailed, worst
+from expmgr.errors import (
+    DiskFull,
+    ExitCode,
+    ExpmgrError,
+    OurBug,
+    Stopped,
+    TrainingFailed,
+    WarmStartProblem,
+    worst,
+)
 from expmgr.guard import Judgement, judge, refusal
 from expmgr.locks import Lock, Process
 from expmgr.model_dir import ModelDir, Whole
@@ -25,14 +34,35 @@ from expmgr.train.events import Teller
 from expmgr.train.request import Candidate
 from expmgr.train.stopping import Heartbeat, StopFlag
 from expmgr.train.training import Outcome, Training
+from expmgr.warmstart import Plan, plan_warm_start
 
 
 @dataclass(frozen=True)
 class Judged:
-    """The newest checkpoint, None where there is none, and what the guard says of it."""
+    """The newest checkpoint, None where there is none, and what the guard says of it; or what a warm start takes."""
 
     newest: Whole | None
     judgement: Judgement | None
+    warm: WarmStarted | None = None
+
+
+@dataclass(frozen=True)
+class WarmStarted:
+    """What is taken from where."""
+
+    source: Whole
+    plan: Plan
+    variant: str
+    seed: int
+
+    def origin(self) -> dict[str, Any]:
+        """Where the weights come from."""
+        made = self.source.signature.provenance
+        about = {"variant": self.variant, "seed": self.seed, "step": self.source.saved.step}
+        return {**about, "run_id": made.get("run_id"), "commit": made.get("commit")}
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.origin(), **self.plan.as_dict()}
 
 
 def run_job(run_dir: RunDir, stop: StopFlag) -> int:
@@ -101,11 +131,41 @@ def _admitted(built: Built) -> Judged:
     """The checkpoint to go on from, which the guard lets through; with `fresh`, none."""
     built.folder.check_usable()
     if built.request.fresh:
-        return Judged(None, None)
+        return Judged(None, None, _warm_start(built))
     judged = _judge(built)
+    if judged.newest is None:
+        return Judged(None, None, _warm_start(built))
+    _look_at_the_start(built, judged.newest)
     if judged.newest and judged.judgement and not judged.judgement.verdict.may_restore:
         raise refusal(judged.judgement, judged.newest.shown, built.request.variant)
     return judged
+
+
+def _warm_start(built: Built) -> WarmStarted | None:
+    """What is taken from the checkpoint that the request names."""
+    asked = built.request.warm_start
+    if asked is None:
+        return None
+    at = asked.source
+    folder = ModelDir(at.model_dir, shown=at.shown, variant=at.variant, seed=at.seed)
+    whole = folder.inspect(at.step)
+    if whole is None:
+        raise WarmStartProblem(f"{at.variant} has no checkpoint to start from", hint=f"expmgr run {at.variant}")
+    plan = plan_warm_start(whole.signature, built.signature(0), asked.wish(built.request.allow), whole.shown)
+    return WarmStarted(whole, plan, at.variant, at.seed)
+
+
+def _look_at_the_start(built: Built, newest: Whole) -> None:
+    """A warm start begins a model_dir; in one that has begun, the same words take it up again."""
+    asked = built.request.warm_start
+    made = newest.signature.provenance.get("warm_start")
+    if asked is None or (made and (made["variant"], made["seed"]) == (asked.source.variant, asked.source.seed)):
+        return
+    raise WarmStartProblem(
+        f"{built.folder.shown} has checkpoints already, to step {newest.saved.step}: a warm start begins at step 0",
+        left_alone="Nothing was changed.",
+        hint=f"set them aside: expmgr run {built.request.variant} --fresh --warm-start-from {asked.source.variant}",
+    )
 
 
 def _begin(built: Built, stop: StopFlag, teller: Teller) -> int:
@@ -154,8 +214,13 @@ def _missing(folder: Path) -> list[Path]:
 
 def _train(built: Built, judged: Judged, lock: Lock, stop: StopFlag, teller: Teller) -> int:
     renames = judged.judgement.renames if judged.judgement else {}
-    training = Training(built, judged.newest, lock=lock, teller=teller, stop=stop, renames=renames)
-    found = judged.judgement.differences if judged.judgement else ()
+    if judged.warm is not None:
+        built.provenance["warm_start"] = judged.warm.origin()
+    elif judged.newest and "warm_start" in judged.newest.signature.provenance:
+        built.provenance["warm_start"] = judged.newest.signature.provenance["warm_start"]
+    training = Training(built, judged.newest, lock=lock, teller=teller, stop=stop, renames=renames, warm=judged.warm)
+    found = list(judged.judgement.differences if judged.judgement else ())
+    found.extend(judged.warm.plan.changes if judged.warm else ())
     teller.tell(
         "ready",
         worker=Process.current().as_dict(),
@@ -164,6 +229,7 @@ def _train(built: Built, judged: Judged, lock: Lock, stop: StopFlag, teller: Tel
         data=built.data.as_dict(),
         parameters=built.parameters,
         environment=environment(),
+        warm_start=judged.warm.as_dict() if judged.warm else None,
     )
     try:
         return _end(training, training.run(), None, teller)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from expmgr.errors import OurBug
 from expmgr.paths import RunDir
 from expmgr.spec import ExperimentSpec
+from expmgr.warmstart import Wish
 
 
 class Candidate(BaseModel):
@@ -23,6 +24,21 @@ class Candidate(BaseModel):
     shown: str
     step: int | None = None
     """None: the newest."""
+
+
+class WarmStart(BaseModel):
+    """From which checkpoint training starts, and what of it is taken."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    source: Candidate
+    maps: list[tuple[str, str]] = []
+    only: list[str] = []
+    with_optimizer: bool = False
+    grow: bool = False
+
+    def wish(self, allow: list[str]) -> Wish:
+        return Wish(self.maps, self.only, self.with_optimizer, self.grow, allow)
 
 
 class Request(BaseModel):
@@ -46,6 +62,7 @@ class Request(BaseModel):
     fresh: bool = False
     candidates: list[Candidate] = []
     """What `check` asks about."""
+    warm_start: WarmStart | None = None
     allow: list[str] = []
     """Ids of the guard's rules whose refusal the user takes upon themselves."""
     provenance: dict[str, Any]

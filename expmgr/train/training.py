@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from google.protobuf import text_format
 
@@ -22,8 +22,19 @@ from expmgr.train.loop import Evaluation, Loop, NotFinite, metric_values
 from expmgr.train.schedule import Interval, Schedule
 from expmgr.train.stopping import StopFlag
 from expmgr.train.summaries import EventFile
+from expmgr.warmstart import Plan
 
 Metrics = dict[str, dict[str, float]]
+
+
+class Start(Protocol):
+    """A warm start: from which checkpoint, and what of it."""
+
+    @property
+    def source(self) -> Whole: ...
+
+    @property
+    def plan(self) -> Plan: ...
 
 
 @dataclass
@@ -47,10 +58,12 @@ class Training:
         teller: Teller,
         stop: StopFlag,
         renames: Mapping[str, str] | None = None,
+        warm: Start | None = None,
     ) -> None:
         self.built, self.newest, self.lock, self.teller, self.stop = built, newest, lock, teller, stop
         self.request, self.spec, self.model, self.folder = built.request, built.spec, built.model, built.folder
         self._renames = renames or {}
+        self._warm = warm
         self.start_step = newest.saved.step if newest else 0
         self.loop = self._loop()
         self._evaluations: dict[str, Evaluation] = {}
@@ -67,6 +80,9 @@ class Training:
         if self.newest is not None:
             self._restore(self.newest)
             checkpoints.apply_settings(self.model, self.spec)
+        elif self._warm is not None:
+            source = self._warm.source
+            checkpoints.take(self.model, source.prefix, self._warm.plan, shown=source.shown)
         if self.spec.run_config.checkpoint_save_graph_def:
             self._write_graph(traced)
         try:
