@@ -16,7 +16,7 @@ from expmgr.spec import CLASSIFIER_METRICS, REGRESSOR_METRICS, ExperimentSpec, c
 from expmgr.statistics import mean_and_std
 
 #: Parts of the spec that do not change what a run computes.
-_ABOUT = ("experiment", "question", "compare.")
+_ABOUT = ("experiment", "question", "probe", "compare.")
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,12 @@ class UnknownCheckpoint(ExpmgrError):
     """No checkpoint of that step."""
 
 
+class ProbeMoved(ExpmgrError):
+    """A restored model is not the one that was saved, though no rule says so."""
+
+    exit_code = ExitCode.REFUSED
+
+
 class WarmStartProblem(ExpmgrError):
     """A warm start that was asked for cannot be."""
 

@@ -58,6 +58,8 @@ class Attempt(_Part):
     changes: list[dict[str, Any]] = Field(default_factory=list)
     """What the guard let through at a resume (verdict `resume`), each with its rule."""
     error: dict[str, Any] | None = None
+    probe: str | None = None
+    """What the probe said of the restored model; None where nothing was restored."""
     selected_step: int | None = None
     metrics: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
     """As the record's, when this attempt ended: a later one does not take them away."""
@@ -365,6 +367,7 @@ def fold(record: RunRecord, events: Iterable[dict[str, Any]]) -> RunRecord:
             attempt.worker = event["worker"]
             attempt.from_step = record.step = event["from_step"]
             attempt.changes = event["changes"]
+            attempt.probe = event.get("probe")
             record.data = {split: DataSplit.model_validate(told) for split, told in event["data"].items()}
             record.parameters = event["parameters"]
             record.environment = event["environment"]

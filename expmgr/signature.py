@@ -106,6 +106,20 @@ class TrainingSetup(_Part):
     seed: int | None = None
 
 
+class ProbeValues(_Part):
+    """What the model of a checkpoint says of the stored batch `probe-<batch>.npz`."""
+
+    batch: str
+    """sha256 of the batch."""
+    where: str
+    """Kind of device, precision, versions: where values agree closely."""
+    outputs: list[float]
+    loss: float
+    metrics: dict[str, float]
+    step: list[float]
+    """Norm of what one training step on the batch changes in each trained variable."""
+
+
 class Signature(_Part):
     """What a checkpoint requires of a model, or what a model offers to a checkpoint."""
 
@@ -128,6 +142,9 @@ class Signature(_Part):
     """The Keras configuration of every layer, by its path."""
     data: DataContract
     training: TrainingSetup
+    probe: ProbeValues | None = None
+    """At the first, the last and the selected checkpoint, unless the spec says `probe: off`. Looked at after
+    restoring."""
     provenance: dict[str, Any]
     """Commit, run, seed, versions. Not compared, but for the versions of TensorFlow and Keras, which trace."""
 

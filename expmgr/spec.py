@@ -237,6 +237,8 @@ class ExperimentSpec(_Part):
     run_config: RunConfig = RunConfig()
     selection: LastCheckpoint | BestCheckpoint = LastCheckpoint()
     compare: Compare | None = None
+    probe: Literal["on", "off"] = "on"
+    """Whether a few rows of the eval split are stored with the checkpoints, to ask a restored model again."""
 
     @property
     def is_classifier(self) -> bool:

@@ -38,11 +38,24 @@ class Built:
         return self._signature.model_copy(update={"step": step, "provenance": self.provenance})
 
     @cached_property
-    def _signature(self) -> Signature:
-        """Made before training: a learning rate that a callback moves later is no other setting."""
+    def _first_rows(self) -> tuple[dict[str, Any], Any]:
+        """The first rows of the eval split as they enter the model, inputs in the order of the columns."""
         inputs, targets = self.rows["eval"].take(tf.range(min(signatures.FIRST_ROWS, self.rows["eval"].count)))
         names = input_names(self.data.features)
-        ordered = {names[one.name]: inputs[names[one.name]] for one in self.data.features}
+        return {names[one.name]: inputs[names[one.name]] for one in self.data.features}, targets
+
+    @property
+    def first_inputs(self) -> dict[str, Any]:
+        return self._first_rows[0]
+
+    @property
+    def first_targets(self) -> Any:
+        return self._first_rows[1]
+
+    @cached_property
+    def _signature(self) -> Signature:
+        """Made before training: a learning rate that a callback moves later is no other setting."""
+        ordered, targets = self._first_rows
         contract = self.data.contract().model_copy(update={"first_batch": signatures.first_batch(ordered, targets)})
         setup = signatures.setup_of(
             self.model, batch_size=self.spec.data.batch_size, shuffle=self.spec.data.shuffle, seed=self.request.seed

@@ -212,6 +212,14 @@ def _missing(folder: Path) -> list[Path]:
     return [place for place in (folder, *folder.parents) if not place.exists()]
 
 
+def _may_move(judgement: Judgement | None) -> set[str]:
+    """Values of the probe that the changes which were let through may move; what a person let pass may move all."""
+    found: set[str] = set()
+    for one in judgement.differences if judgement else ():
+        found |= {"outputs", "loss", "metrics", "step"} if one.is_allowed else one.rule.moves
+    return found
+
+
 def _train(built: Built, judged: Judged, lock: Lock, stop: StopFlag, teller: Teller) -> int:
     renames = judged.judgement.renames if judged.judgement else {}
     if judged.warm is not None:
@@ -219,6 +227,7 @@ def _train(built: Built, judged: Judged, lock: Lock, stop: StopFlag, teller: Tel
     elif judged.newest and "warm_start" in judged.newest.signature.provenance:
         built.provenance["warm_start"] = judged.newest.signature.provenance["warm_start"]
     training = Training(built, judged.newest, lock=lock, teller=teller, stop=stop, renames=renames, warm=judged.warm)
+    training.restore(_may_move(judged.judgement))
     found = list(judged.judgement.differences if judged.judgement else ())
     found.extend(judged.warm.plan.changes if judged.warm else ())
     teller.tell(
@@ -229,6 +238,7 @@ def _train(built: Built, judged: Judged, lock: Lock, stop: StopFlag, teller: Tel
         data=built.data.as_dict(),
         parameters=built.parameters,
         environment=environment(),
+        probe=training.probed,
         warm_start=judged.warm.as_dict() if judged.warm else None,
     )
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,11 +11,12 @@ from typing import Any, Protocol
 from google.protobuf import text_format
 
 from expmgr import durable
-from expmgr.errors import Busy, DiskFull, Stopped, TrainingFailed
+from expmgr.errors import Busy, DiskFull, ProbeMoved, Stopped, TrainingFailed
 from expmgr.locks import Lock
 from expmgr.model_dir import SavedCheckpoint, Whole
+from expmgr.signature import ProbeValues
 from expmgr.spec import BestCheckpoint
-from expmgr.train import checkpoints
+from expmgr.train import checkpoints, probe
 from expmgr.train.building import Built
 from expmgr.train.events import Teller
 from expmgr.train.loop import Evaluation, Loop, NotFinite, metric_values
@@ -64,6 +65,9 @@ class Training:
         self.request, self.spec, self.model, self.folder = built.request, built.spec, built.model, built.folder
         self._renames = renames or {}
         self._warm = warm
+        self.probed: str | None = None
+        """What the probe said of the restored model; None where nothing was restored."""
+        self._batch: probe.Batch | None = None
         self.start_step = newest.saved.step if newest else 0
         self.loop = self._loop()
         self._evaluations: dict[str, Evaluation] = {}
@@ -73,18 +77,39 @@ class Training:
         self._began = time.monotonic()
         self._rate: float | None = None
 
-    def run(self) -> Outcome:
-        """Restore, train, save, evaluate. Raises whatever stops it, but for a signal."""
-        self._prepare_folder()
-        traced = self.loop.inner.trace()
+    def restore(self, may_move: Collection[str]) -> None:
+        """The state to start from, in memory alone, and the probe's look at it; raises where the probe says no."""
+        self.loop.inner.trace()
         if self.newest is not None:
             self._restore(self.newest)
             checkpoints.apply_settings(self.model, self.spec)
+            self._look(self.newest, may_move)
         elif self._warm is not None:
             source = self._warm.source
             checkpoints.take(self.model, source.prefix, self._warm.plan, shown=source.shown)
+
+    def _look(self, newest: Whole, may_move: Collection[str]) -> None:
+        saved = newest.signature.probe
+        batch = probe.read_batch(self.folder.path, saved.batch, [*self.built.first_inputs]) if saved else None
+        if saved is None or batch is None:
+            self.probed = "not stored" if saved is None else "its rows are missing"
+            return
+        self._batch = batch
+        lines = probe.moved(saved, probe.values_of(self.model, batch), may_move)
+        if lines:
+            raise ProbeMoved(
+                f"{newest.shown} was not restored: its model does not say what it said when it was saved",
+                details=lines,
+                left_alone="Nothing was changed on disk.",
+                hint="no rule of the guard explains it, which is a fault of ours: please send the report",
+            )
+        self.probed = "as saved"
+
+    def run(self) -> Outcome:
+        """Train, save, evaluate. Raises whatever stops it, but for a signal."""
+        self._prepare_folder()
         if self.spec.run_config.checkpoint_save_graph_def:
-            self._write_graph(traced)
+            self._write_graph(self.loop.inner.trace())
         try:
             is_complete = self._train()
             return self._finished() if is_complete else Outcome("preempted")
@@ -182,7 +207,7 @@ class Training:
         saved = self.folder.save(
             step,
             lambda prefix: checkpoints.write(self.model, step, prefix),
-            self.built.signature(step),
+            self.built.signature(step).model_copy(update={"probe": self._probed(step, metrics)}),
             examples_seen=position,
             metrics=metrics,
             evaluated_on=self._digests(metrics),
@@ -200,6 +225,29 @@ class Training:
             examples_seen=position,
             train_s=self.train_s,
         )
+
+    def _probed(self, step: int, metrics: Metrics) -> ProbeValues | None:
+        """The probe's values at the first, the last and the best checkpoint, its rows stored before them."""
+        is_end = step >= self.request.max_steps or self.stop.is_set()
+        if self.spec.probe == "off" or not (step == self.start_step or is_end or self._is_best(metrics)):
+            return None
+        self._batch = self._batch or probe.Batch.of(self.built.first_inputs, self.built.first_targets)
+        if self._batch is None:
+            return None
+        self._batch.write(self.folder.path)
+        return probe.values_of(self.model, self._batch)
+
+    def _is_best(self, metrics: Metrics) -> bool:
+        selection, best = self.spec.selection, self._best_step()
+        if not isinstance(selection, BestCheckpoint) or best is None:
+            return isinstance(selection, BestCheckpoint)
+        saved = self.folder.manifest.at(best)
+        values = [
+            one.get(selection.split, {}).get(selection.metric) for one in (saved.metrics if saved else {}, metrics)
+        ]
+        if values[0] is None or values[1] is None:
+            return False
+        return values[1] > values[0] if selection.mode == "max" else values[1] < values[0]
 
     def _best_step(self) -> int | None:
         """The checkpoint that the selection names, among those that were evaluated; the first of equals."""

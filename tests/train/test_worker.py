@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +59,7 @@ def test_a_run_leaves_an_estimator_s_model_dir(worker: WorkerProcess, site: Site
     assert names == [
         "checkpoint", "eval", "graph.pbtxt", "manifest.json",
         *(f"model.ckpt-{step}.{end}" for step in (0, 10, 20) for end in ("data-00000-of-00001", "index", "json")),
+        *(name for name in names if name.startswith("probe-")),
     ]  # fmt: skip
     assert (site.model_dir().parent / "variant.json").read_text() == '{\n "format": 1,\n "variant": "tiny/base"\n}\n'
     assert [line.partition(":")[0] for line in trained.log.splitlines() if line.startswith("step")] == [
@@ -406,3 +410,74 @@ def test_the_worker_ends_when_its_input_does(tmp_path: Path) -> None:
     with worker_process(tmp_path) as process:
         pass
     assert process.process.returncode == 0
+
+
+def rewritten(model_dir: Path, step: int, change: Callable[[dict[str, Any]], None]) -> None:
+    """Another signature of a checkpoint, listed in the manifest as if it had been saved so."""
+    path = model_dir / f"model.ckpt-{step}.json"
+    values = json.loads(path.read_text())
+    change(values)
+    content = json.dumps(values).encode()
+    path.write_bytes(content)
+    manifest = json.loads((model_dir / "manifest.json").read_text())
+    (saved,) = [one for one in manifest["checkpoints"] if one["step"] == step]
+    saved["files"][path.name] = {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (model_dir / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_the_probe_is_stored_at_the_first_and_the_last_checkpoint_and_asked_at_a_resume(
+    worker: WorkerProcess, site: Site
+) -> None:
+    worker.run(site.ask(spec_of(**ALL_STATE)))
+    stored = {
+        step: json.loads((site.model_dir() / f"model.ckpt-{step}.json").read_text())["probe"] for step in (0, 10, 20)
+    }
+    assert stored[10] is None
+    assert stored[0]["batch"] == stored[20]["batch"]
+    assert [path.name for path in site.model_dir().glob("probe-*")] == [f"probe-{stored[0]['batch'][:16]}.npz"]
+    assert len(stored[20]["outputs"]) == 15 * 3
+    longer = worker.run(site.ask(spec_of(**ALL_STATE, train__max_steps=25)))
+    assert longer.one("ready")["probe"] == "as saved"
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("outputs", lambda probe: probe.update(outputs=[value + 1 for value in probe["outputs"]])),
+        ("loss", lambda probe: probe.update(loss=probe["loss"] * 1.1)),
+        ("metrics", lambda probe: probe.update(metrics={"accuracy": 2.0})),
+        ("step", lambda probe: probe.update(step=[value * 2 for value in probe["step"]])),
+    ],
+)
+def test_what_the_probe_finds_is_refused_with_nothing_changed(
+    worker: WorkerProcess, site: Site, name: str, change: Callable[[dict[str, Any]], None]
+) -> None:
+    worker.run(site.ask(spec_of()))
+    rewritten(site.model_dir(), 20, lambda values: change(values["probe"]))
+    before = tree(site.model_dir())
+    refused = worker.run(site.ask(spec_of(train__max_steps=25)))
+    lines = error_lines(refused)
+    assert lines[0] == (
+        "models/tiny/base/seed-0/model.ckpt-20 was not restored: its model does not say what it said when it was saved"
+    )
+    assert lines[1].startswith(f"{name} moved by ")
+    assert (refused.status, refused.kinds(), len(lines)) == (3, ["withdrawn"], 4)
+    assert tree(site.model_dir()) == before
+
+
+def test_a_rule_says_what_of_the_probe_may_move(worker: WorkerProcess, site: Site) -> None:
+    """A dropout moves the step, an eval split that changed moves the metrics; without the stored rows it is said."""
+    worker.run(site.ask(spec_of()))
+    dropped = worker.run(site.ask(spec_of(model__dropout=0.5, train__max_steps=25)))
+    assert (dropped.status, dropped.one("ready")["probe"]) == (0, "as saved"), dropped.log
+    (rows,) = site.model_dir().glob("probe-*")
+    rows.unlink()
+    again = worker.run(site.ask(spec_of(model__dropout=0.5, train__max_steps=30)))
+    assert (again.status, again.one("ready")["probe"]) == (0, "its rows are missing")
+
+
+def test_no_row_is_stored_where_the_spec_says_so(worker: WorkerProcess, site: Site) -> None:
+    worker.run(site.ask(spec_of(probe="off")))
+    assert not list(site.model_dir().glob("probe-*"))
+    again = worker.run(site.ask(spec_of(probe="off", train__max_steps=25)))
+    assert again.one("ready")["probe"] == "not stored"
