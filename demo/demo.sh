@@ -28,6 +28,7 @@ say expmgr new iris/baseline -m "as in the guide: two layers of ten"
 say expmgr new iris/wide --from iris/baseline --set "model.hidden_units=[20, 20]" -m "twice the width"
 say expmgr run iris/baseline iris/wide --seeds 0-2
 say expmgr compare iris/baseline iris/wide
+say expmgr compare iris/baseline iris/wide --metric loss
 
 cat <<END
 
@@ -35,7 +36,7 @@ The repository lies in $repository
 Look around:  cd $repository && export PATH="$(dirname "$(command -v expmgr)"):\$PATH"
   expmgr list
   expmgr show iris/wide
-  expmgr compare iris/baseline iris/wide --metric loss
+  expmgr check iris/wide --against iris/baseline
   expmgr show iris/wide:0
   git diff exp/iris/baseline exp/iris/wide
 END

@@ -47,16 +47,24 @@ class Row:
     train_s: float | None
     """Mean seconds of training a run."""
     runs: list[str]
-    outdated: bool
-    """Whether a run counted here was made with another spec or other code than the branch has now."""
+    left_aside: dict[int, str]
+    """Seed to its newest finished run, where that was made with another spec or other code than the branch has now."""
+    waiting: dict[int, str]
+    """Seed to the status of its newest run, where none finished."""
+    without_metric: list[int]
+    """Seeds whose run was not evaluated by the metric."""
+    data: dict[str, list[str]]
+    """Split to the sha256 of the rows that the counted runs were given, each once."""
+    changed_on_the_way: bool
+    """Whether a counted run, or one that it continues, was resumed with another setting."""
     steps: dict[int, int]
     """Steps that the counted run of each seed was trained for."""
     max_steps: int
     """Steps that the spec asks for."""
+    fixed_seed: bool
+    """Whether the spec fixes the seed (`run_config.tf_random_seed`)."""
     allowed: list[str]
     """Rules of the guard whose refusal was let pass in a run counted here."""
-    unfinished: int
-    """Seeds with runs of which none finished."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,8 @@ class Comparison:
     split: str
     baseline: str
     rows: list[Row]
+    minimum_effect: float | None = None
+    """The smallest difference that matters, as the baseline's spec says."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -76,6 +86,7 @@ class Comparison:
             "mode": self.mode,
             "split": self.split,
             "baseline": self.baseline,
+            "minimum_effect": self.minimum_effect,
             "variants": [
                 {
                     "variant": row.variant,
@@ -89,11 +100,14 @@ class Comparison:
                     "parameters": row.parameters,
                     "train_s": row.train_s,
                     "runs": row.runs,
-                    "outdated": row.outdated,
+                    "left_aside": {str(seed): run for seed, run in sorted(row.left_aside.items())},
+                    "waiting": {str(seed): status for seed, status in sorted(row.waiting.items())},
+                    "without_metric": row.without_metric,
+                    "data": row.data,
+                    "changed_on_the_way": row.changed_on_the_way,
                     "steps": {str(seed): step for seed, step in sorted(row.steps.items())},
                     "max_steps": row.max_steps,
                     "allowed": row.allowed,
-                    "unfinished": row.unfinished,
                 }
                 for row in self.rows
             ],
@@ -126,7 +140,8 @@ def compare(
     base_mean, _ = mean_and_std([*_values(base, name, where).values()])
     rows = [_row(one, base, name, where, base_mean, everything) for one in subjects]
     rows.sort(key=lambda row: not row.is_baseline)
-    return Comparison(name, mode, where, str(base.name), rows)
+    effect = compared.minimum_effect if name == compared.metric else None
+    return Comparison(name, mode, where, str(base.name), rows, effect)
 
 
 def check_metric(metric: str, spec: ExperimentSpec) -> Literal["max", "min"]:
@@ -143,17 +158,27 @@ def check_metric(metric: str, spec: ExperimentSpec) -> Literal["max", "min"]:
     return "max" if known[metric] == "max" else "min"
 
 
+def runs_that_count(subject: Subject) -> list[RunRecord]:
+    """The newest finished run of each seed, of those that were made with the spec and the code that the branch has."""
+    return counted_runs(one for one in subject.runs if not is_outdated(one, subject.spec, subject.code_digest))
+
+
 def _values(subject: Subject, metric: str, split: str) -> dict[int, float]:
-    values = {record.seed: record.metric(metric, split) for record in counted_runs(subject.runs)}
+    values = {record.seed: record.metric(metric, split) for record in runs_that_count(subject)}
     return {seed: value for seed, value in values.items() if value is not None}
 
 
 def _row(subject: Subject, base: Subject, metric: str, split: str, base_mean: float | None, everything: bool) -> Row:
     values = _values(subject, metric, split)
-    runs = [record for record in counted_runs(subject.runs) if record.seed in values]
+    counted = runs_that_count(subject)
+    runs = [record for record in counted if record.seed in values]
+    aside = {
+        one.seed: one.run_id for one in counted_runs(subject.runs) if one.seed not in {run.seed for run in counted}
+    }
+    newest = {record.seed: record for record in sorted(subject.runs, key=lambda record: record.run_id)}
+    chains = [_chain(record, subject.runs) for record in runs]
     mean, std = mean_and_std([*values.values()])
     is_baseline = subject.name == base.name
-    seeds = {record.seed for record in subject.runs}
     return Row(
         variant=str(subject.name),
         is_baseline=is_baseline,
@@ -163,14 +188,34 @@ def _row(subject: Subject, base: Subject, metric: str, split: str, base_mean: fl
         difference=None if is_baseline or mean is None or base_mean is None else mean - base_mean,
         changes=_changes(base.spec, subject.spec, everything),
         parameters=runs[-1].parameters if runs else None,
-        train_s=mean_and_std([record.train_s for record in runs])[0],
+        train_s=mean_and_std([sum(one.train_s for one in chain) for chain in chains])[0],
         runs=[record.run_id for record in runs],
         steps={record.seed: record.step for record in runs},
         max_steps=subject.spec.train.max_steps,
+        fixed_seed=subject.spec.run_config.tf_random_seed is not None,
         allowed=sorted({rule for record in runs for rule in record.allowed}),
-        outdated=any(is_outdated(record, subject.spec, subject.code_digest) for record in runs),
-        unfinished=len(seeds - set(values)),
+        left_aside=aside,
+        waiting={
+            seed: record.status
+            for seed, record in sorted(newest.items())
+            if seed not in aside and seed not in {one.seed for one in counted}
+        },
+        without_metric=[record.seed for record in counted if record.seed not in values],
+        data={
+            name: list(dict.fromkeys(one.data[name].sha256 for one in runs if name in one.data))
+            for name in ("train", split)
+        },
+        changed_on_the_way=any(attempt.changes for chain in chains for one in chain for attempt in one.attempts),
     )
+
+
+def _chain(record: RunRecord, runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """The run, and those whose training it continues, at other commits."""
+    known = {one.run_id: one for one in runs}
+    found = [record]
+    while found[-1].attempts[0].from_step and (parent := known.get(found[-1].parent_run or "")) is not None:
+        found.append(parent)
+    return found
 
 
 def _changes(base: ExperimentSpec, other: ExperimentSpec, everything: bool) -> dict[str, tuple[Any, Any]]:

@@ -12,7 +12,7 @@ import io
 import math
 import re
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,8 +94,17 @@ class Dataset:
 
 def load(data: CsvData, *, is_classifier: bool, experiment_dir: Path, root: Path) -> Dataset:
     """Read every split that `data` names from `experiment_dir`, which lies in the checkout `root`."""
-    files = {"train": data.train, "eval": data.eval, **({"test": data.test} if data.test else {})}
-    tables = {split: read_file(name, split, experiment_dir, root) for split, name in files.items()}
+    tables = {split: read_file(name, split, experiment_dir, root) for split, name in files_of(data).items()}
+    return dataset(data, tables, is_classifier=is_classifier)
+
+
+def files_of(data: CsvData) -> dict[str, str]:
+    """Split to file, as the spec names it."""
+    return {"train": data.train, "eval": data.eval, **({"test": data.test} if data.test else {})}
+
+
+def dataset(data: CsvData, tables: Mapping[str, Table], *, is_classifier: bool) -> Dataset:
+    """The splits in `tables` as the model takes them."""
     for table in tables.values():
         require_column(table, data.label)
     labels = resolve_labels(data, tables["train"]) if is_classifier else None
@@ -207,6 +216,9 @@ def require_column(table: Table, column: str) -> None:
         raise _problem(
             f"{problem}: its first line holds values, not names", "write the names of the columns on the first line"
         )
+    for mark, word in ((";", "semicolons"), ("\t", "tabs")):
+        if len(table.columns) == 1 and mark in table.columns[0]:
+            raise _problem(f"{problem}: its values are separated by {word}", "save the file with commas between values")
     lowered = {name.lower(): name for name in table.columns}
     near = nearest(column.lower(), lowered)
     raise _problem(problem, f"did you mean {lowered[near]}?" if near else f"it has {_listed(table.columns)}")

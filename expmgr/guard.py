@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from expmgr.errors import CheckpointRefused
-from expmgr.rules import NEVER_ALLOWED, RULES, Rule, Verdict
+from expmgr.rules import NEVER_ALLOWED, RULES, Rule, Verdict, seeds_option
 from expmgr.signature import DataContract, Feature, Signature, TrainingSetup, Variable, slot_path
 
 #: Settings of an optimizer that take effect from any step on.
@@ -445,17 +445,25 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def refusal(judgement: Judgement, checkpoint: str, variant: str) -> CheckpointRefused:
+def refusal(judgement: Judgement, checkpoint: str, variant: str, seed: int = 0) -> CheckpointRefused:
     """The error for a judgement that does not let `checkpoint` (a path to show) into `variant`."""
     shown = judgement.differences[:5]
     widths = [max(len(getattr(one, side)) for one in shown) for side in ("what", "saved")]
     lines = [f"{one.what:<{widths[0]}}   saved {one.saved:<{widths[1]}}   wanted {one.wanted}" for one in shown]
     rest = len(judgement.differences) - len(shown)
     if rest:
-        lines.append(f"and {rest} more (expmgr check {variant} --all)")
+        lines.append(f"and {rest} more (expmgr check {variant}{seeds_option(seed)} --all)")
     return CheckpointRefused(
         f"{checkpoint} was not restored: it does not fit variant {variant}",
         details=[line.rstrip() for line in [*lines, *judgement.notes]],
         left_alone="Nothing was changed on disk.",
-        hint=judgement.differences[0].rule.way_out(variant),
+        hint=judgement.differences[0].rule.way_out(variant, seed) + _allowing(judgement),
     )
+
+
+def _allowing(judgement: Judgement) -> str:
+    """How a person takes the refusal upon themselves, where that can be."""
+    rules = dict.fromkeys(one.rule.id for one in judgement.differences if not one.verdict.may_restore)
+    if NEVER_ALLOWED & rules.keys():
+        return ""
+    return "; or, where you know better, go on with " + " ".join(f"--allow {rule}" for rule in rules)

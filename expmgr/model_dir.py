@@ -31,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from expmgr import durable
 from expmgr.errors import CheckpointRefused, ModelDirProblem, UnknownCheckpoint
 from expmgr.retention import Saved, retention
+from expmgr.rules import seeds_option
 from expmgr.signature import Signature, read_signature
 
 _CHECKPOINT_FILE = re.compile(r"model\.ckpt-(\d+)\.(index|json|data-\d{5}-of-\d{5})\Z")
@@ -118,7 +119,7 @@ class ModelDir:
 
     @property
     def fresh_hint(self) -> str:
-        return f"to start anew and keep the old model_dir aside: expmgr run {self.variant} --fresh"
+        return f"to start anew and keep the old model_dir aside: expmgr run {self.variant}{seeds_option(self.seed)} --fresh"
 
     @property
     def lock_dir(self) -> Path:

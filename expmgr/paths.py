@@ -81,6 +81,17 @@ def parse_variant(name: str) -> VariantName:
     return VariantName(check_name(experiment, "an experiment"), check_name(variant, "a variant"))
 
 
+def seeds_text(seeds: Iterable[int]) -> str:
+    """Seeds as `--seeds` takes them: `0-2,7`."""
+    parts: list[list[int]] = []
+    for seed in sorted(set(seeds)):
+        if parts and parts[-1][1] == seed - 1:
+            parts[-1][1] = seed
+        else:
+            parts.append([seed, seed])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
+
+
 def nearest(name: str, among: Iterable[str]) -> str | None:
     """The one of `among` that `name` was probably meant to be."""
     found = difflib.get_close_matches(name, sorted(among), n=1, cutoff=0.6)

@@ -274,7 +274,8 @@ class Records:
             return None
         found = [path.name for path in self.layout.runs.iterdir() if path.name.startswith(name)]
         if len(found) > 1:
-            raise UnknownRun(f"{len(found)} runs begin with {name}", details=sorted(found)[:5])
+            more = [f"and {len(found) - 5} more"] if len(found) > 5 else []
+            raise UnknownRun(f"{len(found)} runs begin with {name}", details=[*sorted(found)[:5], *more])
         try:
             return self.load(found[0]) if found else None
         except FileNotFoundError:

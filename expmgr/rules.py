@@ -41,20 +41,25 @@ class Rule:
     moves: frozenset[str] = frozenset()
     """Values of the probe that it may move: `outputs`, `loss`, `step`, `metrics`."""
 
-    def way_out(self, variant: str) -> str:
+    def way_out(self, variant: str, seed: int = 0) -> str:
         """What a person can type about it."""
-        return self.out.format(variant=variant)
+        return self.out.format(variant=variant, seeds=seeds_option(seed))
+
+
+def seeds_option(seed: int) -> str:
+    """What a command needs to mean that seed."""
+    return f" --seeds {seed}" if seed else ""
 
 
 _NEW = (
     "give the change a variant of its own: expmgr new {variant}-2 --from {variant}; "
-    "or start anew, with the old model_dir kept aside: expmgr run {variant} --fresh"
+    "or start anew, with the old model_dir kept aside: expmgr run {variant}{seeds} --fresh"
 )
 _WARM = (
     "it is no continuation: give the change a variant of its own, and start it from these weights: "
-    "expmgr new {variant}-2 --from {variant}, then expmgr run {variant}-2 --warm-start-from {variant}"
+    "expmgr new {variant}-2 --from {variant}, then expmgr run {variant}-2{seeds} --warm-start-from {variant}"
 )
-_BACK = "set it back as it was, or start anew, with the old model_dir kept aside: expmgr run {variant} --fresh"
+_BACK = "set it back as it was, or start anew, with the old model_dir kept aside: expmgr run {variant}{seeds} --fresh"
 _NONE = ""
 _OUT = frozenset({"outputs", "loss", "step", "metrics"})
 _STEP = frozenset({"step"})

@@ -69,5 +69,9 @@ def _problem(path: Path, error: ValidationError) -> SpecProblem:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         near = nearest(key, Settings.model_fields)
+        if key == "tool":
+            return SpecProblem(
+                f"{path}: unknown setting tool", hint="this file has no [tool.expmgr]: its settings stand at the top"
+            )
         return SpecProblem(f"{path}: unknown setting {key}", hint=f"did you mean {near}?" if near else None)
     return SpecProblem(f"{path}: {key}: {first['msg']}")

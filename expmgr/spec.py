@@ -208,20 +208,33 @@ class BestCheckpoint(_Part):
     """The checkpoint with the best value of a metric stands for the run; every checkpoint is evaluated."""
 
     metric: str
-    mode: Mode
+    mode: Mode | None = None
+    """The direction that is better; None: the metric's own."""
     split: Literal["eval"] = "eval"
 
 
 class Compare(_Part):
     """What `expmgr compare` looks at where nothing else is said."""
 
-    metric: str
-    mode: Mode
+    metric: str | None = None
+    """None: the first that the model has."""
+    mode: Mode | None = None
+    """The direction that is better; None: the metric's own."""
     split: Literal["eval", "test"] = "eval"
     minimum_effect: float | None = Field(default=None, ge=0.0)
     """Smallest difference of the metric that matters to you."""
     baseline: str | None = None
     """The variant that others are compared with."""
+
+
+class Compared(_Part):
+    """`Compare`, with what it leaves open filled in."""
+
+    metric: str
+    mode: Mode
+    split: Literal["eval", "test"]
+    minimum_effect: float | None
+    baseline: str | None
 
 
 class ExperimentSpec(_Part):
@@ -250,12 +263,16 @@ class ExperimentSpec(_Part):
         return CLASSIFIER_METRICS if self.is_classifier else REGRESSOR_METRICS
 
     @property
-    def compared(self) -> Compare:
+    def compared(self) -> Compared:
         """What `compare` looks at: what the spec says, or the model's first metric on the eval split."""
-        if self.compare is not None:
-            return self.compare
-        metric, mode = next(iter(self.metrics.items()))
-        return Compare(metric=metric, mode="max" if mode == "max" else "min")
+        said = self.compare or Compare()
+        metric = said.metric or next(iter(self.metrics))
+        about = said.model_dump(exclude={"metric", "mode"})
+        return Compared(metric=metric, mode=said.mode or self.direction(metric), **about)
+
+    def direction(self, metric: str) -> Mode:
+        """Where a metric of the model is better."""
+        return "max" if self.metrics[metric] == "max" else "min"
 
     @model_validator(mode="after")
     def _parts_agree(self) -> ExperimentSpec:
@@ -279,7 +296,11 @@ class ExperimentSpec(_Part):
 
     def resolved(self) -> dict[str, Any]:
         """The whole spec as JSON values, defaults included."""
-        return {**self.model_dump(mode="json"), "compare": self.compared.model_dump(mode="json")}
+        values = self.model_dump(mode="json")
+        values["compare"] = self.compared.model_dump(mode="json")
+        if isinstance(self.selection, BestCheckpoint) and self.selection.mode is None:
+            values["selection"]["mode"] = self.direction(self.selection.metric)
+        return values
 
 
 def learned_from(resolved: dict[str, Any]) -> dict[str, Any]:

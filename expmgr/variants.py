@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from expmgr.errors import BadName, NoCommitYet, SpecProblem, UncommittedChanges, UnknownVariant
+from expmgr.errors import BadName, DataProblem, NoCommitYet, SpecProblem, UncommittedChanges, UnknownVariant
 from expmgr.gitrepo import CommitId, GitRepo, branch_exists, call_git
 from expmgr.paths import BRANCH_PREFIX, VariantName, nearest, parse_variant
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 _HEADS = f"refs/heads/{BRANCH_PREFIX}"
 _UNTOUCHED = "Nothing was changed."
+_LINK = "120000"
+_LFS = b"version https://git-lfs.github.com/spec/v1"
+#: Data that is looked at before a variant is made of it; a run looks at all.
+_MOST_BYTES = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -159,11 +163,44 @@ def plan_variant(
     if content is None:
         raise _no_experiment(repo, name, commit, called)
     spec = set_values(content, assignments, name.spec_path, name.experiment)
+    if any(assignment.partition("=")[0].split(".")[0] == "data" for assignment in assignments):
+        _check_data(repo, commit, name, spec)
     title = (why or "").strip() or f"New variant {name}"
     body = "".join(f"{assignment}\n" for assignment in assignments)
     trailers = f"Expmgr-Variant: {name}\nExpmgr-From: {called}\n"
     message = "\n\n".join(part for part in (title, body.rstrip(), trailers) if part)
     return VariantPlan(name, commit, spec, message, folders)
+
+
+def _check_data(repo: GitRepo, commit: CommitId, name: VariantName, content: bytes) -> None:
+    """Raise `DataProblem` where the data in the commit is not what the new spec says of it.
+
+    Looked at are small files that lie in the experiment's folder as they are (no links, nothing that git LFS keeps).
+    """
+    from posixpath import normpath
+
+    from expmgr import csvdata
+    from expmgr.specfile import read_spec
+
+    spec = read_spec(content, name.spec_path, name.experiment)
+    entries = {entry.path: entry for entry in repo.tree(commit, name.folder)}
+    tables = {}
+    for split, file in csvdata.files_of(spec.data).items():
+        path = normpath(f"{name.folder}/{file}")
+        if not path.startswith(f"{name.folder}/"):
+            return
+        if path not in entries:
+            near = nearest(file, (one.removeprefix(f"{name.folder}/") for one in entries))
+            raise DataProblem(
+                f"{path} is not in the commit (data.{split})",
+                left_alone=_UNTOUCHED,
+                hint=f"did you mean {near}?" if near else "add it with git, and commit",
+            )
+        content = repo.read(commit, path) or b""
+        if entries[path].mode == _LINK or content.startswith(_LFS) or len(content) > _MOST_BYTES:
+            return
+        tables[split] = csvdata.read_table(content, path)
+    csvdata.dataset(spec.data, tables, is_classifier=spec.is_classifier)
 
 
 def make_variant(repo: GitRepo, plan: VariantPlan) -> CommitId:

@@ -52,7 +52,7 @@ def test_the_numbers() -> None:
     assert wide.changes == {"model.hidden_units": ([10, 10], [20, 20])}
     assert base.changes == {}
     assert (wide.values, wide.parameters, wide.train_s) == ({0: 0.95, 1: 0.97}, 193, 2.0)
-    assert not wide.outdated
+    assert (wide.left_aside, wide.waiting, wide.without_metric) == ({}, {}, [])
 
 
 def test_another_baseline_comes_first() -> None:
@@ -68,7 +68,12 @@ def test_one_seed_has_no_deviation_and_no_run_no_number() -> None:
     none = subject("none", run("iris/none", 0, None, status="failed"))
     found = compare([BASE, one, none]).rows
     assert (found[1].mean, found[1].std) == (0.5, None)
-    assert (found[2].mean, found[2].difference, found[2].parameters, found[2].unfinished) == (None, None, None, 1)
+    assert (found[2].mean, found[2].difference, found[2].parameters, found[2].waiting) == (
+        None,
+        None,
+        None,
+        {0: "failed"},
+    )
     assert compare([none, BASE]).rows[1].difference is None
 
 
@@ -81,12 +86,27 @@ def test_another_metric() -> None:
     assert caught.value.lines() == ["Error: there is no metric acuracy", "Hint: did you mean accuracy?"]
 
 
-def test_a_branch_that_moved_on_is_outdated() -> None:
-    moved = subject("base", *BASE.runs, of=spec(hidden_units=[30]))
-    assert compare([moved]).rows[0].outdated
-    assert compare([subject("base", *BASE.runs, code="other")]).rows[0].outdated
+def test_runs_of_another_spec_or_code_are_left_aside() -> None:
+    """One seed that was run again must not be averaged with seeds of the model before."""
+    new = spec(hidden_units=[30])
+    moved = subject("base", *BASE.runs, of=new)
+    row = compare([moved]).rows[0]
+    assert (row.values, row.mean, set(row.left_aside)) == ({}, None, {0, 1, 2})
+    again = subject("base", *BASE.runs, run("iris/base", 1, 0.5, of=new, run_id="2027-base-1"), of=new)
+    row = compare([again]).rows[0]
+    assert (row.values, set(row.left_aside)) == ({1: 0.5}, {0, 2})
+    assert set(compare([subject("base", *BASE.runs, code="other")]).rows[0].left_aside) == {0, 1, 2}
     asked = SPEC.model_copy(update={"question": "another one?"})
-    assert not compare([subject("base", *BASE.runs, of=asked)]).rows[0].outdated
+    assert compare([subject("base", *BASE.runs, of=asked)]).rows[0].left_aside == {}
+
+
+def test_the_time_is_that_of_all_the_training() -> None:
+    """A run that was evaluated at another commit took no time to train: the run that it goes on from did."""
+    first = run("iris/base", 0, 0.5, of=spec(dropout=0.5), run_id="1", train_s=10.0)
+    attempt = Attempt(number=1, started_at=1.0, max_steps=9, launcher={}, from_step=9)
+    second = run("iris/base", 0, 0.6, run_id="2", parent_run="1", train_s=0.5, attempts=[attempt])
+    row = compare([subject("base", first, second)]).rows[0]
+    assert (row.values, row.train_s, row.changed_on_the_way) == ({0: 0.6}, 10.5, False)
 
 
 def test_everything_shows_all_keys() -> None:

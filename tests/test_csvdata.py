@@ -166,3 +166,11 @@ def test_a_file_that_is_not_there(checkout: Path) -> None:
         "Error: experiments/mine cannot be read (data.eval): Is a directory",
         "Nothing was changed.",
     ]
+
+
+def test_values_between_semicolons(checkout: Path) -> None:
+    assert told(checkout, GOOD.replace(",", ";")) == [
+        "Error: experiments/mine/train.csv has no column kind: its values are separated by semicolons",
+        "Nothing was changed.",
+        "Hint: save the file with commas between values",
+    ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from expmgr.cli import output
+from expmgr.paths import seeds_text
 
 if TYPE_CHECKING:
     from expmgr.compare import Comparison, Row, Subject
@@ -115,9 +117,13 @@ def _toward(value: float | None, mode: str) -> float:
 
 def _show(comparison: Comparison, how: output.Form, precision: int, machine: bool) -> None:
     measured = f"{comparison.metric} ({comparison.split})"
-    columns = ("variant", "seeds", measured, "std", "difference", "what the spec changes", "parameters", "time")
+    is_terminal = how is output.Form.TERMINAL
+    changes = () if is_terminal else ("what the spec changes",)
+    columns = ("variant", "seeds", measured, "std", "difference", *changes, "parameters", "time")
     table = output.Table(
-        columns, frozenset({"seeds", measured, "std", "difference", "parameters", "time"}), frozenset({columns[5]})
+        columns,
+        frozenset({"seeds", measured, "std", "difference", "parameters", "time"}),
+        dropped=("time", "parameters"),
     )
     for row in comparison.rows:
         table.rows.append(
@@ -127,14 +133,29 @@ def _show(comparison: Comparison, how: output.Form, precision: int, machine: boo
                 output.number(row.mean, precision),
                 output.number(row.std, precision),
                 "baseline" if row.is_baseline else _signed(row.difference, precision),
-                _changes(row),
+                *([] if is_terminal else [_changes(row)]),
                 "-" if row.parameters is None else (str(row.parameters) if machine else f"{row.parameters:,}"),
                 output.number(row.train_s, 3) if machine else output.seconds(row.train_s),
             )
         )
     table.show(how)
-    notes = [note for row in comparison.rows for note in _notes(row)]
-    output.tell(notes)
+    if is_terminal:
+        _show_changes(comparison)
+    output.tell([*_notes(comparison)])
+
+
+def _show_changes(comparison: Comparison) -> None:
+    """A line a key that differs, a column a variant."""
+    keys = list(dict.fromkeys(key for row in comparison.rows for key in row.changes))
+    if not keys:
+        return
+    output.show()
+    table = output.Table(("what the spec changes", *(row.variant for row in comparison.rows)))
+    for key in keys:
+        base = next(row.changes[key][0] for row in comparison.rows if key in row.changes)
+        values = (row.changes[key][1] if key in row.changes else base for row in comparison.rows)
+        table.rows.append((key, *(output.value_text(value) for value in values)))
+    table.show(output.Form.TERMINAL)
 
 
 def _signed(value: float | None, precision: int) -> str:
@@ -147,20 +168,49 @@ def _changes(row: Row) -> str:
     return ", ".join(f"{key}={output.value_text(new)}" for key, (_old, new) in row.changes.items())
 
 
-def _notes(row: Row) -> list[str]:
-    notes = []
-    if not row.values:
-        notes.append(f"Note: {row.variant} has no finished run: expmgr run {row.variant} --seeds 0-2")
-    elif row.unfinished:
-        notes.append(f"Note: {row.variant} has {row.unfinished} more seeds without a finished run")
-    if row.allowed:
-        notes.append(
-            f"Note: {row.variant} has runs that the guard refused, let pass by --allow {' '.join(row.allowed)}"
+def _notes(comparison: Comparison) -> Iterator[str]:
+    """What a reader has to know before the numbers are believed."""
+    for row in comparison.rows:
+        yield from _notes_on(row, comparison)
+    for split in (comparison.split, "train"):
+        told = {digest for row in comparison.rows for digest in row.data[split]}
+        if len(told) > 1:
+            what = "evaluated" if split == comparison.split else "trained"
+            yield f"Note: these runs were {what} on different rows ({split}), so their numbers say little of each other"
+    seeds = {row.variant: seeds_text(row.values) for row in comparison.rows if row.values}
+    if len(set(seeds.values())) > 1:
+        yield f"Note: the seeds differ: {', '.join(f'{name} {text}' for name, text in seeds.items())}"
+    if comparison.minimum_effect is not None:
+        yield f"The smallest difference that matters, by the baseline's spec: {comparison.minimum_effect:g}"
+
+
+def _notes_on(row: Row, comparison: Comparison) -> Iterator[str]:
+    name = row.variant
+    if not (row.values or row.left_aside or row.waiting or row.without_metric):
+        seeds = next((one.values for one in comparison.rows if one.values), None) or (0, 1, 2)
+        option = "" if row.fixed_seed else f" --seeds {seeds_text(seeds)}"
+        yield f"Note: {name} has no run: expmgr run {name}{option}"
+    if row.left_aside:
+        option = "" if row.fixed_seed else f" --seeds {seeds_text(row.left_aside)}"
+        yield (
+            f"Note: {name} has changed since seeds {seeds_text(row.left_aside)} were run, "
+            f"which are left aside: expmgr run {name}{option}"
         )
+    for seed, status in row.waiting.items():
+        option = "" if row.fixed_seed else f" --seeds {seed}"
+        more = {
+            "running": "is being trained",
+            "starting": "is being started",
+            "failed": f"failed: expmgr show {name}:{seed}",
+        }.get(status, f"was stopped before its end ({status}): expmgr run {name}{option}")
+        yield f"Note: {name} seed {seed} {more}"
+    if row.without_metric:
+        yield f"Note: {name} was not evaluated by {comparison.metric} on {comparison.split}"
+    if row.allowed:
+        yield f"Note: {name} has runs that the guard refused, let pass by --allow {' '.join(row.allowed)}"
+    elif row.changed_on_the_way:
+        yield f"Note: {name} has runs that went on with another setting than they began with: expmgr show {name}"
     other = sorted({step for step in row.steps.values() if step != row.max_steps})
     if other:
         told = " and ".join(f"{step:,}" for step in other)
-        notes.append(f"Note: {row.variant} was trained for {told} steps, its spec says {row.max_steps:,}")
-    if row.outdated:
-        notes.append(f"Note: {row.variant} has changed since it was run: expmgr run {row.variant}")
-    return notes
+        yield f"Note: {name} was trained for {told} steps, its spec says {row.max_steps:,}"

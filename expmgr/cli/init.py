@@ -72,6 +72,13 @@ def init(
     if commit:
         made = experiments.commit_experiment(project, written, f"Add experiment {name}")
         output.tell([f"committed as {made[:12]}", f"Next: expmgr new {name}/baseline"])
+    elif experiment is not None and csv_file is None:
+        output.tell(
+            [
+                f"Next: put train.csv and eval.csv into experiments/{name}, say in spec.yaml which column is the label,",
+                f'then: git add experiments/{name} && git commit -m "Add experiment {name}"; expmgr new {name}/baseline',
+            ]
+        )
     else:
         output.tell(
             [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -68,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ExitCode.DONE
     except OSError as error:
         if error.errno in DISK_ERRORS:
-            return _told(DiskFull(f"{error.filename or 'a file'} could not be written: {error.strerror}"), arguments)
+            return _told(
+                DiskFull(f"{error.filename or 'the output'} could not be written: {error.strerror}"), arguments
+            )
         return _bug(error, arguments)
     except Exception as error:
         return _bug(error, arguments)
@@ -83,7 +86,8 @@ class _Interrupted(ExpmgrError):
 
 def _told(error: ExpmgrError, arguments: Sequence[str]) -> int:
     if "--json" in arguments:
-        print(json.dumps(error.as_dict(), ensure_ascii=False))
+        with contextlib.suppress(OSError):  # stdout may be what is full
+            print(json.dumps({"format": 1, **error.as_dict()}, ensure_ascii=False), flush=True)
     output.tell(error.lines())
     return error.exit_code
 

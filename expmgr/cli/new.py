@@ -47,5 +47,15 @@ def new(
             }
         )
         return
+    earlier = project.records.of_variant(plan.name)
+    model_dir = project.layout.variant_dir(plan.name)
+    if earlier or model_dir.exists():
+        output.tell(
+            [
+                f"Note: there was a variant {plan.name} before: {len(earlier)} runs of it are recorded, and its model_dir "
+                f"{project.shown(model_dir)} is kept",
+                f"Hint: to begin anew beside what it holds: expmgr run {plan.name} --fresh",
+            ]
+        )
     output.show(f"{plan.name}: branch {plan.name.branch} at {commit[:12]}")
     output.tell([f"Next: expmgr run {plan.name}"])

@@ -17,7 +17,7 @@ import typer
 
 if TYPE_CHECKING:
     from expmgr.records import Records, RunRecord
-    from expmgr.spec import Compare
+    from expmgr.spec import Compared
 
 # What a terminal would act on: C0 and C1 control characters, and the marks that turn text around.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
@@ -84,6 +84,8 @@ class Table:
     columns: Sequence[str]
     right: frozenset[str] = frozenset()
     wrap: frozenset[str] = frozenset()
+    dropped: Sequence[str] = ()
+    """Columns that a narrow terminal goes without, the first to go first."""
     rows: list[Sequence[str]] = field(default_factory=list)
 
     def show(self, how: Form) -> None:
@@ -113,7 +115,7 @@ class Table:
     def _terminal(self) -> None:
         """Fitted to the terminal; a pipe has no width, so lines there are as long as they need to be."""
         if sys.stdout.isatty():
-            self._fitted()
+            self._narrowed().show_fitted()
             return
         cells = [[clean(cell) for cell in row] for row in (self.columns, *self.rows)]
         widths = [max(len(row[at]) for row in cells) for at in range(len(self.columns))]
@@ -124,7 +126,30 @@ class Table:
             )
             print("  ".join(padded).rstrip())
 
-    def _fitted(self) -> None:
+    def _narrowed(self) -> Table:
+        """Without the columns that have no room."""
+        import shutil
+
+        room = shutil.get_terminal_size().columns
+        columns, rows = list(self.columns), [list(row) for row in self.rows]
+        for name in self.dropped:
+            lengths = [[len(cell) for cell in row] for row in (columns, *rows)]
+            widths = [
+                min(max(row[at] for row in lengths), 24)
+                if columns[at] in self.wrap
+                else max(row[at] for row in lengths)
+                for at in range(len(columns))
+            ]
+            if sum(widths) + 2 * (len(widths) - 1) <= room:
+                break
+            if name in columns:
+                at = columns.index(name)
+                for row in (columns, *rows):
+                    del row[at]
+        return Table(columns, self.right, self.wrap, (), [*rows])
+
+    def show_fitted(self) -> None:
+        """As wide as the terminal, cells folded where they have to be."""
         from rich.console import Console
         from rich.table import Table as RichTable
         from rich.text import Text
@@ -133,7 +158,7 @@ class Table:
         for name in self.columns:
             justify: Any = "right" if name in self.right else "left"
             wrapped = name in self.wrap
-            table.add_column(name, justify=justify, no_wrap=not wrapped, overflow="fold" if wrapped else "ellipsis")
+            table.add_column(name, justify=justify, no_wrap=not wrapped, overflow="fold")
         for row in self.rows:
             table.add_row(*(Text(clean(cell)) for cell in row))
         Console(highlight=False).print(table)
@@ -149,7 +174,7 @@ def number(value: float | None, precision: int = 4) -> str:
     return "-" if value is None else f"{value:.{precision}f}"
 
 
-def result(record: RunRecord, compared: Compare) -> str:
+def result(record: RunRecord, compared: Compared) -> str:
     """The metric that a run is compared by, at its selected checkpoint; empty where it was not evaluated."""
     value = record.metric(compared.metric, compared.split)
     return "" if value is None else f"{compared.metric} {number(value)} ({compared.split})"

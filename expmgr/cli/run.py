@@ -10,9 +10,10 @@ import typer
 
 from expmgr.cli import output
 from expmgr.errors import ExitCode, worst
+from expmgr.paths import seeds_text
 
 if TYPE_CHECKING:
-    from expmgr.launch.tasks import Outcome, WarmStart
+    from expmgr.launch.tasks import Outcome, Task, WarmStart
     from expmgr.project import Project
 
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?\Z")
@@ -31,8 +32,10 @@ def parse_seeds(text: str) -> list[int]:
         if not match:
             raise typer.BadParameter(f"{part!r} is neither a seed nor a range of seeds, such as 0-4 or 0,3,5")
         first, last = int(match[1]), int(match[2] or match[1])
-        if last < first or last - first >= _MOST_SEEDS:
-            raise typer.BadParameter(f"{part!r} is no range of at most {_MOST_SEEDS} seeds")
+        if last < first:
+            raise typer.BadParameter(f"{part!r}: the last seed is smaller than the first")
+        if last - first >= _MOST_SEEDS:
+            raise typer.BadParameter(f"{part!r} has more than {_MOST_SEEDS} seeds")
         seeds.extend(range(first, last + 1))
     return list(dict.fromkeys(seeds))
 
@@ -154,6 +157,7 @@ def _commit(project: Project, text: str, message: str) -> None:
 
     from expmgr.code import uncommitted_code
     from expmgr.errors import UncommittedChanges
+    from expmgr.specfile import read_spec
     from expmgr.variants import find_variant
 
     variant = find_variant(project.repo, text)
@@ -168,6 +172,9 @@ def _commit(project: Project, text: str, message: str) -> None:
         output.tell([f"{variant.name} has nothing to commit"])
         return
     root, files = found
+    spec = Path(root, variant.name.spec_path)
+    if spec.is_file():  # a spec that is wrong is no commit
+        read_spec(spec.read_bytes(), variant.name.spec_path, variant.name.experiment)
     project.repo.identity()
     commit = project.repo.commit_paths(Path(root), files, message)
     output.tell(
@@ -193,7 +200,9 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
 def _show(project: Project, outcomes: Sequence[Outcome]) -> None:
     """A table of the runs that there are; then what went wrong, each story once."""
     table = output.Table(
-        ("run", "variant", "seed", "status", "step", "result", "time"), frozenset({"seed", "step", "time"})
+        ("run", "variant", "seed", "status", "step", "result", "time"),
+        frozenset({"seed", "step", "time"}),
+        dropped=("time", "run"),
     )
     for outcome in outcomes:
         record = outcome.record
@@ -211,21 +220,51 @@ def _show(project: Project, outcomes: Sequence[Outcome]) -> None:
             )
     if table.rows:
         table.show(output.Form.TERMINAL)
-    stories: dict[tuple[str, ...], list[str]] = {}
-    for outcome in outcomes:
-        if outcome.error is not None:
-            lines = outcome.error.lines()
-            if (
-                outcome.log is not None
-                and outcome.exit_code in (ExitCode.BUG, ExitCode.MISTAKE)
-                and outcome.log.exists()
-            ):
-                lines.append(f"Log: {project.shown(outcome.log)}")
-            stories.setdefault(tuple(lines), []).append(str(outcome.task))
-    for story in stories:
-        output.tell(story)
+    _tell_stories(project, outcomes)
     done = [str(outcome.task.name) for outcome in outcomes if outcome.exit_code == ExitCode.DONE]
-    if len(set(done)) > 1:
+    experiments = {name.partition("/")[0] for name in done}
+    if len(set(done)) > 1 and len(experiments) == 1:
         output.tell([f"Next: expmgr compare {' '.join(dict.fromkeys(done))}"])
+    elif len(set(done)) > 1:
+        output.tell(["Next: expmgr list"])
     elif done:
         output.tell([f"Next: expmgr show {done[0]}"])
+
+
+def _tell_stories(project: Project, outcomes: Sequence[Outcome]) -> None:
+    """What went wrong: each story once, with the runs that it holds for where its words do not name them."""
+    stories: dict[tuple[str, ...], list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.error is not None:
+            # The same story of two seeds differs in nothing but their numbers.
+            plain = tuple(_without_seed(line, outcome.task.seed) for line in _story(project, outcome))
+            stories.setdefault(plain, []).append(outcome)
+    for told in stories.values():
+        tasks = [outcome.task for outcome in told]
+        lines = _story(project, told[0])
+        if len(told) > 1:
+            seeds = seeds_text(task.seed for task in tasks)
+            lines = [_for_seeds(line, tasks[0], seeds) for line in lines]
+            output.tell([f"{tasks[0].name} seeds {seeds}:"])
+        elif len(outcomes) > 1 and str(tasks[0].name) not in lines[0]:
+            output.tell([f"{tasks[0]}:"])
+        output.tell(lines)
+
+
+def _story(project: Project, outcome: Outcome) -> list[str]:
+    assert outcome.error is not None
+    lines = outcome.error.lines()
+    if outcome.log is not None and outcome.exit_code in (ExitCode.BUG, ExitCode.MISTAKE) and outcome.log.exists():
+        lines.append(f"Log: {project.shown(outcome.log)}")
+    return lines
+
+
+def _without_seed(line: str, seed: int) -> str:
+    return re.sub(rf"(seed[- ]|--seeds ){seed}\b", r"\1*", line).replace("--seeds * ", "").replace(" --seeds *", "")
+
+
+def _for_seeds(line: str, task: Task, seeds: str) -> str:
+    """The commands in `line` for several seeds."""
+    name = re.escape(str(task.name))
+    bare = line.replace(f" --seeds {task.seed}", "")
+    return re.sub(rf"(expmgr (?:run|check) {name})(?![\w.-])", rf"\1 --seeds {seeds}", bare)

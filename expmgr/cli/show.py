@@ -24,7 +24,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 def list_variants(
-    as_json: output.AsJson = False, as_csv: output.AsCsv = False, as_markdown: output.AsMarkdown = False
+    experiment: Annotated[
+        str | None, typer.Argument(metavar="[EXPERIMENT]", help="Only the variants of one experiment.")
+    ] = None,
+    as_json: output.AsJson = False,
+    as_csv: output.AsCsv = False,
+    as_markdown: output.AsMarkdown = False,
 ) -> None:
     """List all variants: from what each was made, its runs, its result, and why it is there.
 
@@ -40,17 +45,20 @@ def list_variants(
     for record in project.records.all():
         by_variant.setdefault(record.variant, []).append(record)
     output.tell_unreadable(project.records)
-    variants = all_variants(project.repo)
+    variants = [one for one in all_variants(project.repo) if experiment in (None, one.name.experiment)]
+    if experiment is not None:
+        by_variant = {name: runs for name, runs in by_variant.items() if name.startswith(f"{experiment}/")}
     rows = []
     for variant in variants:
         origin = made.get(variant.name)
-        rows.append(_summary(variant, origin, by_variant.pop(str(variant.name), [])))
+        rows.append(_summary(project, variant, origin, by_variant.pop(str(variant.name), [])))
     if how is output.Form.JSON:
         output.show_json({"format": 1, "variants": rows, "without_branch": sorted(by_variant)})
         return
     table = output.Table(
         ("variant", "from", "runs", "result", "last run", "why"),
-        wrap=frozenset({"why"}),
+        wrap=frozenset({"why", "from"}),
+        dropped=("last run", "runs"),
     )
     for row in rows:
         table.rows.append(
@@ -73,14 +81,32 @@ def list_variants(
         output.tell([f"Note: {name} has {len(by_variant[name])} runs, but its branch is gone (expmgr show {name}:0)"])
 
 
-def _summary(variant: Variant, origin: Any, runs: Sequence[RunRecord]) -> dict[str, Any]:
+def _current(project: Project, variant: Variant, runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """The runs that were made with the spec and the code that the branch has now."""
+    if all(record.commit == variant.commit for record in runs):
+        return list(runs)
+    from expmgr.code import code_digest
+    from expmgr.compare import is_outdated
+    from expmgr.errors import ExpmgrError
+    from expmgr.variants import spec_of
+
+    try:
+        spec = spec_of(project.repo, variant)
+    except ExpmgrError:  # `run` and `compare` say what is wrong with it
+        return [record for record in runs if record.commit == variant.commit]
+    digest = code_digest(project.repo, variant.commit, variant.name)
+    return [record for record in runs if record.commit == variant.commit or not is_outdated(record, spec, digest)]
+
+
+def _summary(project: Project, variant: Variant, origin: Any, runs: Sequence[RunRecord]) -> dict[str, Any]:
     from expmgr.records import counted_runs
     from expmgr.statistics import mean_and_std
 
     compared = _compared(runs[-1]) if runs else None
     values = []
+    current = _current(project, variant, runs)
     if compared is not None:
-        found = [record.metric(compared[0], compared[1]) for record in counted_runs(runs)]
+        found = [record.metric(compared[0], compared[1]) for record in counted_runs(current)]
         values = [value for value in found if value is not None]
     mean, std = mean_and_std(values)
     return {
@@ -94,6 +120,7 @@ def _summary(variant: Variant, origin: Any, runs: Sequence[RunRecord]) -> dict[s
         "seeds": sorted({record.seed for record in runs}),
         "metric": compared[0] if compared else None,
         "split": compared[1] if compared else None,
+        "current": [record.run_id for record in current],
         "mean": mean,
         "std": std,
         "last_run_at": max((record.attempts[-1].started_at for record in runs), default=None),
@@ -122,7 +149,7 @@ def _runs(row: dict[str, Any]) -> str:
 
 def _result(row: dict[str, Any]) -> str:
     if row["mean"] is None:
-        return "-"
+        return "- (changed since it was run)" if row["runs"].get("finished") and not row["current"] else "-"
     spread = f" ± {row['std']:.4f}" if row["std"] is not None else ""
     return f"{row['metric']} {row['mean']:.4f}{spread}"
 
@@ -149,6 +176,12 @@ def show(
     try:
         variant = find_variant(project.repo, what)
     except UnknownVariant as error:
+        gone = sorted({one.seed for one in project.records.all() if one.variant == what})
+        if gone:
+            named = ", ".join(f"expmgr show {what}:{seed}" for seed in gone[:5])
+            raise UnknownVariant(f"the branch of {what} is gone, its runs are kept", hint=named) from None
+        if "short name" in error.message:
+            raise
         raise UnknownVariant(f"there is neither a variant nor a run {what}", hint=error.hint) from None
     _show_variant(project, variant, as_json)
 
@@ -172,13 +205,14 @@ def _run_named(project: Project, text: str) -> RunRecord | None:
 
 
 def _show_variant(project: Project, variant: Variant, as_json: bool) -> None:
+    from expmgr.records import counted_runs
     from expmgr.variants import origins
 
     runs = project.records.of_variant(variant.name)
     output.tell_unreadable(project.records)
     origin = origins(project.repo).get(variant.name)
     spec = project.repo.read(variant.commit, variant.name.spec_path) or b""
-    row = _summary(variant, origin, runs)
+    row = _summary(project, variant, origin, runs)
     model_dir = project.shown(project.layout.variant_dir(variant.name))
     if as_json:
         told = [_run_line(record) for record in runs]
@@ -203,13 +237,28 @@ def _show_variant(project: Project, variant: Variant, as_json: bool) -> None:
     if not runs:
         output.show(f"no run yet: expmgr run {variant.name}")
         return
-    table = output.Table(("run", "seed", "status", "step", "result", "time"), frozenset({"seed", "step", "time"}))
+    table = output.Table(
+        ("run", "seed", "status", "step", "result", "time", "started", "commit", "counts"),
+        frozenset({"seed", "step", "time"}),
+        dropped=("commit", "time", "started"),
+    )
+    counts = {record.run_id for record in counted_runs([one for one in runs if one.run_id in set(row["current"])])}
     for record in runs:
         compared = _compared(record)
         value = record.metric(*compared)
         result = f"{compared[0]} {value:.4f}" if value is not None else "-"
         table.rows.append(
-            (record.run_id, str(record.seed), record.status, str(record.step), result, output.seconds(record.train_s))
+            (
+                record.run_id,
+                str(record.seed),
+                record.status,
+                str(record.step),
+                result,
+                output.seconds(record.train_s),
+                output.moment(record.attempts[-1].started_at),
+                record.commit[:12],
+                "yes" if record.run_id in counts else "no",
+            )
         )
     table.show(output.Form.TERMINAL)
 

@@ -10,7 +10,7 @@ from typing import Any
 from expmgr import __version__
 from expmgr.errors import BadName, ExitCode, ExpmgrError
 from expmgr.guard import Judgement
-from expmgr.launch.tasks import Candidate, Task, model_dir_of, plan_tasks, spec_digest, step_of
+from expmgr.launch.tasks import Candidate, Task, check_still_there, model_dir_of, plan_tasks, spec_digest, step_of
 from expmgr.model_dir import Whole
 from expmgr.project import Project
 from expmgr.rules import Verdict
@@ -78,6 +78,8 @@ def decided(project: Project, task: Task) -> list[dict[str, Any]] | None:
         about = {"from": str(candidate.name), "seed": candidate.seed, "checkpoint": None, "step": candidate.step}
         try:
             whole = model_dir_of(project, candidate).inspect(candidate.step, thorough=False)
+            if whole is None and candidate.name == task.name:
+                check_still_there(project, task, project.records.newest(task.name, task.seed))
         except ExpmgrError as error:
             told.append({**about, "judgement": None, "error": error.as_dict(), "exit_code": int(error.exit_code)})
             continue

@@ -118,7 +118,8 @@ def plan_tasks(
     tasks = []
     for variant in variants:
         spec = spec_of(project.repo, variant)
-        _check_committed(project, variant)
+        if mode == "train":
+            _check_committed(project, variant)
         tree = project.repo.tree_id(variant.commit)
         digest = code_digest(project.repo, variant.commit, variant.name)
         for seed in _seeds(variant, spec, seeds):
@@ -159,7 +160,7 @@ def _check_committed(project: Project, variant: Variant) -> None:
 def already_complete(project: Project, task: Task) -> RunRecord | None:
     """The finished run that makes `task` needless: same commit, all steps done, its checkpoint still there."""
     record = project.records.newest(task.name, task.seed)
-    if record is None or task.fresh or record.commit != task.commit or not record.is_complete:
+    if record is None or task.fresh or not record.is_complete or not _is_what_was_run(record, task):
         return None
     if task.warm_start is not None and record.warm_start is None:
         return None  # the worker says why it cannot be
@@ -167,6 +168,12 @@ def already_complete(project: Project, task: Task) -> RunRecord | None:
     if manifest is None or manifest.at(record.step) is None or record.step < task.max_steps:
         return None
     return record
+
+
+def _is_what_was_run(record: RunRecord, task: Task) -> bool:
+    """Whether the run would do the same: another commit that changes neither spec nor code is none."""
+    same_code = record.code_digest == task.code_digest and record.spec == task.spec.resolved()
+    return record.commit == task.commit or same_code
 
 
 def reserve(project: Project, task: Task) -> IO[bytes]:
@@ -212,9 +219,9 @@ def _busy(task: Task, running: RunRecord) -> Busy:
     )
 
 
-def _check_still_there(project: Project, task: Task, previous: RunRecord | None) -> None:
+def check_still_there(project: Project, task: Task, previous: RunRecord | None) -> None:
     """Never start from step 0 in silence where there was a checkpoint: its folder may be on a disk that is not there."""
-    if previous is None or task.fresh or task.mode != "train" or not any(one.step for one in previous.checkpoints):
+    if previous is None or task.fresh or not any(one.step for one in previous.checkpoints):
         return
     folder = model_dir_of(project, task)
     if folder.read_manifest() is None:
@@ -222,7 +229,7 @@ def _check_still_there(project: Project, task: Task, previous: RunRecord | None)
             f"{folder.shown} is empty, but run {previous.run_id} trained {task} to step {previous.step}",
             details=[f"its checkpoints were saved in {previous.model_dir}"],
             left_alone="Nothing was changed on disk.",
-            hint=f"bring the folder back (is its disk mounted?), or start anew: expmgr run {task.name} --fresh",
+            hint=f"bring the folder back (is its disk mounted?), or start anew: {task.command} --fresh",
         )
 
 
@@ -234,7 +241,8 @@ def prepare(project: Project, task: Task) -> Prepared:
         if is_seen_running(previous):
             raise _busy(task, previous)
         unseen = previous  # whether it still runs, the model_dir's lock will tell
-    _check_still_there(project, task, previous)
+    if task.mode == "train":
+        check_still_there(project, task, previous)
     takes_up = previous is not None and unseen is None and previous.commit == task.commit
     before = previous if takes_up and not task.fresh and task.mode == "train" else None
     record = _with_attempt(before, task) if before else _new_record(project, task, previous)

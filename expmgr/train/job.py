@@ -137,7 +137,7 @@ def _admitted(built: Built) -> Judged:
         return Judged(None, None, _warm_start(built))
     _look_at_the_start(built, judged.newest)
     if judged.newest and judged.judgement and not judged.judgement.verdict.may_restore:
-        raise refusal(judged.judgement, judged.newest.shown, built.request.variant)
+        raise refusal(judged.judgement, judged.newest.shown, built.request.variant, built.request.seed)
     return judged
 
 

@@ -281,3 +281,22 @@ def test_of_sixteen_that_want_one_name_one_gets_it(base: Repo) -> None:
     ]
     codes = sorted(process.wait() for process in started)
     assert codes == [0] + [1] * 15
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("data.label=spezies", "experiments/iris/iris_training.csv has no column spezies"),
+        ("data.train=iris_trainig.csv", "experiments/iris/iris_trainig.csv is not in the commit (data.train)"),
+        (
+            "data.features={petal_lenght_cm: numeric}",
+            "experiments/iris/iris_training.csv has no column petal_lenght_cm",
+        ),
+        ("data.features={species: numeric}", "data.features must name at least one column, and not the label"),
+    ],
+)
+def test_what_the_data_does_not_have_makes_no_branch(iris: Repo, setting: str, told: str) -> None:
+    before = iris.snapshot()
+    result = iris.expmgr("new", "iris/base", "--set", setting)
+    assert (result.code, told in result.stderr) == (1, True), result.stderr
+    assert iris.snapshot() == before

@@ -145,7 +145,16 @@ def test_data_that_does_not_fit(base: Repo, what: str) -> None:
 
 @tf
 def test_an_unknown_label(base: Repo) -> None:
-    base.expmgr("new", "iris/two", "--set", "data.labels=[setosa, virginica]")
+    refused = base.expmgr("new", "iris/two", "--set", "data.labels=[setosa, virginica]")
+    assert "has 'versicolor', which is not among the labels\nNothing was changed." in refused.stderr
+    assert (refused.code, base.git("branch", "--list", "exp/iris/two")) == (1, "")
+    base.expmgr("new", "iris/two")
+    base.git("switch", "--quiet", "exp/iris/two")
+    spec = base.read("experiments/iris/spec.yaml")
+    line = next(line for line in spec.splitlines() if "label:" in line)
+    base.write("experiments/iris/spec.yaml", spec.replace(line, line.replace("}", ", labels: [setosa, virginica]}")))
+    base.commit("two labels")
+    base.git("switch", "--quiet", "main")
     before = base.snapshot()
     result = base.expmgr("run", "iris/two")
     line = next(number for number, row in enumerate(base.read(TRAIN).splitlines(), 1) if row.endswith("versicolor"))
@@ -284,6 +293,16 @@ def test_commit_takes_what_a_run_would_not_see(base: Repo) -> None:
     assert base.git("show", "--name-only", "--format=").split() == ["experiments/iris/spec.yaml"]
     assert base.git("status", "--porcelain") == "A  other.txt\n"
     assert json.loads(base.expmgr("show", "iris/baseline:0", "--json").stdout)["step"] == 3
+
+
+def test_a_spec_that_is_wrong_is_not_committed(base: Repo) -> None:
+    base.git("switch", "--quiet", "exp/iris/baseline")
+    spec = base.read("experiments/iris/spec.yaml")
+    base.write("experiments/iris/spec.yaml", spec.replace("hidden_units", "hidden_unit"))
+    before = base.snapshot()
+    result = base.expmgr("run", "iris/baseline", "--commit", "narrower")
+    assert (result.code, "hidden_unit: unknown key" in result.stderr) == (1, True), result.stderr
+    assert base.snapshot() == before
 
 
 def test_commit_of_a_variant_that_is_not_checked_out(base: Repo) -> None:

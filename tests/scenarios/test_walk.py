@@ -8,10 +8,12 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from world import Repo
+from world import ROOT, Repo
 
 pytestmark = pytest.mark.tf
 
@@ -41,8 +43,7 @@ def test_compare_in_every_form(walked: Repo) -> None:
     assert wide["difference"] == pytest.approx(wide["mean"] - base["mean"])
     values = list(base["values"].values())
     assert base["mean"] == pytest.approx(sum(values) / 3)
-    assert not base["outdated"]
-    assert base["unfinished"] == 0
+    assert (base["left_aside"], base["waiting"], base["without_metric"]) == ({}, {}, [])
 
     rows = list(csv.DictReader(io.StringIO(walked.expmgr("compare", "baseline", "wide", "--csv").stdout)))
     assert [(row["variant"], row["seeds"], row["parameters"]) for row in rows] == [
@@ -135,3 +136,35 @@ def test_tensorflow_is_not_imported(walked: Repo, command: list[str]) -> None:
         [sys.executable, "-c", code, *command], cwd=walked.path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def keys(value: Any, depth: int = 0) -> Iterator[str]:
+    """The keys of what a command prints, but for those that are names of something (a metric, a seed, a key)."""
+    named = {"changes", "values", "steps", "data", "metrics", "left_aside", "waiting", "runs", "renames"}
+    if isinstance(value, list):
+        for one in value[:1]:
+            yield from keys(one, depth)
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield key
+            if not (key in named and isinstance(one, dict)):
+                yield from keys(one, depth + 1)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["list"],
+        ["show", "iris/wide"],
+        ["compare", "iris/baseline", "iris/wide"],
+        ["check", "iris/wide", "--against", "iris/baseline"],
+        ["checkpoints", "iris/wide"],
+        ["run", "iris/wide", "--max-steps", "200"],
+        ["show", "nothing"],
+    ],
+)
+def test_every_key_of_the_json_is_in_the_docs(walked: Repo, command: list[str]) -> None:
+    text = (ROOT / "docs/reference/json.md").read_text(encoding="utf-8")
+    told = json.loads(walked.expmgr(*command, "--json").stdout)
+    assert told["format"] == 1
+    assert [key for key in keys(told) if f"`{key}`" not in text and f'"{key}"' not in text] == []
