@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from expmgr.errors import CheckpointRefused
-from expmgr.rules import NEVER_ALLOWED, RULES, Rule, Verdict, seeds_option
+from expmgr.rules import NEVER_ALLOWED, RULES, TRAINING, Rule, Verdict, seeds_option
 from expmgr.signature import DataContract, Feature, Signature, TrainingSetup, Variable, slot_path
 
 #: Settings of an optimizer that take effect from any step on.
@@ -86,15 +86,19 @@ class Judgement:
         }
 
 
-def judge(saved: Signature, wanted: Signature, allowed: Collection[str] = ()) -> Judgement:
+def judge(
+    saved: Signature, wanted: Signature, allowed: Collection[str] = (), *, purpose: Literal["train", "ask"] = "train"
+) -> Judgement:
     """Whether the checkpoint of signature `saved` may be restored into the model that offers `wanted`.
 
     `allowed` are the ids of rules whose refusal a person takes upon themselves; a weight that does not fit is none.
+    A model that is only asked (`purpose`) does not depend on how it was trained.
     """
     case = _Case(saved, wanted)
     found = [
         Difference(one.rule, one.what, one.saved, one.wanted, _is_let_pass(one.rule, allowed))
         for one in case.differences()
+        if purpose == "train" or one.rule.id not in TRAINING
     ]
     found.sort(key=lambda one: -one.verdict.weight)
     verdict = found[0].verdict if found else Verdict.SAME

@@ -146,5 +146,12 @@ def told(rule_id: str, what: str, saved: str, wanted: str, *, allowed: bool = Fa
     return f"{what}: {saved} -> {wanted}{effect} ({rule.why})"
 
 
+#: Rules that say nothing of a model that is only asked, not trained: `evaluate`, `predict`, `export`.
+TRAINING = frozenset(
+    {"data", "evaluation-data", "loss", "optimizer", "optimizer-variables", "optimizer-start", "optimizer-setting"}
+    | {"learning-rate-schedule", "gradient-accumulation", "batch-size", "data-order", "seed", "training-code"}
+    | {"initializer", "regularizer", "dropout", "momentum", "frozen"}
+)
+
 #: Differences that no `--allow` lets pass.
 NEVER_ALLOWED = frozenset({"variables"})

@@ -46,8 +46,8 @@ class LiveVariables:
 def live_variables(model: Any) -> LiveVariables:
     """The variables of `model` as they are now; metrics are built by the first step that is traced."""
     weights = dict(_numbered((variable.path, variable) for variable in model.weights))
-    compiled = model.optimizer.variables if model.optimizer is not None else ()
-    optimizer = dict(_numbered((variable.path, variable) for variable in compiled))
+    of_optimizer = getattr(getattr(model, "optimizer", None), "variables", ())  # none before `compile`
+    optimizer = dict(_numbered((variable.path, variable) for variable in of_optimizer))
     state = dict(_seed_states(model, {id(variable) for variable in model.weights}))
     state.update(_numbered((f"metrics/{variable.path}", variable) for variable in model.metrics_variables))
     return LiveVariables(weights, optimizer, state)
@@ -120,14 +120,21 @@ def key_of(group: str, path: str) -> str:
 
 
 def restore(
-    model: Any, prefix: Path, *, shown: str, signature: Signature, renames: Mapping[str, str] | None = None
+    model: Any,
+    prefix: Path,
+    *,
+    shown: str,
+    signature: Signature,
+    renames: Mapping[str, str] | None = None,
+    weights_only: bool = False,
 ) -> None:
     """Put the checkpoint `prefix` into `model`: every weight, all of the optimizer, and what it has of state.
 
     The guard has judged `signature` before; `renames` is what it found (old path to new path). All is read and compared
     before the first variable changes. What only one side has keeps its start (dropout switched on, gradients that are
     gathered from now on) or is left out, where a rule of the guard states so: state, a learning rate that a schedule
-    takes the place of, accumulators, a loss scale, and the slots of no variable.
+    takes the place of, accumulators, a loss scale, and the slots of no variable. With `weights_only` the optimizer and
+    the state stay as they are.
     """
     live = live_variables(model)
     renames = dict(renames or {})
@@ -147,11 +154,14 @@ def restore(
     values = {}
     for key in sorted(saved):
         target = taken_from.get(key, key)
+        if weights_only and not key.startswith("variables/"):
+            continue
         if target in wanted:
             values[target] = reader.get_tensor(key)
         elif key.startswith("variables/"):
             raise _unfit(shown, f"{key.removesuffix(_VALUE)}: nothing in the model takes it")
-    _convert(values, signature, model.optimizer)
+    if not weights_only:
+        _convert(values, signature, model.optimizer)
     for key, value in values.items():
         if tuple(np.shape(value)) != tuple(wanted[key].shape):
             raise _unfit(

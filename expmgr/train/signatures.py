@@ -44,10 +44,7 @@ def signature_of(
     roles, blind = (traced.roles, traced.blind_roles) if traced else ({}, {})
 
     def described(path: str, variable: Any) -> Variable:
-        role, other = roles.get(id(variable)), blind.get(id(variable))
-        return describe(path, variable).model_copy(
-            update={"role": role, "blind_role": other if other != role else None}
-        )
+        return _with_role(describe(path, variable), roles.get(id(variable)), blind.get(id(variable)))
 
     return Signature(
         step=step,
@@ -63,6 +60,42 @@ def signature_of(
         training=setup,
         provenance=dict(provenance or {}),
     )
+
+
+def inference_signature(
+    model: Any,
+    inputs: Any,
+    contract: DataContract,
+    setup: TrainingSetup,
+    *,
+    order: Sequence[str],
+    provenance: Mapping[str, Any],
+    architecture: Mapping[str, Any] | None,
+) -> Signature:
+    """The signature of a model that is only asked, compiled or not: nothing is said of its training."""
+    inference, traced = _fingerprint(lambda shape: trace_inference(model, shape(inputs), order), None)
+    roles, blind = (traced.roles, traced.blind_roles) if traced else ({}, {})
+    weights = [
+        _with_role(describe(path, variable), roles.get(id(variable)), blind.get(id(variable)))
+        for path, variable in live_variables(model).weights.items()
+    ]
+    return Signature(
+        step=0,
+        variables=weights,
+        optimizer_variables=[],
+        state=[],
+        inference=inference,
+        training_step=Fingerprint(by="none"),
+        architecture=dict(architecture) if architecture is not None else None,
+        layers=layer_configs(model),
+        data=contract,
+        training=setup,
+        provenance=dict(provenance),
+    )
+
+
+def _with_role(variable: Variable, role: int | None, blind: int | None) -> Variable:
+    return variable.model_copy(update={"role": role, "blind_role": blind if blind != role else None})
 
 
 def _fingerprints(

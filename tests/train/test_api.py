@@ -1,0 +1,125 @@
+"""`expmgr.save` and `expmgr.restore`, as a notebook calls them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import expmgr
+from expmgr.errors import CheckpointRefused
+from train.runs import Site, WorkerProcess, spec_of
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+keras = pytest.importorskip("keras")
+
+pytestmark = pytest.mark.tf
+
+ROWS = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
+TRAIN = (ROWS[:30], (ROWS[:30, 0] > 0).astype("int32"))
+EVAL = (ROWS[30:], (ROWS[30:, 0] > 0).astype("int32"))
+DATA = {"train": TRAIN, "evaluated": EVAL, "features": "abcd", "labels": ["no", "yes"]}
+
+
+def model(activation: str = "relu", units: int = 8, rate: float = 0.01, compiled: bool = True) -> Any:
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(1)
+    made = keras.Sequential(
+        [
+            keras.Input((4,), name="rows"),
+            keras.layers.Dense(units, activation, name="hidden"),
+            keras.layers.Dense(2, name="logits"),
+        ],
+        name="model",
+    )
+    if compiled:
+        made.compile(keras.optimizers.Adam(rate), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return made
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    trained = model()
+    trained.fit(*TRAIN, epochs=2, verbose=0)
+    expmgr.save(trained, tmp_path / "model.ckpt-2", step=2, **DATA)
+    np.save(tmp_path / "outputs.npy", trained(EVAL[0]).numpy())
+    return tmp_path / "model.ckpt-2"
+
+
+def outputs(checkpoint: Path) -> Any:
+    return np.load(checkpoint.with_name("outputs.npy"))
+
+
+def test_a_round_trip(checkpoint: Path) -> None:
+    again = model()
+    judgement = expmgr.restore(again, checkpoint, **DATA)
+    assert (judgement.verdict.value, judgement.differences) == ("same", ())
+    assert np.array_equal(again(EVAL[0]).numpy(), outputs(checkpoint))
+    assert int(again.optimizer.iterations.numpy()) == 2
+
+
+def test_a_model_that_is_only_asked_needs_no_data_and_no_optimizer(checkpoint: Path) -> None:
+    asked = model(compiled=False)
+    judgement = expmgr.restore(asked, checkpoint)
+    assert judgement.verdict.value == "same"
+    assert judgement.notes == ("no data was given: what the model is asked has to be what it was trained on",)
+    assert np.array_equal(asked(EVAL[0]).numpy(), outputs(checkpoint))
+    other = model(rate=0.5)
+    assert expmgr.restore(other, checkpoint).verdict.value == "same"
+    assert int(other.optimizer.iterations.numpy()) == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "data", "told"),
+    [
+        ({"activation": "tanh"}, DATA, "model/hidden.activation   saved relu   wanted tanh   (rule activation)"),
+        ({"activation": "tanh"}, {}, "model/hidden.activation   saved relu   wanted tanh   (rule activation)"),
+        ({"units": 9}, DATA, "hidden/kernel   saved float32 (4, 8)   wanted float32 (4, 9)   (rule variables)"),
+        ({}, {**DATA, "labels": ["yes", "no"]}, "labels   saved ['no', 'yes']   wanted ['yes', 'no']   (rule labels)"),
+        ({}, {**DATA, "evaluated": (EVAL[0] * 2, EVAL[1]), "train": TRAIN}, None),
+        ({}, {**DATA, "train": (TRAIN[0] * 2, TRAIN[1])}, "(rule data)"),
+    ],
+)
+def test_what_does_not_fit_changes_no_weight(checkpoint: Path, changed: Any, data: Any, told: str | None) -> None:
+    made = model(**changed)
+    before = [value.copy() for value in made.get_weights()]
+    if told is None:
+        assert expmgr.restore(made, checkpoint, **data).verdict.value == "resume"
+        return
+    with pytest.raises(CheckpointRefused) as caught:
+        expmgr.restore(made, checkpoint, **data)
+    assert any(told in line for line in caught.value.details), caught.value.details
+    assert all(np.array_equal(one, two) for one, two in zip(before, made.get_weights(), strict=True))
+    rules = [one for one in ("activation", "labels", "data") if f"rule {one})" in str(caught.value.details)]
+    if rules:
+        assert expmgr.restore(made, checkpoint, allow=rules, **data).verdict.value == "resume"
+
+
+def test_a_missing_signature_is_no_yes(checkpoint: Path) -> None:
+    checkpoint.with_name("model.ckpt-2.json").unlink()
+    with pytest.raises(CheckpointRefused, match=r"its signature model\.ckpt-2\.json is missing"):
+        expmgr.restore(model(), checkpoint, **DATA)
+
+
+def test_a_checkpoint_of_a_run(worker: WorkerProcess, site: Site) -> None:
+    """The model that a notebook builds in the way of the spec is the one that was trained."""
+    from expmgr.train.building import build
+
+    worker.run(site.ask(spec_of()))
+    built = build(site.ask(spec_of()))
+    assert expmgr.restore(built.model, site.model_dir()).verdict.value == "same"
+    other = build(site.ask(spec_of(model__activation="tanh")))
+    with pytest.raises(CheckpointRefused):
+        expmgr.restore(other.model, site.model_dir())
+
+
+def test_the_package_itself_imports_no_tensorflow() -> None:
+    code = (
+        "import expmgr, sys; assert 'tensorflow' not in sys.modules; expmgr.restore; assert 'tensorflow' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
