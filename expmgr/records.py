@@ -107,6 +107,8 @@ class RunRecord(_Part):
     environment: dict[str, Any] = Field(default_factory=dict)
     warm_start: dict[str, Any] | None = None
     """From which checkpoint training started, and what was taken of it."""
+    adopted: dict[str, Any] | None = None
+    """The checkpoint that was made elsewhere, what of it was taken, and who vouched for what it does not say."""
     step: int = 0
     """The last step that was trained."""
     examples_seen: int = 0
@@ -372,6 +374,7 @@ def fold(record: RunRecord, events: Iterable[dict[str, Any]]) -> RunRecord:
             record.data = {split: DataSplit.model_validate(told) for split, told in event["data"].items()}
             record.parameters = event["parameters"]
             record.environment = event["environment"]
+            record.adopted = event.get("adopted") or record.adopted
             record.warm_start = event.get("warm_start") or record.warm_start
             record.selected_step, record.metrics = None, {}  # this attempt has none yet
             _cut_back(record, curves, event["from_step"])

@@ -139,7 +139,7 @@ class _Batch:
             if record is not None:
                 self._end(number, Outcome(task, ExitCode.DONE, record, complete=True))
                 return
-            if task.mode == "check" and (judged := decided(self.project, task)) is not None:
+            if task.mode == "check" and task.adopt is None and (judged := decided(self.project, task)) is not None:
                 self._end(number, Outcome(task, worst([one["exit_code"] for one in judged]), judged=judged))
                 return
             if task.mode == "train":

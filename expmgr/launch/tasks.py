@@ -40,6 +40,16 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Adopt:
+    """A checkpoint that was made elsewhere; `vouched_by` None: it is looked at alone."""
+
+    folder: Path
+    step: int | None = None
+    maps: tuple[tuple[str, str], ...] = ()
+    vouched_by: str | None = None
+
+
+@dataclass(frozen=True)
 class WarmStart:
     """From which checkpoint a run starts, and what it takes of it (`warmstart.Wish`)."""
 
@@ -69,6 +79,7 @@ class Task:
     allow: tuple[str, ...] = ()
     """Ids of the guard's rules whose refusal is let pass."""
     warm_start: WarmStart | None = None
+    adopt: Adopt | None = None
     candidates: tuple[Candidate, ...] = ()
     """For `check`: the checkpoints that may or may not enter this variant's model."""
 
@@ -160,7 +171,13 @@ def _check_committed(project: Project, variant: Variant) -> None:
 def already_complete(project: Project, task: Task) -> RunRecord | None:
     """The finished run that makes `task` needless: same commit, all steps done, its checkpoint still there."""
     record = project.records.newest(task.name, task.seed)
-    if record is None or task.fresh or not record.is_complete or not _is_what_was_run(record, task):
+    if (
+        record is None
+        or task.fresh
+        or task.adopt is not None
+        or not record.is_complete
+        or not _is_what_was_run(record, task)
+    ):
         return None
     if task.warm_start is not None and record.warm_start is None:
         return None  # the worker says why it cannot be
@@ -317,6 +334,7 @@ def _request(project: Project, task: Task, record: RunRecord, folder: RunDir) ->
         "allow": list(task.allow),
         "candidates": [_candidate(project, one) for one in task.candidates],
         "warm_start": _warm_start(project, task),
+        "adopt": _adopt(task.adopt),
         "provenance": {
             "commit": task.commit,
             "run_id": record.run_id,
@@ -340,6 +358,12 @@ def step_of(project: Project, name: VariantName, seed: int, step: int | str | No
         return step if isinstance(step, int) else None
     manifest = model_dir_of(project, Candidate(name, seed)).read_manifest()
     return manifest.selected_step if manifest else None
+
+
+def _adopt(asked: Adopt | None) -> dict[str, Any] | None:
+    if asked is None:
+        return None
+    return {"folder": str(asked.folder), "step": asked.step, "maps": asked.maps, "vouched_by": asked.vouched_by}
 
 
 def _warm_start(project: Project, task: Task) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from expmgr.adoption import Adoption, plan_adoption
 from expmgr.errors import (
     DiskFull,
     ExitCode,
@@ -27,7 +28,7 @@ from expmgr.guard import Judgement, judge, refusal
 from expmgr.locks import Lock, Process
 from expmgr.model_dir import ModelDir, Whole
 from expmgr.paths import RunDir
-from expmgr.train import checkpoints
+from expmgr.train import adopting, checkpoints
 from expmgr.train.building import Built, build
 from expmgr.train.environment import environment
 from expmgr.train.events import Teller
@@ -44,6 +45,21 @@ class Judged:
     newest: Whole | None
     judgement: Judgement | None
     warm: WarmStarted | None = None
+    foreign: Foreign | None = None
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A checkpoint that was made elsewhere, and what is taken of it."""
+
+    prefix: Path
+    adoption: Adoption
+    step: int
+    vouched_by: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        about = {"path": str(self.prefix), "step": self.step, "vouched_by": self.vouched_by}
+        return {**about, "files": adopting.digests(self.prefix), **self.adoption.as_dict()}
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,8 @@ def run_job(run_dir: RunDir, stop: StopFlag) -> int:
     teller = Teller(run_dir)
     try:
         built = build(run_dir)
+        if built.request.mode == "check" and built.request.adopt is not None:
+            return _look_at_foreign(built, teller)
         if built.request.mode == "check":
             return _check(built, teller)
         return _begin(built, stop, teller)
@@ -130,6 +148,14 @@ def _judged(built: Built, candidate: Candidate) -> dict[str, Any]:
 def _admitted(built: Built) -> Judged:
     """The checkpoint to go on from, which the guard lets through; with `fresh`, none."""
     built.folder.check_usable()
+    if built.request.adopt is not None:
+        if not built.request.fresh and built.folder.inspect() is not None:
+            raise WarmStartProblem(
+                f"{built.folder.shown} has checkpoints already: what is adopted needs a model_dir of its own",
+                left_alone="Nothing was changed.",
+                hint=f"expmgr new {built.request.variant}-2 --from {built.request.variant}",
+            )
+        return Judged(None, None, None, _foreign(built))
     if built.request.fresh:
         return Judged(None, None, _warm_start(built))
     judged = _judge(built)
@@ -153,6 +179,20 @@ def _warm_start(built: Built) -> WarmStarted | None:
         raise WarmStartProblem(f"{at.variant} has no checkpoint to start from", hint=f"expmgr run {at.variant}")
     plan = plan_warm_start(whole.signature, built.signature(0), asked.wish(built.request.allow), whole.shown)
     return WarmStarted(whole, plan, at.variant, at.seed)
+
+
+def _foreign(built: Built) -> Foreign:
+    asked = built.request.adopt
+    assert asked is not None
+    prefix = adopting.find_checkpoint(asked.folder, asked.step)
+    tensors = adopting.tensors_of(prefix)
+    adoption = plan_adoption(tensors, built.signature(0), str(prefix), built.request.variant, asked.maps)
+    return Foreign(prefix, adoption, adopting.step_of(prefix, adoption), asked.vouched_by)
+
+
+def _look_at_foreign(built: Built, teller: Teller) -> int:
+    teller.tell("judged", adoption=_foreign(built).as_dict(), exit_code=int(ExitCode.DONE))
+    return int(ExitCode.DONE)
 
 
 def _look_at_the_start(built: Built, newest: Whole) -> None:
@@ -226,7 +266,19 @@ def _train(built: Built, judged: Judged, lock: Lock, stop: StopFlag, teller: Tel
         built.provenance["warm_start"] = judged.warm.origin()
     elif judged.newest and "warm_start" in judged.newest.signature.provenance:
         built.provenance["warm_start"] = judged.newest.signature.provenance["warm_start"]
-    training = Training(built, judged.newest, lock=lock, teller=teller, stop=stop, renames=renames, warm=judged.warm)
+    if judged.foreign is not None:
+        told = judged.foreign.as_dict()
+        built.provenance["adopted"] = {key: told[key] for key in ("path", "step", "files", "vouched_by", "unknown")}
+    training = Training(
+        built,
+        judged.newest,
+        lock=lock,
+        teller=teller,
+        stop=stop,
+        renames=renames,
+        warm=judged.warm,
+        foreign=judged.foreign,
+    )
     training.restore(_may_move(judged.judgement))
     found = list(judged.judgement.differences if judged.judgement else ())
     found.extend(judged.warm.plan.changes if judged.warm else ())
@@ -240,6 +292,7 @@ def _train(built: Built, judged: Judged, lock: Lock, stop: StopFlag, teller: Tel
         environment=environment(),
         probe=training.probed,
         warm_start=judged.warm.as_dict() if judged.warm else None,
+        adopted=judged.foreign.as_dict() if judged.foreign else None,
     )
     try:
         return _end(training, training.run(), None, teller)

@@ -41,6 +41,17 @@ class WarmStart(BaseModel):
         return Wish(self.maps, self.only, self.with_optimizer, self.grow, allow)
 
 
+class Adopt(BaseModel):
+    """A checkpoint that was made elsewhere, and who stands for what it does not say."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    folder: Path
+    step: int | None = None
+    maps: list[tuple[str, str]] = []
+    vouched_by: str | None = None
+
+
 class Request(BaseModel):
     """`request.json`, format 1."""
 
@@ -63,6 +74,7 @@ class Request(BaseModel):
     candidates: list[Candidate] = []
     """What `check` asks about."""
     warm_start: WarmStart | None = None
+    adopt: Adopt | None = None
     allow: list[str] = []
     """Ids of the guard's rules whose refusal the user takes upon themselves."""
     provenance: dict[str, Any]

@@ -11,12 +11,13 @@ from typing import Any, Protocol
 from google.protobuf import text_format
 
 from expmgr import durable
+from expmgr.adoption import Adoption
 from expmgr.errors import Busy, DiskFull, ProbeMoved, Stopped, TrainingFailed
 from expmgr.locks import Lock
 from expmgr.model_dir import SavedCheckpoint, Whole
 from expmgr.signature import ProbeValues
 from expmgr.spec import BestCheckpoint
-from expmgr.train import checkpoints, probe
+from expmgr.train import adopting, checkpoints, probe
 from expmgr.train.building import Built
 from expmgr.train.events import Teller
 from expmgr.train.loop import Evaluation, Loop, NotFinite, metric_values
@@ -26,6 +27,19 @@ from expmgr.train.summaries import EventFile
 from expmgr.warmstart import Plan
 
 Metrics = dict[str, dict[str, float]]
+
+
+class ForeignStart(Protocol):
+    """A checkpoint that was made elsewhere."""
+
+    @property
+    def prefix(self) -> Path: ...
+
+    @property
+    def adoption(self) -> Adoption: ...
+
+    @property
+    def step(self) -> int: ...
 
 
 class Start(Protocol):
@@ -60,15 +74,18 @@ class Training:
         stop: StopFlag,
         renames: Mapping[str, str] | None = None,
         warm: Start | None = None,
+        foreign: ForeignStart | None = None,
     ) -> None:
         self.built, self.newest, self.lock, self.teller, self.stop = built, newest, lock, teller, stop
         self.request, self.spec, self.model, self.folder = built.request, built.spec, built.model, built.folder
         self._renames = renames or {}
         self._warm = warm
+        self._foreign = foreign
         self.probed: str | None = None
         """What the probe said of the restored model; None where nothing was restored."""
         self._batch: probe.Batch | None = None
-        self.start_step = newest.saved.step if newest else 0
+        self.start_step = newest.saved.step if newest else foreign.step if foreign else 0
+        self.max_steps = foreign.step if foreign else self.request.max_steps
         self.loop = self._loop()
         self._evaluations: dict[str, Evaluation] = {}
         folders = {"train": ".", "eval": "eval", "test": "eval_test"}
@@ -87,6 +104,9 @@ class Training:
         elif self._warm is not None:
             source = self._warm.source
             checkpoints.take(self.model, source.prefix, self._warm.plan, shown=source.shown)
+        elif self._foreign is not None:
+            adopting.take(self.model, self._foreign.prefix, self._foreign.adoption)
+            checkpoints.apply_settings(self.model, self.spec)
 
     def _look(self, newest: Whole, may_move: Collection[str]) -> None:
         saved = newest.signature.probe
@@ -228,7 +248,7 @@ class Training:
 
     def _probed(self, step: int, metrics: Metrics) -> ProbeValues | None:
         """The probe's values at the first, the last and the best checkpoint, its rows stored before them."""
-        is_end = step >= self.request.max_steps or self.stop.is_set()
+        is_end = step >= self.max_steps or self.stop.is_set()
         if self.spec.probe == "off" or not (step == self.start_step or is_end or self._is_best(metrics)):
             return None
         self._batch = self._batch or probe.Batch.of(self.built.first_inputs, self.built.first_targets)
@@ -336,7 +356,7 @@ class Training:
         config, newest = self.spec.run_config, self.newest
         schedule = Schedule(
             saved_step=newest.saved.step if newest else None,
-            max_steps=self.request.max_steps,
+            max_steps=self.max_steps,
             checkpoints=Interval(config.save_checkpoints_steps, config.save_checkpoints_secs),
             summaries=Interval(config.save_summary_steps),
             logs=Interval(config.log_step_count_steps),
@@ -350,7 +370,7 @@ class Training:
             is_stopped=self.stop.is_set,
             clock=time.monotonic,
             step=self.start_step,
-            position=newest.saved.examples_seen if newest else 0,
+            position=newest.saved.examples_seen if newest else self.start_step * self.spec.data.batch_size,
             batch_size=self.spec.data.batch_size,
         )
 
