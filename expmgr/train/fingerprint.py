@@ -326,8 +326,8 @@ class _Body:
         self._graph = graph
         self._function = function
         self._nodes = {node.name: node for node in function.node_def}
-        self._made: dict[str, list[int] | int] = {}
-        """By name: the outputs in their order, or the node of an operation, whose outputs are told apart by name."""
+        self._made: dict[str, list[int] | dict[str, int] | int] = {}
+        """By name: the outputs in their order, by their names, or the node of an operation that has them."""
         self._wrote: dict[str, tuple[int, int]] = {}
         """Name of a node that writes to a variable: the variable, and the node of the effect."""
         self._effects: list[int] = []
@@ -348,6 +348,8 @@ class _Body:
         found = self._made[name]
         if isinstance(found, list):
             return found[int(place)]
+        if isinstance(found, dict):
+            return found[output]
         return self._graph.node("output", f"{output} {place}", [found])
 
     def _make(self, start: str) -> None:
@@ -372,7 +374,7 @@ class _Body:
             elif ":" in text:
                 yield text.partition(":")[0]
 
-    def _node(self, node: Any) -> list[int] | int:
+    def _node(self, node: Any) -> list[int] | dict[str, int] | int:
         graph, operation = self._graph, node.op
         inputs = [self._value(text) for text in node.input if not text.startswith("^")]
         if operation in _PASSING:
@@ -389,6 +391,10 @@ class _Body:
             return self._taken(graph.loop(cond, body, inputs))
         if operation in ("If", "StatelessIf", "Case", "StatelessCase"):
             return self._taken(graph.branch(self._branches(node), inputs[0], inputs[1:]))
+        if operation == "BroadcastGradientArgs":
+            # In the gradient of a + b: the axes of each side against the other. b + a has them the other way round.
+            one, two = inputs
+            return {"r0": graph.node(operation, "", [one, two]), "r1": graph.node(operation, "", [two, one])}
         return self._plain(node, operation, inputs)
 
     def _branches(self, node: Any) -> list[Any]:
