@@ -40,10 +40,11 @@ format: env ## let ruff mend what it can
 docs: env ## run what the README and the docs show
 	$(BIN)/python -m pytest -n 2 tests/test_docs.py
 
-bench: env ## measure start-up, new, and steps a second
+bench: env ## measure start-up, new, steps a second, and what the guard costs
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/new.py
 	$(BIN)/python benchmarks/steps.py
+	$(BIN)/python benchmarks/guard.py
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

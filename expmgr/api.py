@@ -19,6 +19,7 @@ from expmgr.rules import Verdict
 from expmgr.signature import DataContract, Signature, TrainingSetup, read_signature
 from expmgr.train import checkpoints, signatures
 from expmgr.train.environment import versions
+from expmgr.train.sourcecode import code_of
 
 
 class ModelProblem(ExpmgrError):
@@ -112,7 +113,7 @@ def _signature(
     contract = signatures.contract_of_arrays(train, evaluated, features=features, labels=labels, declared=declared)
     batch = tf.nest.map_structure(lambda array: tf.constant(array[: signatures.FIRST_ROWS]), train)
     setup = signatures.setup_of(model)
-    return signatures.signature_of(model, batch, contract, setup, provenance=versions())
+    return signatures.signature_of(model, batch, contract, setup, code=code_of(model), provenance=versions())
 
 
 def _asked(model: Any, saved: Signature) -> Signature:
@@ -128,7 +129,14 @@ def _asked(model: Any, saved: Signature) -> Signature:
     contract: DataContract = saved.data
     order = [*specs] if isinstance(specs, dict) else []
     return signatures.inference_signature(
-        model, specs, contract, saved.training, order=order, provenance=versions(), architecture=saved.architecture
+        model,
+        specs,
+        contract,
+        saved.training,
+        order=order,
+        provenance=versions(),
+        architecture=saved.architecture,
+        code=code_of(model),
     )
 
 

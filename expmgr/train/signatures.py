@@ -71,9 +71,10 @@ def inference_signature(
     order: Sequence[str],
     provenance: Mapping[str, Any],
     architecture: Mapping[str, Any] | None,
+    code: str | None = None,
 ) -> Signature:
     """The signature of a model that is only asked, compiled or not: nothing is said of its training."""
-    inference, traced = _fingerprint(lambda shape: trace_inference(model, shape(inputs), order), None)
+    inference, traced = _fingerprint(lambda shape: trace_inference(model, shape(inputs), order), code)
     roles, blind = (traced.roles, traced.blind_roles) if traced else ({}, {})
     weights = [
         _with_role(describe(path, variable), roles.get(id(variable)), blind.get(id(variable)))
@@ -86,6 +87,7 @@ def inference_signature(
         state=[],
         inference=inference,
         training_step=Fingerprint(by="none"),
+        code=code,
         architecture=dict(architecture) if architecture is not None else None,
         layers=layer_configs(model),
         data=contract,

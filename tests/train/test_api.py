@@ -123,3 +123,61 @@ def test_the_package_itself_imports_no_tensorflow() -> None:
         "import expmgr, sys; assert 'tensorflow' not in sys.modules; expmgr.restore; assert 'tensorflow' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+UNTRACEABLE = """
+import keras
+
+class Gate(keras.layers.Layer):
+    \"\"\"Looks at values, which no graph can.\"\"\"
+    def build(self, shape):
+        self.gain = self.add_weight(shape=(), initializer="ones", name="gain")
+
+    def call(self, rows):
+        # by hand
+        if float(keras.ops.sum(rows)) > 0:
+            return rows * self.gain
+        return rows * 2
+"""
+
+
+def gated(folder: Path, source: str) -> Any:
+    """A model with a layer of that source, in a module of its own."""
+    import importlib.util
+
+    path = folder / "gate.py"
+    path.write_text(source)
+    spec = importlib.util.spec_from_file_location("gate", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["gate"] = module
+    spec.loader.exec_module(module)
+    keras.backend.clear_session()
+
+    class Model(keras.Model):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.gate = module.Gate(name="gate")
+
+        def call(self, rows: Any) -> Any:
+            return self.gate(rows)
+
+    made = Model(name="model")
+    made(ROWS[:2])
+    made.compile("sgd", "mse", run_eagerly=True)
+    return made
+
+
+def test_code_that_cannot_be_traced_is_known_by_its_syntax(tmp_path: Path) -> None:
+    data = {"train": (ROWS, ROWS)}
+    expmgr.save(gated(tmp_path, UNTRACEABLE), tmp_path / "model.ckpt-0", **data)
+    other_words = (
+        UNTRACEABLE.replace("# by hand", "# why not").replace("Looks at", "Sees").replace("rows * 2", "(rows  *  2)")
+    )
+    found = expmgr.restore(gated(tmp_path, other_words), tmp_path / "model.ckpt-0", **data)
+    assert found.verdict.value == "same"
+    assert any("cannot be traced" in note and "its code decides" in note for note in found.notes), found.notes
+    with pytest.raises(CheckpointRefused) as caught:
+        expmgr.restore(gated(tmp_path, UNTRACEABLE.replace("rows * 2", "rows * 3")), tmp_path / "model.ckpt-0", **data)
+    assert any("(rule code)" in line for line in caught.value.details), caught.value.details
