@@ -243,3 +243,18 @@ def test_a_thousand_variables_stay_under_100_kb() -> None:
     assert len(content) < 100_000
     assert Signature.model_validate_json(content) == signature
     assert isinstance(json.loads(content)["variables"], str)
+
+
+def test_digests_are_the_same_on_every_machine_and_python() -> None:
+    """Found with Python 3.11 and 3.13; the graph's are those of one version of Keras and TensorFlow."""
+    import keras
+    import tensorflow as tf
+
+    from expmgr.train.sourcecode import tree_digest
+
+    assert tree_digest(PLAIN) == "42ecbf1d234e0cad95624a4c1bfae4dc"
+    if (tf.__version__, keras.__version__) != ("2.21.0", "3.15.1"):
+        pytest.skip("another version traces another graph")
+    found = of_source(PLAIN)
+    assert found.inference.digest == "a468b8b4f56f113e0e31b793300232c7"
+    assert found.training_step.digest == "16270b9197ff2f9b44b9b1f6979581a6"
