@@ -11,12 +11,9 @@ from typing import Any, Literal
 
 from expmgr.errors import UnknownMetric, UnknownVariant
 from expmgr.paths import VariantName, nearest
-from expmgr.records import RunRecord, counted_runs
+from expmgr.records import ABOUT, RunRecord, counted_runs, is_outdated
 from expmgr.spec import CLASSIFIER_METRICS, REGRESSOR_METRICS, ExperimentSpec, changes, flat
 from expmgr.statistics import mean_and_std
-
-#: Parts of the spec that do not change what a run computes.
-_ABOUT = ("experiment", "question", "probe", "compare.")
 
 
 @dataclass(frozen=True)
@@ -223,10 +220,4 @@ def _changes(base: ExperimentSpec, other: ExperimentSpec, everything: bool) -> d
     if everything:
         old, new = flat(one), flat(two)
         return {key: (old.get(key), new.get(key)) for key in {**old, **new}}
-    return {key: pair for key, pair in changes(one, two).items() if not key.startswith(_ABOUT)}
-
-
-def is_outdated(record: RunRecord, spec: ExperimentSpec, code_digest: str) -> bool:
-    """Whether the branch has another spec or other code now than the run was made with."""
-    moved = [key for key in changes(record.spec, spec.resolved()) if not key.startswith(_ABOUT)]
-    return bool(moved) or record.code_digest != code_digest
+    return {key: pair for key, pair in changes(one, two).items() if not key.startswith(ABOUT)}

@@ -12,8 +12,8 @@ import io
 import math
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from expmgr.errors import DataProblem
@@ -304,8 +304,8 @@ def mean_and_variance(values: Sequence[float]) -> tuple[float, float]:
     return mean, variance or 1.0
 
 
-def encode(table: Table, features: Iterable[Feature], label: str, labels: Sequence[str] | None) -> Split:
-    """`table` as the model takes it. A category that the training split does not have is no error."""
+def encode_inputs(table: Table, features: Sequence[Feature]) -> Split:
+    """`table`, which needs no label, as the model takes it."""
     columns: dict[str, list[float] | list[str]] = {}
     for feature in features:
         require_column(table, feature.name)
@@ -313,8 +313,14 @@ def encode(table: Table, features: Iterable[Feature], label: str, labels: Sequen
             columns[feature.name] = numbers(table, feature.name)
         else:
             columns[feature.name] = [text for _, text in table.cells(feature.name)]
+    return Split(table.source, table.sha256, len(table.rows), columns, [0.0] * len(table.rows))
+
+
+def encode(table: Table, features: Sequence[Feature], label: str, labels: Sequence[str] | None) -> Split:
+    """`table` as the model takes it. A category that the training split does not have is no error."""
+    inputs = encode_inputs(table, features)
     targets = numbers(table, label) if labels is None else _classes(table, label, labels)
-    return Split(table.source, table.sha256, len(table.rows), columns, targets)
+    return replace(inputs, targets=targets)
 
 
 def _classes(table: Table, label: str, labels: Sequence[str]) -> list[int]:

@@ -121,6 +121,10 @@ class ProbeMoved(ExpmgrError):
     exit_code = ExitCode.REFUSED
 
 
+class OutputProblem(ExpmgrError):
+    """A file that was to be written is there already, or cannot be."""
+
+
 class WarmStartProblem(ExpmgrError):
     """A warm start that was asked for cannot be."""
 

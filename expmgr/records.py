@@ -25,10 +25,14 @@ from expmgr import durable
 from expmgr.errors import ExpmgrError, OurBug, UnknownRun
 from expmgr.locks import Process
 from expmgr.paths import Layout, RunDir, RunId, VariantName
+from expmgr.spec import ExperimentSpec, changes
 
 Status = Literal["starting", "running", "finished", "failed", "preempted", "killed"]
 
 CURVE_POINTS = 1_000
+
+#: Parts of the spec that do not change what a run computes.
+ABOUT = ("experiment", "question", "probe", "compare.")
 
 _SUBJECT = re.compile(rb'"variant": "([^"\\\\]+)",\s+"seed": (\d+),')
 
@@ -318,6 +322,12 @@ def counted_runs(runs: Iterable[RunRecord]) -> list[RunRecord]:
         if record.status == "finished":
             newest[record.seed] = record
     return [newest[seed] for seed in sorted(newest)]
+
+
+def is_outdated(record: RunRecord, spec: ExperimentSpec, code_digest: str) -> bool:
+    """Whether the branch has another spec or other code now than the run was made with."""
+    moved = [key for key in changes(record.spec, spec.resolved()) if not key.startswith(ABOUT)]
+    return bool(moved) or record.code_digest != code_digest
 
 
 def _parse(path: Path) -> RunRecord:

@@ -60,6 +60,11 @@ def test_the_examples_of_the_help_are_in_the_walk_that_is_run() -> None:
         "expmgr list",
         'expmgr adopt /data/iris_model --as iris/old --vouch "Ann Lee"',  # scenarios/test_adopt.py, another folder
     ]
+    walk += [  # typed in scenarios/test_ask.py
+        "expmgr evaluate iris/wide",
+        "expmgr predict iris/wide --data new.csv -o predicted.csv",
+        "expmgr export iris/wide -o served",
+    ]
     assert [example for example in examples() if example not in walk] == []
 
 

@@ -86,8 +86,8 @@ def _current(project: Project, variant: Variant, runs: Sequence[RunRecord]) -> l
     if all(record.commit == variant.commit for record in runs):
         return list(runs)
     from expmgr.code import code_digest
-    from expmgr.compare import is_outdated
     from expmgr.errors import ExpmgrError
+    from expmgr.records import is_outdated
     from expmgr.variants import spec_of
 
     try:

@@ -139,7 +139,8 @@ class _Batch:
             if record is not None:
                 self._end(number, Outcome(task, ExitCode.DONE, record, complete=True))
                 return
-            if task.mode == "check" and task.adopt is None and (judged := decided(self.project, task)) is not None:
+            asks_guard = task.mode == "check" and task.adopt is None and task.ask is None
+            if asks_guard and (judged := decided(self.project, task)) is not None:
                 self._end(number, Outcome(task, worst([one["exit_code"] for one in judged]), judged=judged))
                 return
             if task.mode == "train":

@@ -23,7 +23,7 @@ from expmgr.locks import Process
 from expmgr.model_dir import ModelDir
 from expmgr.paths import RunDir, VariantName
 from expmgr.project import Project, keep_ref
-from expmgr.records import Attempt, RunRecord, is_seen_running, new_run_id, user_name
+from expmgr.records import Attempt, RunRecord, is_outdated, is_seen_running, new_run_id, user_name
 from expmgr.spec import ExperimentSpec, learned_from
 from expmgr.variants import Variant, find_variant, spec_of
 
@@ -47,6 +47,18 @@ class Adopt:
     step: int | None = None
     maps: tuple[tuple[str, str], ...] = ()
     vouched_by: str | None = None
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a variant's model is asked, and of which checkpoint."""
+
+    what: Literal["evaluate", "predict", "export"]
+    source: Candidate
+    split: str = "eval"
+    data: Path | None = None
+    output: Path | None = None
+    format: str = "savedmodel"
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,7 @@ class Task:
     """Ids of the guard's rules whose refusal is let pass."""
     warm_start: WarmStart | None = None
     adopt: Adopt | None = None
+    ask: Ask | None = None
     candidates: tuple[Candidate, ...] = ()
     """For `check`: the checkpoints that may or may not enter this variant's model."""
 
@@ -189,8 +202,7 @@ def already_complete(project: Project, task: Task) -> RunRecord | None:
 
 def _is_what_was_run(record: RunRecord, task: Task) -> bool:
     """Whether the run would do the same: another commit that changes neither spec nor code is none."""
-    same_code = record.code_digest == task.code_digest and record.spec == task.spec.resolved()
-    return record.commit == task.commit or same_code
+    return record.commit == task.commit or not is_outdated(record, task.spec, task.code_digest)
 
 
 def reserve(project: Project, task: Task) -> IO[bytes]:
@@ -335,6 +347,7 @@ def _request(project: Project, task: Task, record: RunRecord, folder: RunDir) ->
         "candidates": [_candidate(project, one) for one in task.candidates],
         "warm_start": _warm_start(project, task),
         "adopt": _adopt(task.adopt),
+        "ask": _ask(project, task.ask),
         "provenance": {
             "commit": task.commit,
             "run_id": record.run_id,
@@ -358,6 +371,14 @@ def step_of(project: Project, name: VariantName, seed: int, step: int | str | No
         return step if isinstance(step, int) else None
     manifest = model_dir_of(project, Candidate(name, seed)).read_manifest()
     return manifest.selected_step if manifest else None
+
+
+def _ask(project: Project, ask: Ask | None) -> dict[str, Any] | None:
+    if ask is None:
+        return None
+    files = {"data": str(ask.data) if ask.data else None, "output": str(ask.output) if ask.output else None}
+    about = {"what": ask.what, "split": ask.split, "format": ask.format}
+    return {**about, **files, "source": _candidate(project, ask.source)}
 
 
 def _adopt(asked: Adopt | None) -> dict[str, Any] | None:

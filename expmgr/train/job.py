@@ -29,6 +29,7 @@ from expmgr.locks import Lock, Process
 from expmgr.model_dir import ModelDir, Whole
 from expmgr.paths import RunDir
 from expmgr.train import adopting, checkpoints
+from expmgr.train.asking import answer
 from expmgr.train.building import Built, build
 from expmgr.train.environment import environment
 from expmgr.train.events import Teller
@@ -88,6 +89,9 @@ def run_job(run_dir: RunDir, stop: StopFlag) -> int:
         built = build(run_dir)
         if built.request.mode == "check" and built.request.adopt is not None:
             return _look_at_foreign(built, teller)
+        if built.request.ask is not None:
+            teller.tell("judged", **answer(built))
+            return int(ExitCode.DONE)
         if built.request.mode == "check":
             return _check(built, teller)
         return _begin(built, stop, teller)

@@ -52,6 +52,19 @@ class Adopt(BaseModel):
     vouched_by: str | None = None
 
 
+class Ask(BaseModel):
+    """What a model is asked, and of which checkpoint."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    what: Literal["evaluate", "predict", "export"]
+    source: Candidate
+    split: Literal["train", "eval", "test"] = "eval"
+    data: Path | None = None
+    output: Path | None = None
+    format: Literal["savedmodel", "keras"] = "savedmodel"
+
+
 class Request(BaseModel):
     """`request.json`, format 1."""
 
@@ -75,6 +88,7 @@ class Request(BaseModel):
     """What `check` asks about."""
     warm_start: WarmStart | None = None
     adopt: Adopt | None = None
+    ask: Ask | None = None
     allow: list[str] = []
     """Ids of the guard's rules whose refusal the user takes upon themselves."""
     provenance: dict[str, Any]

@@ -1,0 +1,172 @@
+"""`expmgr evaluate`, `expmgr predict` and `expmgr export`: what a checkpoint is asked, through the guard."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from expmgr.cli import output
+from expmgr.cli.run import parse_rules
+from expmgr.errors import OutputProblem
+
+if TYPE_CHECKING:
+    from expmgr.launch.tasks import Task
+
+Which = Annotated[str, typer.Argument(metavar="VARIANT[@STEP]", help="The variant; @STEP, @best or @last.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="The seed whose checkpoint is asked.")]
+Allow = Annotated[
+    list[str] | None, typer.Option("--allow", metavar="RULE", help="Let a refusal of the guard pass by its rule's id.")
+]
+
+
+class Split(str, Enum):
+    """A split of the variant's own data."""
+
+    TRAIN = "train"
+    EVAL = "eval"
+    TEST = "test"
+
+
+class Format(str, Enum):
+    """What an export is."""
+
+    SAVEDMODEL = "savedmodel"
+    KERAS = "keras"
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(name="evaluate")(evaluate)
+    app.command(name="predict")(predict)
+    app.command(name="export")(export)
+
+
+def evaluate(
+    variant: Which,
+    data: Annotated[Path | None, typer.Option("--data", metavar="FILE", help="A CSV with the label's column.")] = None,
+    split: Annotated[Split, typer.Option("--split", help="The split of the variant's data.")] = Split.EVAL,
+    seed: Seed = 0,
+    allow: Allow = None,
+    as_json: output.AsJson = False,
+) -> None:
+    """Evaluate a checkpoint: on the variant's eval split, or on a file of yours. Nothing is recorded.
+
+    Example: expmgr evaluate iris/wide
+    """
+    task = _task(variant, seed, allow, what="evaluate", data=data, split=split.value)
+    if data is None and split is Split.TEST and task.spec.data.test is None:
+        raise typer.BadParameter(f"{task.name} has no test split (data.test)")
+    told = _answer(task)
+    if as_json:
+        output.show_json({"format": 1, **told})
+        return
+    output.show(f"{told['checkpoint']} on {told['rows']:,} rows of {told['data']}")
+    table = output.Table(("metric", "value"), frozenset({"value"}))
+    table.rows.extend((name, output.number(value, 6)) for name, value in told["metrics"].items())
+    table.show(output.Form.TERMINAL)
+
+
+def predict(
+    variant: Which,
+    data: Annotated[
+        Path, typer.Option("--data", metavar="FILE", help="A CSV with the model's columns; no label needed.")
+    ],
+    to: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="CSV, or JSON lines where it ends in .jsonl.")
+    ],
+    seed: Seed = 0,
+    allow: Allow = None,
+    as_json: output.AsJson = False,
+) -> None:
+    """Predict every row of a file: the class and the probability of each, or the number.
+
+    Example: expmgr predict iris/wide --data new.csv -o predicted.csv
+    """
+    _require_free(to)
+    told = _answer(_task(variant, seed, allow, what="predict", data=data, output=to.absolute()))
+    if as_json:
+        output.show_json({"format": 1, **told})
+        return
+    output.show(f"{to}: {told['rows']:,} rows, predicted by {told['checkpoint']}")
+
+
+def export(
+    variant: Which,
+    to: Annotated[Path | None, typer.Option("-o", "--output", metavar="DIR", help="Default: <variant>-<step>.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="What is written.")] = Format.SAVEDMODEL,
+    seed: Seed = 0,
+    allow: Allow = None,
+    as_json: output.AsJson = False,
+) -> None:
+    """Export a checkpoint as a SavedModel or a .keras file, which need neither the code nor expmgr.
+
+    Example: expmgr export iris/wide -o served
+    """
+    task = _task(variant, seed, allow, what="export", form=form.value)
+    end = ".keras" if form is Format.KERAS else ""
+    assert task.ask is not None
+    target = to or Path(f"{task.name.variant}{'' if task.ask.source.step is None else f'-{task.ask.source.step}'}{end}")
+    if form is Format.KERAS and target.suffix != ".keras":
+        raise typer.BadParameter(f"{target}: a Keras file ends in .keras")
+    _require_free(target)
+    told = _answer(replace(task, ask=replace(task.ask, output=target.absolute())))
+    if as_json:
+        output.show_json({"format": 1, **told})
+        return
+    output.show(f"{target}: {told['checkpoint']} as {told['format']}")
+    if told["outputs"] == "logits":
+        output.tell(["Note: it gives logits, one a class in the order of the labels; softmax makes them probabilities"])
+
+
+def _task(
+    text: str,
+    seed: int,
+    allow: list[str] | None,
+    *,
+    what: Any,
+    data: Path | None = None,
+    split: str = "eval",
+    output: Path | None = None,
+    form: str = "savedmodel",
+) -> Task:
+    from expmgr.cli.output import folder
+    from expmgr.launch.checks import parse_checkpoint
+    from expmgr.launch.tasks import Ask, Candidate, plan_tasks, step_of
+    from expmgr.project import Project
+
+    rules = parse_rules(allow or [])
+    project = Project.open(folder())
+    name, step = parse_checkpoint(text)
+    (task,) = plan_tasks(project, [name], [seed] if seed else None, mode="check", allow=rules)
+    source = Candidate(task.name, task.seed, step_of(project, task.name, task.seed, step))
+    file = data.absolute() if data is not None else None
+    return replace(task, ask=Ask(what, source, split, file, output, form))
+
+
+def _require_free(path: Path) -> None:
+    if path.exists():
+        raise OutputProblem(f"{path} is there already", left_alone="Nothing was changed.", hint="take another name")
+    if not path.absolute().parent.is_dir():
+        raise OutputProblem(f"there is no folder {path.parent}", left_alone="Nothing was changed.")
+
+
+def _answer(task: Task) -> dict[str, Any]:
+    from expmgr.cli.watch import watcher
+    from expmgr.launch.local import run_tasks
+    from expmgr.project import Project
+
+    project = Project.open(output.folder())
+    with watcher([task], quiet=True) as watching:
+        (outcome,) = run_tasks(project, [task], watcher=watching)
+    if outcome.error is not None:
+        raise outcome.error
+    told = dict(outcome.judged[0])
+    for key in ("kind", "at"):
+        told.pop(key, None)
+    for one in told["judgement"]["differences"]:
+        if one["allowed"]:
+            output.tell([f"Note: {one['what']}: {one['saved']} -> {one['wanted']}, let pass by --allow {one['rule']}"])
+    return {"variant": str(task.name), "seed": task.seed, **told}
