@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from expmgr.cli import output
+from expmgr.cli.check import tell_uncommitted
 from expmgr.cli.run import parse_rules
 from expmgr.errors import OutputProblem
 
@@ -159,6 +160,7 @@ def _answer(task: Task) -> dict[str, Any]:
     from expmgr.project import Project
 
     project = Project.open(output.folder())
+    tell_uncommitted(project, [task])
     with watcher([task], quiet=True) as watching:
         (outcome,) = run_tasks(project, [task], watcher=watching)
     if outcome.error is not None:

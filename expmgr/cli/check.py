@@ -61,8 +61,19 @@ def _asked(project: Project, tasks: Sequence[Task]) -> list[Outcome]:
     from expmgr.cli.watch import watcher
     from expmgr.launch.local import run_tasks
 
+    tell_uncommitted(project, tasks)
     with watcher(tasks, quiet=True) as watching:
         return run_tasks(project, tasks, watcher=watching)
+
+
+def tell_uncommitted(project: Project, tasks: Sequence[Task]) -> None:
+    """Say which variants have changes in a checkout that are not looked at."""
+    from expmgr.code import uncommitted_code
+
+    for task in {task.name: task for task in tasks}.values():
+        found = uncommitted_code(project.repo, task.commit, task.name)
+        if found is not None:
+            output.tell([f"Note: {task.name} has changes in {found[0]} that are not committed, and not looked at"])
 
 
 def _lines(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:

@@ -50,6 +50,17 @@ def test_the_weights_are_not_read(copied: Repo) -> None:
     assert "was not restored: it is damaged" in result.stderr
 
 
+def test_what_is_not_committed_is_said_and_not_looked_at(copied: Repo) -> None:
+    copied.git("switch", "--quiet", "exp/iris/wide")
+    spec = copied.read("experiments/iris/spec.yaml")
+    copied.write("experiments/iris/spec.yaml", spec.replace("[20, 20]", "[30, 30]"))
+    result = copied.expmgr("check", "iris/wide")
+    assert (result.code, result.stderr) == (
+        0,
+        f"Note: iris/wide has changes in {copied.path} that are not committed, and not looked at\n",
+    )
+
+
 def test_a_step_that_is_not_there(walked: Repo) -> None:
     result = walked.expmgr("check", "iris/wide@7")
     assert (result.code, result.stderr) == (

@@ -445,7 +445,7 @@ def test_the_probe_is_stored_at_the_first_and_the_last_checkpoint_and_asked_at_a
     [
         ("outputs", lambda probe: probe.update(outputs=[value + 1 for value in probe["outputs"]])),
         ("loss", lambda probe: probe.update(loss=probe["loss"] * 1.1)),
-        ("metrics", lambda probe: probe.update(metrics={"accuracy": 2.0})),
+        ("metrics", lambda probe: probe.update(metrics={"accuracy": 5.0})),
         ("step", lambda probe: probe.update(step=[value * 2 for value in probe["step"]])),
     ],
 )
@@ -481,3 +481,35 @@ def test_no_row_is_stored_where_the_spec_says_so(worker: WorkerProcess, site: Si
     assert not list(site.model_dir().glob("probe-*"))
     again = worker.run(site.ask(spec_of(probe="off", train__max_steps=25)))
     assert again.one("ready")["probe"] == "not stored"
+
+
+def test_a_renamed_column_goes_on_and_columns_in_another_order_of_the_file_are_the_same(
+    worker: WorkerProcess, site: Site
+) -> None:
+    features = {"a": "numeric", "b": "numeric", "colour": "categorical"}
+    worker.run(site.ask(spec_of()))
+
+    turned = site.ask(spec_of(train__max_steps=22))
+    for name in ("train", "eval"):
+        path = turned.code / "experiments" / "tiny" / f"{name}.csv"
+        rows = [line.split(",") for line in path.read_text().splitlines()]
+        path.write_text("".join(",".join(reversed(row)) + "\n" for row in rows))
+    same = worker.run(turned)
+    assert (same.status, same.one("ready")["changes"]) == (0, []), same.log
+
+    renamed = {"width" if name == "a" else name: kind for name, kind in features.items()}
+    ask = site.ask(spec_of(data__features=renamed, train__max_steps=25))
+    for name in ("train", "eval"):
+        path = ask.code / "experiments" / "tiny" / f"{name}.csv"
+        path.write_text(path.read_text().replace("a,b,", "width,b,", 1))
+    again = worker.run(ask)
+    assert [one["rule"] for one in again.one("ready")["changes"]] == ["feature-renamed"], again.log
+    assert (again.one("ready")["from_step"], again.one("ready")["probe"]) == (22, "as saved")
+
+    other = site.ask(spec_of(data__features=dict(reversed(renamed.items())), train__max_steps=30))
+    for name in ("train", "eval"):
+        path = other.code / "experiments" / "tiny" / f"{name}.csv"
+        path.write_text(path.read_text().replace("a,b,", "width,b,", 1))
+    refused = worker.run(other)
+    assert refused.status == 3
+    assert error_lines(refused)[1].startswith("features ")
