@@ -123,8 +123,8 @@ class _Case:
         before = [*self._variables(), *self._roles(), *self._layers(), *_data(self.saved.data, self.wanted.data)]
         before += [*_training(self.saved.training, self.wanted.training), *self._optimizer_variables()]
         found = [*before, *self._inference(before)]
-        yield from found
-        yield from self._training_step(found)
+        found += self._training_step(found)
+        yield from found or self._unknown()
 
     # What the model is made of.
 
@@ -232,6 +232,15 @@ class _Case:
         is_same = one.digest == two.digest if self.is_same_precision else one.blind == two.blind
         if not is_same and not {difference.rule.id for difference in found} & _MOVE_TRAINING:
             yield Difference(RULES["training-code"], "graph of a training step", one.digest[:12], two.digest[:12])
+
+    def _unknown(self) -> Iterator[Difference]:
+        """Nothing was found; then what is compared has to be equal, or a rule is missing."""
+        for name in ("architecture", "training", "data"):
+            old, new = getattr(self.saved, name), getattr(self.wanted, name)
+            if name == "data":  # a split that one side has alone was compared with nothing
+                old, new = (side.model_copy(update={"splits": {}, "first_batch": {}}) for side in (old, new))
+            if old != new:
+                yield Difference(RULES["unknown"], name, _shown(old), _shown(new))
 
     # The optimizer.
 
