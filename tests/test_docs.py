@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -170,3 +173,17 @@ def test_the_readme_was_typed(repo: Repo) -> None:
     told = [line.strip() for line in refused.stderr.splitlines()]
     assert len(shown) == 8
     assert [line for line in shown if line not in told] == []
+
+
+@pytest.mark.tf
+def test_the_tutorial_was_typed(empty: Repo) -> None:
+    """Line by line in a shell, each with the exit code that the tutorial names."""
+    shell = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    lines = re.findall(r"^\$ (.*)$", (ROOT / "docs/tutorial.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(lines) > 20
+    for line in lines:
+        code = int(line.partition("# exit ")[2] or 0)
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=empty.path, env=shell, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, (line, done.stdout, done.stderr)
