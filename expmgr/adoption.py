@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from expmgr.bundle import VALUE
 from expmgr.errors import CheckpointRefused, WarmStartProblem
 from expmgr.signature import Signature, Variable
 
-_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-_STEPS = ("global_step", f"global_step{_VALUE}", f"save_counter{_VALUE}")
+_STEPS = ("global_step", f"global_step{VALUE}", f"save_counter{VALUE}")
 #: Slots of Keras 3, and what TensorFlow's optimizers before it called them: name-based keys of TF 2 and TF 1.
 _SLOTS = {
     ("adagrad", "accumulator"): ("training/Adagrad/{}/accumulator", "{}/Adagrad", "{}/t_0/Adagrad"),
@@ -99,7 +99,7 @@ def plan_adoption(
 
 def _tensor_of(path: str, tensors: Sequence[Tensor]) -> Tensor | None:
     """The tensor of a variable, by one of the names that it may have."""
-    names = {path, f"variables/{path}{_VALUE}", f"dnn/{path}"}
+    names = {path, f"variables/{path}{VALUE}", f"dnn/{path}"}
     if hidden := _HIDDEN.match(path):
         names.add(f"dnn/hiddenlayer_{hidden[1]}/{hidden[2]}")
     exact = [one for one in tensors if one.key in names or one.full_name == path]
@@ -126,7 +126,7 @@ def _slot(
         if tensor is not None and rest.startswith(f"{flat}_"):
             forms = _SLOTS.get((kind, rest[len(flat) + 1 :]), ())
             return next((by_key[one.format(tensor.key)] for one in forms if one.format(tensor.key) in by_key), None)
-    return by_key.get(f"{optimizer}/{rest}{_VALUE}")
+    return by_key.get(f"{optimizer}/{rest}{VALUE}")
 
 
 def _require_fit(

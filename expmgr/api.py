@@ -69,7 +69,7 @@ def restore(
     notes say what could not be compared.
     """
     prefix = _prefix(Path(checkpoint))
-    saved = read_signature(prefix.with_name(f"{prefix.name}.json"), str(prefix))
+    saved = read_signature(prefix, str(prefix))
     purpose: Literal["train", "ask"] = "train" if train is not None and getattr(model, "optimizer", None) else "ask"
     if train is not None:
         wanted = _signature(model, train, evaluated or train, features, labels, declared)

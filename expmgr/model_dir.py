@@ -188,7 +188,7 @@ class ModelDir:
         if damage:
             raise self._damaged(manifest, shown, damage)
         prefix = self.path / saved.name
-        return Whole(saved, read_signature(prefix.with_name(f"{saved.name}.json"), shown), prefix, shown, manifest)
+        return Whole(saved, read_signature(prefix, shown), prefix, shown, manifest)
 
     def read_manifest(self) -> Manifest | None:
         """`manifest.json`; None where there is neither one nor any checkpoint."""

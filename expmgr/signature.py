@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
+from expmgr.bundle import VALUE, NotAnIndex, Tensor, key_of, read_index
 from expmgr.errors import CheckpointRefused
 
 FORMAT = 2
@@ -148,6 +150,21 @@ class Signature(_Part):
     provenance: dict[str, Any]
     """Commit, run, seed, versions. Not compared, but for the versions of TensorFlow and Keras, which trace."""
 
+    def unlike(self, index: Mapping[str, Tensor]) -> Iterator[str]:
+        """What a checkpoint's index says otherwise of weights and optimizer than this signature, a line each."""
+        groups = {"variables": self.variables, "optimizer": self.optimizer_variables}
+        promised = {key_of(name, one.path): one for name, group in groups.items() for one in group}
+        held = {key: one for key, one in index.items() if key.partition("/")[0] in groups and key.endswith(VALUE)}
+        for key in sorted(promised.keys() | held.keys()):
+            name = key.removesuffix(VALUE)
+            one, tensor = promised.get(key), held.get(key)
+            if one is None:
+                yield f"{name}: its signature does not know it"
+            elif tensor is None:
+                yield f"{name}: the checkpoint does not hold it"
+            elif (tuple(one.shape), one.dtype) != (tensor.shape, tensor.dtype):
+                yield f"{name}: {tensor} in the checkpoint, {one} in its signature"
+
     @model_validator(mode="before")
     @classmethod
     def _unpack(cls, values: Any) -> Any:
@@ -190,8 +207,12 @@ def slot_path(path: str, renames: dict[str, str]) -> str:
     return path
 
 
-def read_signature(path: Path, checkpoint: str) -> Signature:
-    """The signature in `path`; `CheckpointRefused` where it is missing or cannot be read: that is never a yes."""
+def read_signature(prefix: Path, checkpoint: str) -> Signature:
+    """The signature of the checkpoint `prefix`, which its index bears out.
+
+    `CheckpointRefused` where it is missing, cannot be read, or speaks of another checkpoint: that is never a yes.
+    """
+    path = prefix.with_name(f"{prefix.name}.json")
     refusal = f"{checkpoint} was not restored"
     kept = "Nothing was changed on disk."
     fresh = "to start anew and keep the old model_dir aside: expmgr run --fresh"
@@ -202,7 +223,7 @@ def read_signature(path: Path, checkpoint: str) -> Signature:
             f"{refusal}: its signature {path.name} is missing", left_alone=kept, hint=fresh
         ) from None
     try:
-        return Signature.model_validate_json(content)
+        signature = Signature.model_validate_json(content)
     except ValidationError as error:
         found = _format_of(content)
         if found not in (None, FORMAT):
@@ -218,6 +239,19 @@ def read_signature(path: Path, checkpoint: str) -> Signature:
             left_alone=kept,
             hint=fresh,
         ) from None
+    try:
+        lines = list(signature.unlike(read_index(prefix.with_name(f"{prefix.name}.index"))))
+    except (OSError, NotAnIndex) as error:
+        lines = [str(error) if isinstance(error, NotAnIndex) else f"{prefix.name}.index: {error.strerror}"]
+    if lines:
+        more = [f"and {len(lines) - 5} more"] if len(lines) > 5 else []
+        raise CheckpointRefused(
+            f"{refusal}: its signature is not that of its files",
+            details=[*lines[:5], *more],
+            left_alone=kept,
+            hint=fresh,
+        )
+    return signature
 
 
 def _format_of(content: bytes) -> Any:

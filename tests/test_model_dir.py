@@ -15,6 +15,7 @@ from expmgr import durable
 from expmgr.errors import CheckpointRefused, DiskFull, ExpmgrError, ModelDirProblem
 from expmgr.model_dir import ModelDir
 from expmgr.signature import DataContract, Fingerprint, Signature, TrainingSetup
+from tables import index_bytes
 from train.runs import tree
 
 
@@ -27,7 +28,7 @@ def signature(step: int) -> Signature:
 
 
 def write(prefix: Path) -> None:
-    prefix.with_name(f"{prefix.name}.index").write_text("index")
+    prefix.with_name(f"{prefix.name}.index").write_bytes(index_bytes({}))
     prefix.with_name(f"{prefix.name}.data-00000-of-00001").write_text(f"weights of {prefix.name}")
 
 

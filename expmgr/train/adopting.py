@@ -15,7 +15,6 @@ from expmgr.errors import CheckpointRefused, WarmStartProblem
 from expmgr.train.checkpoints import live_variables
 
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 def find_checkpoint(folder: Path, step: int | None) -> Path:

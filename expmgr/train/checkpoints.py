@@ -17,13 +17,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from expmgr.bundle import VALUE, key_of
 from expmgr.errors import CheckpointRefused, DiskFull, OurBug
 from expmgr.signature import Signature, Variable, slot_path
 from expmgr.spec import ExperimentSpec
 from expmgr.warmstart import Plan
 
-_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-_STEP_KEY = f"global_step{_VALUE}"
+_STEP_KEY = f"global_step{VALUE}"
 #: What TensorFlow says, in an error of its own, when the disk is full or broken.
 _DISK_WORDS = ("No space left on device", "Disk quota exceeded", "Input/output error", "File too large")
 
@@ -113,12 +113,6 @@ def _nested(group: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def key_of(group: str, path: str) -> str:
-    """The key of a variable in a checkpoint."""
-    # TensorFlow's own escape of a key's parts: tensorflow/python/checkpoint/trackable_view.py, escape_local_name.
-    return f"{group}/{path.replace('.', '..')}{_VALUE}"
-
-
 def restore(
     model: Any,
     prefix: Path,
@@ -145,12 +139,7 @@ def restore(
         raise _unfit(shown, f"its global_step is not {signature.step}")
     wanted = {key_of(name, path): one for name, group in live.groups.items() for path, one in group.items()}
     taken_from = _sources(signature, renames)
-    saved = {key for key in shapes if key.endswith(_VALUE) and key != _STEP_KEY}
-    promised = {key_of("variables", one.path) for one in signature.variables}
-    promised |= {key_of("optimizer", one.path) for one in signature.optimizer_variables}
-    for key in sorted(promised ^ {key for key in saved if not key.startswith("state/")}):
-        side = "the checkpoint does not hold it" if key in promised else "its signature does not know it"
-        raise _unfit(shown, f"{key.removesuffix(_VALUE)}: {side}")
+    saved = {key for key in shapes if key.endswith(VALUE) and key != _STEP_KEY}
     values = {}
     for key in sorted(saved):
         target = taken_from.get(key, key)
@@ -159,13 +148,13 @@ def restore(
         if target in wanted:
             values[target] = reader.get_tensor(key)
         elif key.startswith("variables/"):
-            raise _unfit(shown, f"{key.removesuffix(_VALUE)}: nothing in the model takes it")
+            raise _unfit(shown, f"{key.removesuffix(VALUE)}: nothing in the model takes it")
     if not weights_only:
         _convert(values, signature, model.optimizer)
     for key, value in values.items():
         if tuple(np.shape(value)) != tuple(wanted[key].shape):
             raise _unfit(
-                shown, f"{key.removesuffix(_VALUE)} has shape {np.shape(value)}, not {tuple(wanted[key].shape)}"
+                shown, f"{key.removesuffix(VALUE)} has shape {np.shape(value)}, not {tuple(wanted[key].shape)}"
             )
     for key, value in values.items():
         wanted[key].value.assign(tf.cast(value, wanted[key].dtype) if wanted[key].dtype != "string" else value)
@@ -208,7 +197,7 @@ def _look_at_what_is_there(values: Mapping[str, Any], wanted: Mapping[str, Any],
         found = np.asarray(wanted[key].value)
         expected = value if found.dtype.kind in "OSU" else np.asarray(tf.cast(value, wanted[key].dtype))
         if not np.array_equal(found, expected, equal_nan=found.dtype.kind not in "OSUbiu"):
-            raise OurBug(f"{shown}: {key.removesuffix(_VALUE)} does not hold what was read from the checkpoint")
+            raise OurBug(f"{shown}: {key.removesuffix(VALUE)} does not hold what was read from the checkpoint")
 
 
 def take(model: Any, prefix: Path, plan: Plan, *, shown: str) -> None:

@@ -181,3 +181,19 @@ def test_code_that_cannot_be_traced_is_known_by_its_syntax(tmp_path: Path) -> No
     with pytest.raises(CheckpointRefused) as caught:
         expmgr.restore(gated(tmp_path, UNTRACEABLE.replace("rows * 2", "rows * 3")), tmp_path / "model.ckpt-0", **data)
     assert any("(rule code)" in line for line in caught.value.details), caught.value.details
+
+
+def test_a_signature_that_speaks_of_another_checkpoint_is_no_yes(checkpoint: Path, tmp_path: Path) -> None:
+    """The index is read before TensorFlow reads it: the weights of ten units under the signature of eight."""
+    wider = model(units=10)
+    expmgr.save(wider, tmp_path / "wider", train=TRAIN)
+    checkpoint.with_name("wider.json").write_bytes(checkpoint.with_name("model.ckpt-2.json").read_bytes())
+    again = model()
+    before = [value.copy() for value in again.get_weights()]
+    with pytest.raises(CheckpointRefused) as caught:
+        expmgr.restore(again, tmp_path / "wider", **DATA)
+    assert caught.value.message.endswith("was not restored: its signature is not that of its files")
+    assert [line.partition(": ")[2] for line in caught.value.details[:1]] == [
+        "float32 (10) in the checkpoint, float32 (8) in its signature"
+    ]
+    assert all(np.array_equal(one, two) for one, two in zip(before, again.get_weights(), strict=True))
