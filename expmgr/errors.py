@@ -185,6 +185,10 @@ class TrainingFailed(ExpmgrError):
     """A run that began and could not go on."""
 
 
+class UserCodeFailed(ExpmgrError):
+    """Code of the experiment could not be imported, or raised. `details` hold its own lines of the traceback."""
+
+
 class DiskFull(ExpmgrError):
     """No space left, or an input/output error."""
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from expmgr.errors import CheckpointRefused
 from expmgr.rules import NEVER_ALLOWED, RULES, TRAINING, Rule, Verdict, seeds_option
-from expmgr.signature import DataContract, Feature, Signature, TrainingSetup, Variable, slot_path
+from expmgr.signature import AVERAGE, DataContract, Feature, Signature, TrainingSetup, Variable, slot_path
 
 #: Settings of an optimizer that take effect from any step on.
 _LIVE_SETTINGS = frozenset(
@@ -31,7 +31,8 @@ _ACTIVATIONS = frozenset({"Activation", "ReLU", "LeakyReLU", "ELU", "Softmax"})
 _MOVE_TRAINING = frozenset(
     {"activation", "epsilon", "pooling", "stateful", "dtype", "wider-dtype", "precision", "frozen", "dropout"}
     | {"momentum", "regularizer", "normalisation", "loss", "optimizer", "optimizer-variables", "optimizer-start"}
-    | {"optimizer-setting", "learning-rate-schedule", "gradient-accumulation", "architecture", "computation"}
+    | {"optimizer-setting", "learning-rate-schedule", "gradient-accumulation", "weight-average"}
+    | {"architecture", "computation"}
     | {"variables", "role", "code", "vocabulary", "features"}
 )
 _WIDTH = {"bfloat16": 1, "float16": 1, "float32": 2, "float64": 3}
@@ -291,6 +292,8 @@ def _comes_and_goes(path: str, one: TrainingSetup, two: TrainingSetup) -> bool:
         return isinstance(one.optimizer.get("learning_rate"), dict) != isinstance(
             two.optimizer.get("learning_rate"), dict
         )
+    if path.endswith(AVERAGE):
+        return one.optimizer.get("use_ema") != two.optimizer.get("use_ema")
     return path.endswith(_ACCUMULATOR)
 
 
@@ -425,7 +428,10 @@ def _features(saved: Sequence[Feature], wanted: Sequence[Feature]) -> Iterator[D
 def _training(saved: TrainingSetup, wanted: TrainingSetup) -> Iterator[Difference]:
     for key, rule in (("loss", "loss"), ("batch_size", "batch-size"), ("shuffle", "data-order"), ("seed", "seed")):
         old, new = getattr(saved, key), getattr(wanted, key)
-        if old != new:
+        if isinstance(old, dict) and isinstance(new, dict):
+            for part, *sides in _pairs(old, new):
+                yield Difference(RULES[rule], part, sides[0], sides[1])
+        elif old != new:
             yield Difference(RULES[rule], key, _shown(old), _shown(new))
     if saved.loss_scale != wanted.loss_scale:
         yield Difference(RULES["precision"], "loss scale", _shown(saved.loss_scale), _shown(wanted.loss_scale))
@@ -434,6 +440,8 @@ def _training(saved: TrainingSetup, wanted: TrainingSetup) -> Iterator[Differenc
         yield Difference(RULES["optimizer"], "optimizer", str(one.get("kind")), str(two.get("kind")))
         return
     for key, old, new in _pairs(one, two):
+        if key == "ema_momentum" and one.get("use_ema") != two.get("use_ema"):
+            continue  # said by use_ema
         yield Difference(RULES[_optimizer_rule(key, one.get(key), two.get(key))], f"optimizer.{key}", old, new)
 
 
@@ -442,7 +450,9 @@ def _optimizer_rule(key: str, old: Any, new: Any) -> str:
         return "learning-rate-schedule"
     if key == "gradient_accumulation_steps":
         return "gradient-accumulation"
-    if key in ("amsgrad", "centered", "use_ema"):
+    if key == "use_ema":
+        return "weight-average"
+    if key in ("amsgrad", "centered"):
         return "optimizer-variables"
     return "optimizer-setting" if key in _LIVE_SETTINGS else "optimizer-start"
 

@@ -66,6 +66,8 @@ class SavedCheckpoint(_Part):
     """Split to metric to value, where the checkpoint was evaluated when it was saved."""
     evaluated_on: dict[str, str] = Field(default_factory=dict)
     """Split to the sha256 of the rows that `metrics` were found on."""
+    carried: dict[str, Any] = Field(default_factory=dict)
+    """What goes on over a stop beside the tensors: of early stopping, and of callbacks."""
     files: dict[str, SavedFile]
 
     @property
@@ -326,6 +328,7 @@ class ModelDir:
         metrics: dict[str, dict[str, float]],
         now: float,
         evaluated_on: dict[str, str] | None = None,
+        carried: dict[str, Any] | None = None,
     ) -> SavedCheckpoint:
         """Let `write` make the files of a checkpoint at a prefix, and list it once all of them are on the disk."""
         name = checkpoint_name(step)
@@ -343,6 +346,7 @@ class ModelDir:
                     finite=True,
                     metrics=metrics,
                     evaluated_on=evaluated_on or {},
+                    carried=carried or {},
                     files=files,
                 )
                 self._list(saved)

@@ -64,6 +64,10 @@ class Attempt(_Part):
     error: dict[str, Any] | None = None
     probe: str | None = None
     """What the probe said of the restored model; None where nothing was restored."""
+    not_exact: list[str] = Field(default_factory=list)
+    """Why it may not end bit for bit as a run that was left alone; a line each."""
+    ended_early: str | None = None
+    """Why training ended before `max_steps`, where it did: early stopping, or a callback."""
     selected_step: int | None = None
     metrics: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
     """As the record's, when this attempt ended: a later one does not take them away."""
@@ -381,6 +385,7 @@ def fold(record: RunRecord, events: Iterable[dict[str, Any]]) -> RunRecord:
             attempt.from_step = record.step = event["from_step"]
             attempt.changes = event["changes"]
             attempt.probe = event.get("probe")
+            attempt.not_exact = event.get("not_exact", [])
             record.data = {split: DataSplit.model_validate(told) for split, told in event["data"].items()}
             record.parameters = event["parameters"]
             record.environment = event["environment"]
@@ -406,6 +411,7 @@ def fold(record: RunRecord, events: Iterable[dict[str, Any]]) -> RunRecord:
             record.step = event["step"]
             record.examples_seen = event["examples_seen"]
             attempt.train_s = event["train_s"]
+            attempt.ended_early = event.get("ended_early")
             record = _ended(record, event["status"], event["error"], event["at"])
             attempt = record.attempts[-1]
     record.curves = {

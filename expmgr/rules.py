@@ -124,6 +124,8 @@ RULES = {
              "it is a function of the step, which goes on", _NONE, _STEP),
         Rule("gradient-accumulation", "over how many steps gradients are gathered", _RESUME,
              "what is gathered starts at zero; the count of updates goes on", _NONE, _STEP),
+        Rule("weight-average", "whether a moving average of the weights is kept", _RESUME,
+             "it begins with the weights as they are; or the weights go on without it", _NONE, _STEP),
         Rule("batch-size", "rows a step", _RESUME, "only how training goes on", _NONE, _STEP),
         Rule("data-order", "whether rows are shuffled", _RESUME, "only how training goes on", _NONE),
         Rule("seed", "the seed of the run", _REFUSE, "a seed has a model_dir of its own", _BACK),
@@ -149,7 +151,15 @@ def told(rule_id: str, what: str, saved: str, wanted: str, *, allowed: bool = Fa
 #: Rules that say nothing of a model that is only asked, not trained: `evaluate`, `predict`, `export`.
 TRAINING = frozenset(
     {"data", "evaluation-data", "loss", "optimizer", "optimizer-variables", "optimizer-start", "optimizer-setting"}
-    | {"learning-rate-schedule", "gradient-accumulation", "batch-size", "data-order", "seed", "training-code"}
+    | {
+        "learning-rate-schedule",
+        "gradient-accumulation",
+        "weight-average",
+        "batch-size",
+        "data-order",
+        "seed",
+        "training-code",
+    }
     | {"initializer", "regularizer", "dropout", "momentum", "frozen"}
 )
 

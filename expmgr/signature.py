@@ -23,6 +23,8 @@ FORMAT = 2
 #: A field whose JSON is longer is packed: a model of 1,000 variables stays under 100 KB, a small one stays readable.
 _PACKED_BYTES = 8_000
 _PACKED = "zlib+base64:"
+#: How the path of a moving average of a weight ends, among the optimizer's variables.
+AVERAGE = "_average"
 
 
 class _Part(BaseModel):

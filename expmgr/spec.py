@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    model_validator,
+)
 
 CLASSIFIERS = frozenset({"dnn_classifier", "linear_classifier"})
 
@@ -87,10 +98,124 @@ class LinearRegressor(_Part):
     kind: Literal["linear_regressor"]
 
 
+# Learning rates that are a function of the step: names and arguments of `keras.optimizers.schedules`.
+
+
+class ExponentialDecay(_Part):
+    """`initial_learning_rate * decay_rate ** (step / decay_steps)`."""
+
+    kind: Literal["exponential_decay"]
+    initial_learning_rate: PositiveFloat
+    decay_steps: PositiveInt
+    decay_rate: PositiveFloat
+    staircase: bool = False
+    """Only whole multiples of `decay_steps` count."""
+
+
+class PiecewiseConstantDecay(_Part):
+    """`values[i]` up to and with step `boundaries[i]`, the last one after them."""
+
+    kind: Literal["piecewise_constant_decay"]
+    boundaries: list[PositiveInt] = Field(min_length=1)
+    values: list[PositiveFloat]
+
+    @model_validator(mode="after")
+    def _agree(self) -> PiecewiseConstantDecay:
+        if len(self.values) != len(self.boundaries) + 1:
+            raise ValueError(f"values must be one more than boundaries: {len(self.values)}, {len(self.boundaries)}")
+        if self.boundaries != sorted(set(self.boundaries)):
+            raise ValueError("boundaries must rise")
+        return self
+
+
+class PolynomialDecay(_Part):
+    """From `initial_learning_rate` to `end_learning_rate` in `decay_steps`."""
+
+    kind: Literal["polynomial_decay"]
+    initial_learning_rate: PositiveFloat
+    decay_steps: PositiveInt
+    end_learning_rate: NonNegativeFloat = 0.0001
+    power: PositiveFloat = 1.0
+    cycle: bool = False
+
+
+class InverseTimeDecay(_Part):
+    """`initial_learning_rate / (1 + decay_rate * step / decay_steps)`."""
+
+    kind: Literal["inverse_time_decay"]
+    initial_learning_rate: PositiveFloat
+    decay_steps: PositiveInt
+    decay_rate: PositiveFloat
+    staircase: bool = False
+
+
+class CosineDecay(_Part):
+    """Down a half cosine to `alpha * initial_learning_rate`, after an optional linear warm-up."""
+
+    kind: Literal["cosine_decay"]
+    initial_learning_rate: NonNegativeFloat
+    decay_steps: PositiveInt
+    alpha: NonNegativeFloat = 0.0
+    warmup_target: PositiveFloat | None = None
+    """What the warm-up rises to, and the decay starts from; None: no warm-up."""
+    warmup_steps: NonNegativeInt = 0
+
+
+class CosineDecayRestarts(_Part):
+    """Cosine decays one after the other, each `t_mul` times as long and `m_mul` times as high as the last."""
+
+    kind: Literal["cosine_decay_restarts"]
+    initial_learning_rate: PositiveFloat
+    first_decay_steps: PositiveInt
+    t_mul: PositiveFloat = 2.0
+    m_mul: PositiveFloat = 1.0
+    alpha: NonNegativeFloat = 0.0
+
+
+def _rate_tag(value: Any) -> str | None:
+    if isinstance(value, BaseModel):
+        return str(getattr(value, "kind", None))
+    if isinstance(value, dict):
+        kind = value.get("kind")
+        return None if kind is None else str(kind)
+    return NUMBER
+
+
+#: The tag of a learning rate that is no schedule.
+NUMBER = "number"
+
+LearningRate = Annotated[
+    Annotated[PositiveFloat, Tag(NUMBER)]
+    | Annotated[ExponentialDecay, Tag("exponential_decay")]
+    | Annotated[PiecewiseConstantDecay, Tag("piecewise_constant_decay")]
+    | Annotated[PolynomialDecay, Tag("polynomial_decay")]
+    | Annotated[InverseTimeDecay, Tag("inverse_time_decay")]
+    | Annotated[CosineDecay, Tag("cosine_decay")]
+    | Annotated[CosineDecayRestarts, Tag("cosine_decay_restarts")],
+    Discriminator(_rate_tag),
+]
+
+
 class _Optimizer(_Part):
-    learning_rate: PositiveFloat
+    learning_rate: LearningRate
+    """A number, or a schedule: `{kind: cosine_decay, initial_learning_rate: 0.1, decay_steps: 1000}`."""
     clipnorm: PositiveFloat | None = None
     """Largest norm of each variable's gradient."""
+    clipvalue: PositiveFloat | None = None
+    """Largest absolute value in a gradient."""
+    global_clipnorm: PositiveFloat | None = None
+    """Largest norm of all gradients together."""
+    gradient_accumulation_steps: Annotated[int, Field(ge=2)] | None = None
+    """Over how many steps gradients are gathered for one update."""
+    ema_momentum: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """A moving average of the weights is kept, and it is what is evaluated, asked and exported; None: none is."""
+
+    @model_validator(mode="after")
+    def _one_clip(self) -> _Optimizer:
+        given = [name for name in ("clipnorm", "clipvalue", "global_clipnorm") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} cannot both be set")
+        return self
 
 
 class Adagrad(_Optimizer):
@@ -137,9 +262,56 @@ class Ftrl(_Optimizer):
     l2_regularization_strength: float = Field(default=0.0, ge=0.0)
 
 
+class EarlyStopping(_Part):
+    """Training ends where a metric of the eval split has not become better for `patience` evaluations."""
+
+    metric: str
+    mode: Mode | None = None
+    """The direction that is better; None: the metric's own."""
+    patience: PositiveInt
+    """Evaluations (of `eval.every_steps` or `eval.every_secs`) without a better value."""
+    min_delta: NonNegativeFloat = 0.0
+    """By how much a value has to be better to count."""
+
+
 class Train(_Part):
     max_steps: PositiveInt
     """Training ends at this step, counted from the variant's first."""
+    class_weight: dict[str, NonNegativeFloat] | None = None
+    """What an example of a class counts in the loss of training; 1 for a class that is not named."""
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    """What layers compute in; weights and the last layer are float32."""
+    early_stopping: EarlyStopping | None = None
+    determinism: bool = False
+    """Only operations that give the same bits again (on a GPU; on a CPU they do anyhow): slower."""
+    grace_secs: PositiveInt = 30
+    """Seconds that a run which was asked to stop has to finish its step and save."""
+
+
+class Eval(_Part):
+    """When the eval split is evaluated. Each checkpoint is, besides, where `selection` goes by a metric."""
+
+    every_steps: PositiveInt | None = None
+    every_secs: PositiveInt | None = None
+    at_end: bool = True
+    """Whether it is evaluated at the last step."""
+    steps: PositiveInt | None = None
+    """Batches of an evaluation in training; None: all. At the end all count."""
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> Eval:
+        if self.every_steps is not None and self.every_secs is not None:
+            raise ValueError("every_steps and every_secs cannot both be set")
+        return self
+
+
+class Callback(_Part):
+    """A Keras callback: of the experiment's own code, or of Keras."""
+
+    use: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    """`module:Class`, the module looked for in the experiment's folder first, then in the repository."""
+    params: dict[str, Any] = {}
+    """What it is called with."""
 
 
 class RunConfig(_Part):
@@ -247,6 +419,8 @@ class ExperimentSpec(_Part):
     model: Annotated[DnnClassifier | DnnRegressor | LinearClassifier | LinearRegressor, Field(discriminator="kind")]
     optimizer: Annotated[Adagrad | Sgd | Adam | AdamW | RmsProp | Ftrl, Field(discriminator="kind")]
     train: Train
+    eval: Eval = Eval()
+    callbacks: list[Callback] = []
     run_config: RunConfig = RunConfig()
     selection: LastCheckpoint | BestCheckpoint = LastCheckpoint()
     compare: Compare | None = None
@@ -286,13 +460,27 @@ class ExperimentSpec(_Part):
         for where, metric in (
             ("selection.metric", getattr(self.selection, "metric", None)),
             ("compare.metric", self.compare.metric if self.compare else None),
+            ("train.early_stopping.metric", self.train.early_stopping.metric if self.train.early_stopping else None),
         ):
             if metric is not None and metric not in self.metrics:
                 known = ", ".join(self.metrics)
                 raise ValueError(f"{where}: {self.model.kind} has no metric {metric!r}, it has {known}")
         if self.compare is not None and self.compare.split == "test" and data.test is None:
             raise ValueError("compare.split is test, but data.test names no file")
+        if self.train.early_stopping and not (self.eval.every_steps or self.eval.every_secs):
+            raise ValueError("train.early_stopping needs evaluations to look at: set eval.every_steps")
+        if self.train.class_weight is not None:
+            _check_class_weight(self.train.class_weight, data.labels, self.model.kind, self.is_classifier)
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_callbacks(cls, values: Any) -> Any:
+        # `callbacks: ["module:Class"]` is `[{use: "module:Class"}]`.
+        if isinstance(values, dict) and isinstance(values.get("callbacks"), list):
+            named = [{"use": one} if isinstance(one, str) else one for one in values["callbacks"]]
+            return {**values, "callbacks": named}
+        return values
 
     def resolved(self) -> dict[str, Any]:
         """The whole spec as JSON values, defaults included."""
@@ -300,13 +488,26 @@ class ExperimentSpec(_Part):
         values["compare"] = self.compared.model_dump(mode="json")
         if isinstance(self.selection, BestCheckpoint) and self.selection.mode is None:
             values["selection"]["mode"] = self.direction(self.selection.metric)
+        stopping = self.train.early_stopping
+        if stopping is not None and stopping.mode is None:
+            values["train"]["early_stopping"]["mode"] = self.direction(stopping.metric)
         return values
+
+
+def _check_class_weight(weights: dict[str, float], labels: list[str] | None, model: str, is_classifier: bool) -> None:
+    if not is_classifier:
+        raise ValueError(f"train.class_weight names classes, but {model} predicts a number")
+    unknown = [name for name in weights if labels is not None and name not in labels]
+    if unknown:
+        raise ValueError(f"train.class_weight: {unknown[0]!r} is none of data.labels ({', '.join(labels or ())})")
 
 
 def learned_from(resolved: dict[str, Any]) -> dict[str, Any]:
     """The parts of a resolved spec that a checkpoint depends on: not how long, how often, or what is compared."""
     seed = resolved["run_config"]["tf_random_seed"]
-    return {**{key: resolved[key] for key in ("data", "model", "optimizer")}, "tf_random_seed": seed}
+    parts = {key: resolved[key] for key in ("data", "model", "optimizer", "callbacks")}
+    of_training = {key: resolved["train"][key] for key in ("class_weight", "precision", "determinism")}
+    return {**parts, **of_training, "tf_random_seed": seed}
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
-from typing import Any, get_args
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -14,7 +14,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from expmgr.errors import SpecProblem
 from expmgr.paths import check_name, nearest
-from expmgr.spec import RUN_CONFIG_REASONS, ExperimentSpec, RunConfig
+from expmgr.spec import NUMBER, RUN_CONFIG_REASONS, ExperimentSpec, RunConfig
 from expmgr.spectext import with_value
 
 _MAX_BYTES = 1_000_000
@@ -174,11 +174,12 @@ class _Problem:
             self.text = "is missing"
         elif error["type"] == "union_tag_not_found":
             self.key, self.text = f"{self.key}.kind", "is missing"
-            self.hint = f"one of {context.get('expected_tags') or _tags(last)}"
+            self.hint = f"one of {_tags(model, last)}"
         elif error["type"] == "union_tag_invalid":
-            near = nearest(str(context["tag"]), str(context["expected_tags"]).replace("'", "").split(", "))
+            expected = _tags(model, last)
+            near = nearest(str(context["tag"]), expected.split(", "))
             self.key = f"{self.key}.kind"
-            self.text = f"is {context['tag']!r}, must be one of {context['expected_tags']!s}"
+            self.text = f"is {context['tag']!r}, must be one of {expected}"
             self.hint = f"did you mean {near}?" if near else None
         elif error["type"] == "value_error":
             self.text = str(context["error"])
@@ -190,9 +191,10 @@ class _Problem:
         return f"{where}: {self.key}: {self.text}" if self.key else f"{where}: {self.text}"
 
 
-def _tags(part: str) -> str:
-    annotation = ExperimentSpec.model_fields[part].annotation
-    return ", ".join(get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(annotation))
+def _tags(model: type[BaseModel] | None, part: str) -> str:
+    """The kinds that a key of `model` takes."""
+    annotation = (model or ExperimentSpec).model_fields[part].annotation
+    return ", ".join(get_args(kind.model_fields["kind"].annotation)[0] for kind in _models_of(annotation))
 
 
 def _followed(loc: list[Any], document: CommentedMap) -> tuple[list[str], int, type[BaseModel] | None]:
@@ -209,20 +211,27 @@ def _followed(loc: list[Any], document: CommentedMap) -> tuple[list[str], int, t
         if chosen is not None:
             model, kinds = chosen, ()
             continue
+        if kinds and part == NUMBER:
+            continue
         path.append(str(part))
         keys.append(part)
         kinds = ()
         if at < len(loc) - 1:
             annotation = model.model_fields[part].annotation if model and part in model.model_fields else None
-            kinds = tuple(kind for kind in (annotation, *get_args(annotation)) if _is_model(kind))
+            kinds = tuple(_models_of(annotation))
             model = kinds[0] if len(kinds) == 1 else None
             if model is not None:
                 kinds = (model,) if get_args(annotation) else ()
     return path, _line(document, keys), model
 
 
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
+def _models_of(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models in a field's annotation: itself, or members of its union or list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) is not Literal:
+        for member in get_args(annotation):
+            yield from _models_of(member)
 
 
 def _names_of(kind: Any) -> tuple[str, ...]:
@@ -249,6 +258,8 @@ def _told(problems: Sequence[_Problem], source: str, set_keys: Sequence[str]) ->
 
     def place(problem: _Problem) -> str:
         cause = next((key for key in set_keys if problem.key == key or problem.key.startswith(f"{key}.")), None)
+        if cause is None and not problem.key and set_keys:  # a rule of several keys, one of which was set
+            return f"--set {', '.join(set_keys)}: {problem.text}"
         if cause is None:
             return problem.told(source)
         return (

@@ -153,6 +153,7 @@ CASES: dict[str, tuple[Signature, Verdict]] = {
     "optimizer-setting": (with_optimizer(learning_rate=0.01), Verdict.RESUME),
     "learning-rate-schedule": (with_optimizer(learning_rate={"class": "CosineDecay"}), Verdict.RESUME),
     "gradient-accumulation": (with_optimizer(gradient_accumulation_steps=4), Verdict.RESUME),
+    "weight-average": (with_optimizer(use_ema=True, ema_momentum=0.9), Verdict.RESUME),
     "batch-size": (with_training(batch_size=50), Verdict.RESUME),
     "data-order": (with_training(shuffle=False), Verdict.RESUME),
     "seed": (with_training(seed=1), Verdict.REFUSE),

@@ -66,7 +66,7 @@ PROBLEMS = {
     TEXT.replace("max_steps: 1000", "max_steps: 0"): "Error: spec.yaml:8: train.max_steps: "
     f"input should be greater than 0, is 0{UNTOUCHED}",
     TEXT.replace("adagrad", "adagrat"): "Error: spec.yaml:6: optimizer.kind: is 'adagrat', must be one of "
-    f"'adagrad', 'sgd', 'adam', 'adamw', 'rmsprop', 'ftrl'{UNTOUCHED}\nHint: did you mean adagrad?",
+    f"adagrad, sgd, adam, adamw, rmsprop, ftrl{UNTOUCHED}\nHint: did you mean adagrad?",
     TEXT.replace("kind: adagrad, ", ""): f"Error: spec.yaml:6: optimizer.kind: is missing{UNTOUCHED}\n"
     "Hint: one of adagrad, sgd, adam, adamw, rmsprop, ftrl",
 }

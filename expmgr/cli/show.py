@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -281,6 +282,21 @@ def _show_facts(facts: Sequence[tuple[str, str]]) -> None:
         output.show(f"{name:<{width}}  {value}".rstrip())
 
 
+def _now(project: Project, record: RunRecord) -> list[tuple[str, str]]:
+    """What a run that goes on is at."""
+    from expmgr.cli.watch import time_left, told_of
+
+    if record.has_ended:
+        return []
+    try:
+        progress = json.loads(project.records.run_dir(record.run_id).progress.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    left = time_left(progress)
+    about = f"{progress.get('phase')}, step {progress['step']:,}{told_of(progress)}"
+    return [("now", f"{about}, {left} left" if left else about)]
+
+
 def _show_run(project: Project, record: RunRecord, as_json: bool) -> None:
     if as_json:
         output.show_json(record.model_dump(mode="json"))
@@ -293,6 +309,7 @@ def _show_run(project: Project, record: RunRecord, as_json: bool) -> None:
         ("run", record.run_id),
         ("variant", f"{record.variant}, seed {record.seed}"),
         ("status", f"{record.status} at step {record.step} of {record.attempts[-1].max_steps}"),
+        *_now(project, record),
         ("commit", record.commit),
         ("parent run", record.parent_run or "-"),
         ("warm start", _warm_start(record.warm_start) or "-"),
@@ -334,8 +351,11 @@ def _show_run(project: Project, record: RunRecord, as_json: bool) -> None:
         for change in one.changes:
             allowed = f", let pass by --allow {change['rule']}" if change.get("allowed") else ""
             output.show(f"attempt {one.number}: {change['what']} {change['saved']} -> {change['wanted']}{allowed}")
-        if one.error:
-            output.show(f"attempt {one.number}: {one.error['message']}")
+        for reason in one.not_exact:
+            output.show(f"attempt {one.number}: not exact: {reason}")
+        for told in (one.ended_early, one.error["message"] if one.error else None):
+            if told:
+                output.show(f"attempt {one.number}: {told}")
     log = project.records.run_dir(record.run_id).log
     if log.exists():
         output.show()

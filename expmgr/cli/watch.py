@@ -89,6 +89,8 @@ class _Teller(Watcher):
             for change in event["changes"]:
                 parts = (change[key] for key in ("rule", "what", "saved", "wanted"))
                 self.say(f"  {told(*parts, allowed=change['allowed'])}")
+            for reason in event.get("not_exact", []):
+                self.say(f"  not exact: {reason}")
 
     def ended(self, outcome: Outcome) -> None:
         record = outcome.record
@@ -99,6 +101,8 @@ class _Teller(Watcher):
             value = output.result(record, outcome.task.spec.compared)
             result = f", {value}" if value else ""
             self.say(f"{outcome.task}: {record.status} at step {record.step}{result}, {output.seconds(record.train_s)}")
+            if early := record.attempts[-1].ended_early:
+                self.say(f"  {early}")
         elif outcome.error is not None:
             self.say(f"{outcome.task}: not run")
 
@@ -119,7 +123,9 @@ class Lines(_Teller):
         now = self._clock()
         if now - self._last.setdefault(run_id, now) >= _LINE_EVERY_S:
             self._last[run_id] = now
-            self.say(f"{prepared.task}: step {progress['step']} of {progress['max_steps']}{_told(progress)}")
+            left = time_left(progress)
+            told = f"{told_of(progress)}{f', {left} left' if left else ''}"
+            self.say(f"{prepared.task}: step {progress['step']:,} of {progress['max_steps']:,}{told}")
 
 
 class Bars(_Teller):
@@ -138,7 +144,7 @@ class Bars(_Teller):
         self._bars[str(prepared.task)] = bar
 
     def progress(self, prepared: Prepared, progress: dict[str, Any]) -> None:
-        told = _told(progress).removeprefix(", ") or str(progress.get("phase", ""))
+        told = told_of(progress).removeprefix(", ") or str(progress.get("phase", ""))
         self._progress.update(self._bars[str(prepared.task)], completed=progress["step"], told=told)
 
     def ended(self, outcome: Outcome) -> None:
@@ -148,10 +154,31 @@ class Bars(_Teller):
         super().ended(outcome)
 
 
-def _told(progress: dict[str, Any]) -> str:
+def told_of(progress: dict[str, Any]) -> str:
+    """Loss, metric, speed and the next checkpoint as far as they are known, each after a comma."""
     told = ""
     if progress.get("loss") is not None:
         told += f", loss {progress['loss']:.4g}"
-    if progress.get("steps_per_s") is not None:
-        told += f", {progress['steps_per_s']:,.0f} steps/s"
-    return told
+    for name, value in (progress.get("metric") or {}).items():
+        told += f", {name} {value:.4g}"
+    rate = progress.get("steps_per_s")
+    if rate is not None:
+        told += f", {rate:,.0f} steps/s" if rate >= 10 else f", {rate:.2g} steps/s"
+    saved = _until_checkpoint(progress)
+    return f"{told}, checkpoint in {saved}" if saved else told
+
+
+def _until_checkpoint(progress: dict[str, Any]) -> str:
+    """The time to the next checkpoint, by the clock or by the steps, whichever comes first."""
+    told, rate = progress.get("checkpoint_in"), progress.get("steps_per_s")
+    if not told or progress.get("phase") != "training":
+        return ""
+    times = [told["secs"], told["steps"] / rate if rate else None]
+    known = [one for one in times if one is not None]
+    return output.seconds(min(known)) if known else ""
+
+
+def time_left(progress: dict[str, Any]) -> str:
+    """The time to the last step at this speed; empty where that is not known."""
+    rate = progress.get("steps_per_s")
+    return output.seconds((progress["max_steps"] - progress["step"]) / rate) if rate else ""

@@ -195,7 +195,8 @@ def already_complete(project: Project, task: Task) -> RunRecord | None:
     if task.warm_start is not None and record.warm_start is None:
         return None  # the worker says why it cannot be
     manifest = model_dir_of(project, task).read_manifest()
-    if manifest is None or manifest.at(record.step) is None or record.step < task.max_steps:
+    is_at_its_end = record.step >= task.max_steps or record.attempts[-1].ended_early is not None
+    if manifest is None or manifest.at(record.step) is None or not is_at_its_end:
         return None
     return record
 

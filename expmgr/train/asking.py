@@ -56,6 +56,7 @@ def _restored(built: Built, ask: Ask) -> tuple[Whole, Judgement]:
         weights_only=True,
     )
     _look(built, whole, judgement, folder.path)
+    checkpoints.take_averages(built.model, whole.prefix, whole.signature, judgement.renames)
     return whole, judgement
 
 

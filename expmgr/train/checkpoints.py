@@ -19,8 +19,9 @@ import tensorflow as tf
 
 from expmgr.bundle import VALUE, key_of
 from expmgr.errors import CheckpointRefused, DiskFull, OurBug
-from expmgr.signature import Signature, Variable, slot_path
+from expmgr.signature import AVERAGE, Signature, Variable, slot_path
 from expmgr.spec import ExperimentSpec
+from expmgr.train.optimizers import averages, inner_optimizer
 from expmgr.warmstart import Plan
 
 _STEP_KEY = f"global_step{VALUE}"
@@ -150,7 +151,7 @@ def restore(
         elif key.startswith("variables/"):
             raise _unfit(shown, f"{key.removesuffix(VALUE)}: nothing in the model takes it")
     if not weights_only:
-        _convert(values, signature, model.optimizer)
+        _convert(values, signature, model)
     for key, value in values.items():
         if tuple(np.shape(value)) != tuple(wanted[key].shape):
             raise _unfit(
@@ -162,10 +163,16 @@ def restore(
     _finalize(model)
 
 
-def _convert(values: dict[str, Any], signature: Signature, optimizer: Any) -> None:
-    """Let the optimizer's counter go on counting updates, where another number of steps gathers gradients for one."""
+def _convert(values: dict[str, Any], signature: Signature, model: Any) -> None:
+    """Let the optimizer's counter go on counting updates, where another number of steps gathers gradients for one; and
+    a moving average begin with the weights as they are, where none was kept before."""
     old = signature.training.optimizer.get("gradient_accumulation_steps") or 1
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    inner = inner_optimizer(model)
+    if not signature.training.optimizer.get("use_ema"):
+        for weight, average in averages(model):
+            found = values.get(key_of("variables", weight.path))
+            if found is not None:
+                values[key_of("optimizer", average.path)] = found
     new = getattr(inner, "gradient_accumulation_steps", None) or 1
     if old != new:
         # Keras 3 divides the counter by the number of steps: Adam would take the first update's correction again.
@@ -200,8 +207,29 @@ def _look_at_what_is_there(values: Mapping[str, Any], wanted: Mapping[str, Any],
             raise OurBug(f"{shown}: {key.removesuffix(VALUE)} does not hold what was read from the checkpoint")
 
 
-def take(model: Any, prefix: Path, plan: Plan, *, shown: str) -> None:
-    """Put what `plan` names into `model`; the rest keeps its start. All is read before the first variable changes."""
+def take_averages(model: Any, prefix: Path, signature: Signature, renames: Mapping[str, str]) -> None:
+    """Let the weights be the moving averages of the checkpoint `prefix`, where it has them: they are what is asked."""
+    reader = tf.train.load_checkpoint(str(prefix))
+    weights = live_variables(model).weights
+    for path, key in _average_keys(signature).items():
+        weights[renames.get(path, path)].value.assign(reader.get_tensor(key))
+
+
+def _average_keys(signature: Signature) -> dict[str, str]:
+    """Path of a weight to the key of its moving average; none where no average was kept, or nothing was trained."""
+    if not signature.training.optimizer.get("use_ema") or signature.step == 0:
+        return {}
+    slots = {one.path.partition("/")[2]: one.path for one in signature.optimizer_variables}
+    found = {one.path: slots.get(f"{one.path.replace('/', '_')}{AVERAGE}") for one in signature.variables}
+    return {path: key_of("optimizer", slot) for path, slot in found.items() if slot is not None}
+
+
+def take(model: Any, prefix: Path, plan: Plan, *, shown: str, signature: Signature) -> None:
+    """Put what `plan` names into `model`; the rest keeps its start. All is read before the first variable changes.
+
+    Moving averages stand for their weights, as they do where a model is asked, unless the optimizer is taken too.
+    """
+    averaged = {} if plan.slots else _average_keys(signature)
     live = live_variables(model)
     reader = tf.train.load_checkpoint(str(prefix))
     shapes = reader.get_variable_to_shape_map()
@@ -211,7 +239,7 @@ def take(model: Any, prefix: Path, plan: Plan, *, shown: str) -> None:
         ("optimizer", plan.slots, live.optimizer),
     ):
         for one in taken:
-            key = key_of(group, one.old)
+            key = averaged.get(one.old, key_of(group, one.old)) if group == "variables" else key_of(group, one.old)
             if key not in shapes or tuple(shapes[key]) != one.shape:
                 raise _unfit(shown, f"{one.old}: the checkpoint does not hold it as its signature says")
             values.append((variables[one.new], reader.get_tensor(key)))
@@ -237,9 +265,13 @@ def _unfit(shown: str, why: str) -> CheckpointRefused:
     return CheckpointRefused(f"{shown} was not restored: {why}", left_alone="Nothing was changed on disk.")
 
 
-def apply_settings(model: Any, spec: ExperimentSpec) -> None:
-    """Let the spec's learning rate take effect: a restored optimizer has the checkpoint's, TensorFlow's silent trap.
+def apply_settings(model: Any, spec: ExperimentSpec, saved: Mapping[str, Any]) -> None:
+    """Let a learning rate that the spec changed take effect: a restored optimizer has the checkpoint's, TensorFlow's
+    silent trap. One that a callback moved stays where it was.
 
-    All other settings that the guard lets through are no variables: the optimizer was built with them.
+    All other settings that the guard lets through are no variables: the optimizer was built with them. `saved` is the
+    optimizer of the checkpoint's signature.
     """
-    model.optimizer.learning_rate.assign(spec.optimizer.learning_rate)
+    rate = spec.optimizer.learning_rate
+    if isinstance(rate, float) and saved.get("learning_rate") != rate:
+        inner_optimizer(model).learning_rate.assign(rate)

@@ -50,15 +50,22 @@ class Rows:
 class Batches:
     """The training batches: `at(position)` holds the `batch_size` rows from there on, counted over all epochs."""
 
-    def __init__(self, rows: Rows, *, batch_size: int, seed: int, shuffle: bool) -> None:
+    def __init__(
+        self, rows: Rows, *, batch_size: int, seed: int, shuffle: bool, class_weight: Sequence[float] | None = None
+    ) -> None:
         self.rows = rows
+        self._class_weight = None if class_weight is None else tf.constant(class_weight, tf.float32)
         self.batch_size = batch_size
         self._seed = seed % 2**31
         self._shuffle = shuffle
 
-    def at(self, position: Any) -> tuple[dict[str, Any], Any]:
-        """The batch at `position`, an int64 scalar; made in the graph."""
-        return self.rows.take(self.indices(position))
+    def at(self, position: Any) -> tuple[Any, ...]:
+        """The batch at `position`, an int64 scalar, as Keras' train_step takes it: inputs, targets, and what each row
+        counts where classes have weights; made in the graph."""
+        inputs, targets = self.rows.take(self.indices(position))
+        if self._class_weight is None:
+            return inputs, targets
+        return inputs, targets, tf.gather(self._class_weight, targets)
 
     def indices(self, position: Any) -> Any:
         """Which rows they are, int64 (batch_size,)."""

@@ -24,7 +24,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def environment() -> dict[str, Any]:
+def environment(precision: str) -> dict[str, Any]:
     """Versions, hardware, and the switches that change the bits of a result."""
     return {
         **versions(),
@@ -36,7 +36,7 @@ def environment() -> dict[str, Any]:
         "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
         "op_determinism": _op_determinism(),
-        "precision_policy": keras.config.dtype_policy().name,
+        "precision_policy": precision,
     }
 
 

@@ -36,12 +36,10 @@ class Teller:
     def progress_is_due(self) -> bool:
         return time.monotonic() - self._told_at >= _PROGRESS_SECS
 
-    def progress(
-        self, phase: str, step: int, max_steps: int, loss: float | None = None, steps_per_s: float | None = None
-    ) -> None:
+    def progress(self, phase: str, step: int, max_steps: int, **about: Any) -> None:
         """Where the run stands. Only shown, so a disk that takes it not is no error here."""
         self._told_at = time.monotonic()
-        values = {"step": step, "max_steps": max_steps, "loss": loss, "steps_per_s": steps_per_s, "phase": phase}
+        values = {"loss": None, "steps_per_s": None, **about, "step": step, "max_steps": max_steps, "phase": phase}
         beside = self._folder.progress.with_suffix(".tmp")
         with contextlib.suppress(OSError):
             beside.write_text(json.dumps(values), encoding="utf-8")

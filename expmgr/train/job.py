@@ -216,6 +216,7 @@ def _begin(built: Built, stop: StopFlag, teller: Teller) -> int:
     judged = _admitted(built)
     teller.progress("building", judged.newest.saved.step if judged.newest else 0, built.request.max_steps)
     built.inner.trace()
+    built.callbacks  # noqa: B018 - made before anything is written, so that what is wrong with them leaves no trace
     _look_at(stop)
     with _locked(built, stop) as lock:
         judged = _admitted(built)  # whoever held the lock before may have trained
@@ -293,8 +294,9 @@ def _train(built: Built, judged: Judged, lock: Lock, stop: StopFlag, teller: Tel
         changes=[one.as_dict() for one in found if one.rule.id != "setting"],
         data=built.data.as_dict(),
         parameters=built.parameters,
-        environment=environment(),
+        environment=environment(built.spec.train.precision),
         probe=training.probed,
+        not_exact=training.not_exact(),
         warm_start=judged.warm.as_dict() if judged.warm else None,
         adopted=judged.foreign.as_dict() if judged.foreign else None,
     )
@@ -312,6 +314,7 @@ def _end(training: Training, outcome: Outcome, error: ExpmgrError | None, teller
         teller.tell(
             "ended",
             status=outcome.status,
+            ended_early=outcome.ended_early,
             step=training.loop.step,
             examples_seen=training.loop.position,
             train_s=training.train_s,

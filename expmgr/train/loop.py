@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from expmgr.train.datasets import Batches, Rows
+from expmgr.train.optimizers import averaged
 from expmgr.train.schedule import BlockLength, Clock, Schedule
 
 
@@ -52,7 +53,10 @@ class InnerLoop:
 
 
 class Evaluation:
-    """`model.test_step` over one split in its order, the last short batch included."""
+    """`model.test_step` over one split in its order, the last short batch included.
+
+    Where the optimizer keeps a moving average of the weights, it is what is evaluated.
+    """
 
     def __init__(self, model: Any, rows: Rows, batch_size: int) -> None:
         self._model = model
@@ -61,22 +65,32 @@ class Evaluation:
         self._function = tf.function(self._batches, autograph=False)
         self._step = tf.function(model.test_step, reduce_retracing=True)
 
-    def run(self, is_stopped: Callable[[], bool], clock: Clock) -> dict[str, float] | None:
-        """The metrics, None where `is_stopped` said so; the state of the training metrics is put back after it."""
+    def run(
+        self, is_stopped: Callable[[], bool], clock: Clock, *, most_batches: int | None = None
+    ) -> dict[str, float] | None:
+        """The metrics, None where `is_stopped` said so; the state of the training metrics is put back after it.
+
+        `most_batches` are looked at, all where it is None.
+        """
+        with averaged(self._model):
+            return self._run(is_stopped, clock, most_batches)
+
+    def _run(self, is_stopped: Callable[[], bool], clock: Clock, most_batches: int | None) -> dict[str, float] | None:
         variables = self._model.metrics_variables
         before = [tf.identity(variable.value) for variable in variables]
         self._model.reset_metrics()
         try:
-            if not self._all(is_stopped, clock):
+            if not self._all(is_stopped, clock, most_batches):
                 return None
             return metric_values(self._model)
         finally:
             for variable, value in zip(variables, before, strict=True):
                 variable.value.assign(value)
 
-    def _all(self, is_stopped: Callable[[], bool], clock: Clock) -> bool:
+    def _all(self, is_stopped: Callable[[], bool], clock: Clock, most_batches: int | None) -> bool:
         block, batch = BlockLength(), 0
         total = -(-self._rows.count // self._batch_size)
+        total = min(total, most_batches or total)
         while batch < total:
             if is_stopped():
                 return False
@@ -115,8 +129,23 @@ class Listener(Protocol):
     def log_is_due(self, step: int) -> None:
         """A line of the log."""
 
+    def epoch_begins(self, epoch: int) -> None:
+        """An epoch is about to begin: only told where the schedule knows epochs."""
+
+    def epoch_ended(self, epoch: int) -> None:
+        """An epoch has ended."""
+
+    def block_begins(self, step: int) -> None:
+        """Some steps are about to be trained."""
+
+    def evaluation_is_due(self, step: int) -> None:
+        """Evaluate; may raise."""
+
     def checkpoint_is_due(self, step: int, position: int) -> None:
         """Save; may raise."""
+
+    def is_over(self) -> bool:
+        """Whether training is to end here, before its last step."""
 
 
 @dataclass
@@ -135,9 +164,9 @@ class Loop:
     block: BlockLength = field(default_factory=BlockLength)
 
     def run(self) -> bool:
-        """Train; True at the last step, False where `is_stopped` said so before. Both leave everything up to date."""
+        """Train; True at the end, False where `is_stopped` said so before. Both leave everything up to date."""
         self._look()
-        while self.step < self.schedule.max_steps:
+        while self.step < self.schedule.max_steps and not self.listener.is_over():
             if self.is_stopped():
                 return False
             self._block()
@@ -145,6 +174,10 @@ class Loop:
         return True
 
     def _block(self) -> None:
+        epoch = self.schedule.epoch(self.step)
+        if epoch is not None:
+            self.listener.epoch_begins(epoch)
+        self.listener.block_begins(self.step)
         count, began = self.schedule.steps_to_go(self.step, self.block.steps), self.clock()
         done, finite = self.inner.run(self.position, count)
         took_s = self.clock() - began
@@ -158,6 +191,12 @@ class Loop:
             self.listener.log_is_due(self.step)
         if self.schedule.summary_is_due(self.step):
             self._summary()
+        if self.schedule.evaluation_is_due(self.step):
+            self.listener.evaluation_is_due(self.step)
+            self.schedule.evaluation_was_done()
+        epoch = self.schedule.epoch(self.step)
+        if epoch is not None:
+            self.listener.epoch_ended(epoch - 1)
 
     def _summary(self) -> None:
         """A point: the mean since the one before. The extra one at the last step leaves the metrics running, so that
@@ -167,7 +206,7 @@ class Loop:
             self.model.reset_metrics()
 
     def _look(self) -> None:
-        if self.schedule.checkpoint_is_due(self.step):
+        if self.schedule.checkpoint_is_due(self.step, is_last=self.listener.is_over()):
             self.listener.checkpoint_is_due(self.step, self.position)
             self.schedule.checkpoint_was_saved(self.step)
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import keras
 
-from expmgr.errors import OurBug
 from expmgr.signature import Feature
 from expmgr.spec import DnnClassifier, DnnRegressor, ExperimentSpec
+from expmgr.train.optimizers import build_optimizer
 
 _ILLEGAL = re.compile(r"[^A-Za-z0-9_.-]")
 _OURS = re.compile(r"(hidden|dropout|batch_norm)_\d+\Z|(logits|features)\Z|(column|scale|categories)_")
@@ -40,9 +40,9 @@ def build_model(spec: ExperimentSpec, features: Sequence[Feature], labels: Seque
     columns = [_column(one, names[one.name], inputs[names[one.name]]) for one in features]
     outputs = columns[0] if len(columns) == 1 else keras.layers.Concatenate(name="features")(columns)
     if isinstance(spec.model, DnnClassifier | DnnRegressor):
-        outputs = _hidden(spec.model, outputs, seed)
+        outputs = _hidden(spec.model, outputs, seed, spec.train.precision)
     units = len(labels) if labels is not None else 1
-    outputs = _dense("logits", units, "linear", seed)(outputs)
+    outputs = _dense("logits", units, "linear", seed, "float32")(outputs)
     model = keras.Model(inputs=inputs, outputs=outputs, name="model")
     model.compile(
         optimizer=build_optimizer(spec), loss=_loss(spec), metrics=_metrics(spec), run_eagerly=False, jit_compile=False
@@ -96,25 +96,28 @@ def _oov_token(vocabulary: Sequence[str]) -> str:
     return token
 
 
-def _hidden(model: DnnClassifier | DnnRegressor, outputs: Any, seed: int) -> Any:
+def _hidden(model: DnnClassifier | DnnRegressor, outputs: Any, seed: int, dtype: str) -> Any:
     # The order of tf.estimator's DNN models: activation, dropout, batch normalisation.
     for index, units in enumerate(model.hidden_units):
-        outputs = _dense(f"hidden_{index}", units, model.activation, seed)(outputs)
+        outputs = _dense(f"hidden_{index}", units, model.activation, seed, dtype)(outputs)
         if model.dropout:
             name = f"dropout_{index}"
-            outputs = keras.layers.Dropout(model.dropout, seed=layer_seed(seed, name), name=name)(outputs)
+            outputs = keras.layers.Dropout(model.dropout, seed=layer_seed(seed, name), name=name, dtype=dtype)(outputs)
         if model.batch_norm:
-            outputs = keras.layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=f"batch_norm_{index}")(outputs)
+            outputs = keras.layers.BatchNormalization(
+                momentum=0.99, epsilon=1e-3, name=f"batch_norm_{index}", dtype=dtype
+            )(outputs)
     return outputs
 
 
-def _dense(name: str, units: int, activation: str, seed: int) -> Any:
+def _dense(name: str, units: int, activation: str, seed: int, dtype: str) -> Any:
     return keras.layers.Dense(
         units,
         activation=activation,
         kernel_initializer=keras.initializers.GlorotUniform(seed=layer_seed(seed, name)),
         bias_initializer="zeros",
         name=name,
+        dtype=dtype,
     )
 
 
@@ -135,30 +138,3 @@ def _metrics(spec: ExperimentSpec) -> list[Any]:
         keras.metrics.MeanAbsoluteError(name="mean_absolute_error"),
         keras.metrics.RootMeanSquaredError(name="root_mean_squared_error"),
     ]
-
-
-_OPTIMIZERS = {
-    "adagrad": keras.optimizers.Adagrad,
-    "sgd": keras.optimizers.SGD,
-    "adam": keras.optimizers.Adam,
-    "adamw": keras.optimizers.AdamW,
-    "rmsprop": keras.optimizers.RMSprop,
-    "ftrl": keras.optimizers.Ftrl,
-}
-
-
-def build_optimizer(spec: ExperimentSpec) -> Any:
-    """The optimizer of the spec, named for its kind, so that its variables are too."""
-    settings = spec.optimizer.model_dump()
-    kind = settings.pop("kind")
-    if kind not in _OPTIMIZERS:
-        raise OurBug(f"optimizer.kind {kind} has no builder")
-    return _OPTIMIZERS[kind](
-        **settings,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
-        name=kind,
-    )

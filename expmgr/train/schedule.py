@@ -46,26 +46,55 @@ class Schedule:
         summaries: Interval,
         logs: Interval,
         clock: Clock,
+        evaluations: Interval | None = None,
+        epoch_steps: int | None = None,
+        most_steps: int | None = None,
     ) -> None:
         self.max_steps = max_steps
         self._checkpoints = checkpoints
         self._summaries = summaries
         self._logs = logs
+        self._evaluations = evaluations or Interval()
+        self._epochs = Interval(epoch_steps)
+        self._most_steps = most_steps
         self._clock = clock
-        self._saved_at = clock()
+        self._saved_at = self._evaluated_at = clock()
         self._saved_step = saved_step
 
-    def checkpoint_is_due(self, step: int) -> bool:
+    def checkpoint_is_due(self, step: int, *, is_last: bool = False) -> bool:
         """At step 0, every `save_checkpoints_steps` or `_secs`, and at the last step; never twice at one step."""
         if step == self._saved_step:
             return False
-        if step == 0 or step >= self.max_steps:
+        if step == 0 or step >= self.max_steps or is_last:
             return True
         return self._checkpoints.is_due(step, self._clock() - self._saved_at)
 
     def checkpoint_was_saved(self, step: int) -> None:
         """Count the seconds from now on."""
         self._saved_step, self._saved_at = step, self._clock()
+
+    def secs_to_checkpoint(self) -> float | None:
+        """Seconds to the next checkpoint that is due by the clock."""
+        secs = self._checkpoints.secs
+        return None if secs is None else max(0.0, secs - (self._clock() - self._saved_at))
+
+    def steps_to_checkpoint(self, step: int) -> int:
+        """Steps to the next checkpoint that is due by steps, the last one included."""
+        left = self._checkpoints.steps_left(step)
+        return min(self.max_steps - step, left) if left is not None else self.max_steps - step
+
+    def evaluation_is_due(self, step: int) -> bool:
+        """Every `eval.every_steps` or `every_secs`; the one at the last step is no part of the loop."""
+        return self._evaluations.is_due(step, self._clock() - self._evaluated_at)
+
+    def evaluation_was_done(self) -> None:
+        """Count the seconds from now on."""
+        self._evaluated_at = self._clock()
+
+    def epoch(self, step: int) -> int | None:
+        """The number of the epoch that begins at `step`, where epochs are looked at and one does."""
+        steps = self._epochs.steps
+        return step // steps if steps and step % steps == 0 else None
 
     def summary_is_due(self, step: int) -> bool:
         """Every `save_summary_steps`, and at the last step, so that a short run has a curve too."""
@@ -81,9 +110,9 @@ class Schedule:
 
     def steps_to_go(self, step: int, block: int) -> int:
         """How many steps the inner loop may run from `step`: at most `block`, not past the next thing due."""
-        intervals = (self._checkpoints, self._summaries, self._logs)
+        intervals = (self._checkpoints, self._summaries, self._logs, self._evaluations, self._epochs)
         limits = [left for left in (interval.steps_left(step) for interval in intervals) if left is not None]
-        return max(0, min([block, self.max_steps - step, *limits]))
+        return max(0, min([block, self.max_steps - step, self._most_steps or block, *limits]))
 
 
 class BlockLength:

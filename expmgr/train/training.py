@@ -21,6 +21,8 @@ from expmgr.train import adopting, checkpoints, probe
 from expmgr.train.building import Built
 from expmgr.train.events import Teller
 from expmgr.train.loop import Evaluation, Loop, NotFinite, metric_values
+from expmgr.train.optimizers import inner_optimizer
+from expmgr.train.patience import Patience
 from expmgr.train.schedule import Interval, Schedule
 from expmgr.train.stopping import StopFlag
 from expmgr.train.summaries import EventFile
@@ -57,6 +59,8 @@ class Outcome:
     """How a training ended: what the event `ended` says of it."""
 
     status: str
+    ended_early: str | None = None
+    """Why training ended before the last step, where it did."""
     selected_step: int | None = None
     metrics: dict[str, Metrics] = field(default_factory=dict)
 
@@ -84,6 +88,9 @@ class Training:
         self.probed: str | None = None
         """What the probe said of the restored model; None where nothing was restored."""
         self._batch: probe.Batch | None = None
+        self._patience = self._made_patience()
+        self._callbacks = built.callbacks
+        self._evaluated: tuple[int, dict[str, float]] | None = None
         self.start_step = newest.saved.step if newest else foreign.step if foreign else 0
         self.max_steps = foreign.step if foreign else self.request.max_steps
         self.loop = self._loop()
@@ -99,14 +106,33 @@ class Training:
         self.loop.inner.trace()
         if self.newest is not None:
             self._restore(self.newest)
-            checkpoints.apply_settings(self.model, self.spec)
+            checkpoints.apply_settings(self.model, self.spec, self.newest.signature.training.optimizer)
             self._look(self.newest, may_move)
+            self._go_on(self.newest.saved.carried)
         elif self._warm is not None:
             source = self._warm.source
-            checkpoints.take(self.model, source.prefix, self._warm.plan, shown=source.shown)
+            checkpoints.take(self.model, source.prefix, self._warm.plan, shown=source.shown, signature=source.signature)
         elif self._foreign is not None:
             adopting.take(self.model, self._foreign.prefix, self._foreign.adoption)
-            checkpoints.apply_settings(self.model, self.spec)
+            checkpoints.apply_settings(self.model, self.spec, {})
+
+    def _made_patience(self) -> Patience | None:
+        rule = self.spec.train.early_stopping
+        return Patience(rule, rule.mode or self.spec.direction(rule.metric)) if rule else None
+
+    def _go_on(self, carried: Mapping[str, Any]) -> None:
+        if self._patience is not None:
+            self._patience.go_on(carried.get("early_stopping"))
+        self._callbacks.go_on(carried.get("callbacks", {}))
+
+    def not_exact(self) -> list[str]:
+        """Why the run, taken up again, may not end bit for bit as one that was left alone; a line each."""
+        if self.newest is None or self.start_step == 0:
+            return []
+        lines = [f"callback {name} keeps nothing over a stop" for name in self._callbacks.not_kept()]
+        if self._patience is not None and self.spec.eval.every_secs is not None:
+            lines.append("early stopping looks at evaluations whose steps hang on the clock (eval.every_secs)")
+        return lines
 
     def _look(self, newest: Whole, may_move: Collection[str]) -> None:
         saved = newest.signature.probe
@@ -131,7 +157,9 @@ class Training:
         if self.spec.run_config.checkpoint_save_graph_def:
             self._write_graph(self.loop.inner.trace())
         try:
+            self._callbacks.call("on_train_begin", {})
             is_complete = self._train()
+            self._callbacks.call("on_train_end", self._logs())
             return self._finished() if is_complete else Outcome("preempted")
         except NotFinite as error:
             raise self._failed(error) from None
@@ -188,7 +216,36 @@ class Training:
 
     # What the loop tells.
 
+    def is_over(self) -> bool:
+        return self._over() is not None
+
+    def _over(self) -> str | None:
+        """Why training is to end before its last step."""
+        if self._patience is not None and self._patience.is_over:
+            return self._patience.story
+        return self._callbacks.asks_to_stop
+
+    def epoch_begins(self, epoch: int) -> None:
+        self._callbacks.call("on_epoch_begin", epoch, {})
+
+    def epoch_ended(self, epoch: int) -> None:
+        self._callbacks.call("on_epoch_end", epoch, self._logs())
+
+    def _logs(self) -> dict[str, float]:
+        """What `fit` gives its callbacks: the running metrics, and those of an evaluation at this step."""
+        if not self._callbacks:
+            return {}
+        step, values = self._evaluated or (None, {})
+        evaluated = {f"val_{name}": value for name, value in values.items()} if step == self.loop.step else {}
+        return {**metric_values(self.model), **evaluated}
+
+    def block_begins(self, step: int) -> None:
+        if self._callbacks.looks_at_batches:
+            self._callbacks.call("on_train_batch_begin", step % self._callbacks.steps_per_epoch, {})
+
     def block_ended(self, step: int, block_steps: int, took_s: float) -> None:
+        if self._callbacks.looks_at_batches:
+            self._callbacks.call("on_train_batch_end", (step - 1) % self._callbacks.steps_per_epoch, self._logs())
         self._rate = block_steps / took_s if took_s > 0 else None
         if self.teller.progress_is_due():
             self._progress("training", step)
@@ -200,7 +257,7 @@ class Training:
         self._reported = (step, now)
         extra = {"global_step/sec": (step - since_step) / (now - since_s)} if now > since_s else {}
         self._files["train"].write(
-            step, {**values, "learning_rate": float(self.model.optimizer.learning_rate), **extra}
+            step, {**values, "learning_rate": float(inner_optimizer(self.model).learning_rate), **extra}
         )
 
     def log_is_due(self, step: int) -> None:
@@ -208,11 +265,19 @@ class Training:
         rate = f" ({self._rate:,.0f} steps/s)" if self._rate else ""
         print(f"step {step}: {values}{rate}", flush=True)
 
+    def evaluation_is_due(self, step: int) -> None:
+        self._callbacks.call("on_test_begin", {})
+        values = self._evaluate("eval", step, may_stop=False, most_batches=self.spec.eval.steps) or {}
+        self._callbacks.call("on_test_end", values)
+        if self._patience is not None:
+            self._patience.look(step, values)
+
     def checkpoint_is_due(self, step: int, position: int) -> None:
         metrics: Metrics = {}
         if isinstance(self.spec.selection, BestCheckpoint):
-            values = self._evaluate("eval", step, may_stop=False)
-            metrics = {"eval": values or {}}
+            is_there = self._evaluated is not None and self._evaluated[0] == step and self.spec.eval.steps is None
+            values = self._evaluated[1] if is_there and self._evaluated else None
+            metrics = {"eval": values or self._evaluate("eval", step, may_stop=False) or {}}
         self._save(step, position, metrics)
 
     def _save(self, step: int, position: int, metrics: Metrics) -> None:
@@ -231,6 +296,7 @@ class Training:
             examples_seen=position,
             metrics=metrics,
             evaluated_on=self._digests(metrics),
+            carried=self._carried(),
             now=time.time(),
         )
         best = self._best_step()
@@ -246,9 +312,16 @@ class Training:
             train_s=self.train_s,
         )
 
+    def _carried(self) -> dict[str, Any]:
+        carried = {
+            "early_stopping": self._patience.state if self._patience else None,
+            "callbacks": self._callbacks.state(),
+        }
+        return {key: value for key, value in carried.items() if value}
+
     def _probed(self, step: int, metrics: Metrics) -> ProbeValues | None:
         """The probe's values at the first, the last and the best checkpoint, its rows stored before them."""
-        is_end = step >= self.max_steps or self.stop.is_set()
+        is_end = step >= self.max_steps or self.stop.is_set() or self.is_over()
         if self.spec.probe == "off" or not (step == self.start_step or is_end or self._is_best(metrics)):
             return None
         self._batch = self._batch or probe.Batch.of(self.built.first_inputs, self.built.first_targets)
@@ -292,12 +365,13 @@ class Training:
         step = self.loop.step
         last: Metrics = {}
         for split in ("eval", "test"):
-            if split in self.built.rows:
-                last[split] = self._at_the_end(split, step)
+            if split in self.built.rows and (values := self._at_the_end(split, step)) is not None:
+                last[split] = values
         self._evaluate_again()
         selected_step = self._best_step() if isinstance(self.spec.selection, BestCheckpoint) else step
         selected = last if selected_step in (step, None) else self._selected(selected_step or 0)
-        return Outcome("finished", selected_step, {"selected": selected, "last": last})
+        early = self._over() if step < self.max_steps else None
+        return Outcome("finished", early, selected_step, {"selected": selected, "last": last})
 
     def _evaluate_again(self) -> None:
         """What a selection chose from on other rows than the split has now is evaluated on these."""
@@ -315,11 +389,13 @@ class Training:
     def _digests(self, splits: Iterable[str]) -> dict[str, str]:
         return {split: self.built.data.splits[split].sha256 for split in splits}
 
-    def _at_the_end(self, split: str, step: int) -> dict[str, float]:
+    def _at_the_end(self, split: str, step: int) -> dict[str, float] | None:
         saved = self.folder.manifest.at(step)
         if saved is not None and split in saved.metrics and self._is_current(saved, split):
             return saved.metrics[split]
-        return self._must(self._evaluate(split, step))
+        if split == "eval" and self._evaluated and self._evaluated[0] == step and self.spec.eval.steps is None:
+            return self._evaluated[1]
+        return self._must(self._evaluate(split, step)) if self.spec.eval.at_end else None
 
     def _selected(self, step: int) -> Metrics:
         """The metrics at the best checkpoint: what was found at its save, and test, for which it is read again."""
@@ -336,11 +412,16 @@ class Training:
             raise Stopped("stopped while it was evaluated")
         return values
 
-    def _evaluate(self, split: str, step: int, *, may_stop: bool = True) -> dict[str, float] | None:
+    def _evaluate(
+        self, split: str, step: int, *, may_stop: bool = True, most_batches: int | None = None
+    ) -> dict[str, float] | None:
         """The metrics on `split`, told as a point; None where a signal came and `may_stop`."""
         self._progress("evaluating", step)
-        values = self._evaluation(split).run(self.stop.is_set if may_stop else lambda: False, time.monotonic)
+        is_stopped = self.stop.is_set if may_stop else lambda: False
+        values = self._evaluation(split).run(is_stopped, time.monotonic, most_batches=most_batches)
         if values is not None:
+            if split == "eval":
+                self._evaluated = (step, values)
             self.teller.point(split, step, values)
             self._files[split].write(step, values)
         return values
@@ -360,6 +441,9 @@ class Training:
             checkpoints=Interval(config.save_checkpoints_steps, config.save_checkpoints_secs),
             summaries=Interval(config.save_summary_steps),
             logs=Interval(config.log_step_count_steps),
+            evaluations=Interval(self.spec.eval.every_steps, self.spec.eval.every_secs),
+            epoch_steps=self._callbacks.steps_per_epoch if self._callbacks else None,
+            most_steps=1 if self._callbacks.looks_at_batches else None,
             clock=time.monotonic,
         )
         return Loop(
@@ -381,4 +465,19 @@ class Training:
 
     def _progress(self, phase: str, step: int) -> None:
         loss = metric_values(self.model).get("loss") if phase == "training" else None
-        self.teller.progress(phase, step, self.request.max_steps, loss, self._rate)
+        secs = self.loop.schedule.secs_to_checkpoint()
+        self.teller.progress(
+            phase,
+            step,
+            self.request.max_steps,
+            loss=loss,
+            steps_per_s=self._rate,
+            metric=self._shown_metric(phase),
+            checkpoint_in={"steps": self.loop.schedule.steps_to_checkpoint(step), "secs": secs},
+        )
+
+    def _shown_metric(self, phase: str) -> dict[str, float] | None:
+        """The metric that is compared, as it runs in training."""
+        name = self.spec.compared.metric
+        value = metric_values(self.model).get(name) if phase == "training" and name != "loss" else None
+        return None if value is None else {name: value}

@@ -192,3 +192,12 @@ def worker_process(path: Path) -> Iterator[WorkerProcess]:
         yield worker
     finally:
         worker.close()
+
+
+def weights(model_dir: Path, step: int) -> dict[str, Any]:
+    """Every tensor of a checkpoint, by its key without TensorFlow's suffix."""
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(str(model_dir / f"model.ckpt-{step}"))
+    keys = [key for key in reader.get_variable_to_shape_map() if key.endswith("/.ATTRIBUTES/VARIABLE_VALUE")]
+    return {key.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE"): reader.get_tensor(key) for key in keys}

@@ -1,0 +1,92 @@
+"""Keras callbacks that a spec names, called as `fit` would call them.
+
+An epoch is as many steps as the training split has batches, rounded up.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from expmgr.errors import UserCodeFailed
+from expmgr.spec import Callback
+from expmgr.train.usercode import UserCode
+
+_BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
+
+
+class Callbacks:
+    """All callbacks of a run. `steps_per_epoch` is the length of an epoch."""
+
+    def __init__(self, named: Sequence[Callback], code: UserCode, model: Any, steps_per_epoch: int) -> None:
+        self._code = code
+        self.steps_per_epoch = steps_per_epoch
+        self._names = [one.use for one in named]
+        self._made = [self._make(one, f"callbacks.{number}") for number, one in enumerate(named)]
+        self._model = model
+        for one in self._made:
+            one.set_model(model)
+            one.set_params({"verbose": 0, "epochs": None, "steps": steps_per_epoch})
+        if self._made:
+            model.stop_training = False
+
+    def _make(self, named: Callback, key: str) -> Any:
+        kind = self._code.find(named.use, key)
+        with self._code.errors(f"{key}: {named.use} cannot be made"):
+            made = kind(**named.params)
+        if not isinstance(made, keras.callbacks.Callback):
+            raise UserCodeFailed(
+                f"{key}: {named.use} is no keras.callbacks.Callback", left_alone="Nothing was changed."
+            )
+        return made
+
+    def __bool__(self) -> bool:
+        return bool(self._made)
+
+    @property
+    def looks_at_batches(self) -> bool:
+        """Whether one has hooks that are called for every batch."""
+        base = keras.callbacks.Callback
+        return any(getattr(type(one), hook) is not getattr(base, hook) for one in self._made for hook in _BATCH_HOOKS)
+
+    @property
+    def asks_to_stop(self) -> str | None:
+        """Why training is to end, where one said so."""
+        if self._made and self._model.stop_training:
+            return f"a callback asked for it ({', '.join(self._names)})"
+        return None
+
+    def call(self, hook: str, *values: Any) -> None:
+        """Call `hook` of each."""
+        for one, name in zip(self._made, self._names, strict=True):
+            with self._code.errors(f"{name}.{hook} failed"):
+                getattr(one, hook)(*values)
+
+    # What goes on over a stop.
+
+    def not_kept(self) -> list[str]:
+        """Those whose own state no checkpoint holds."""
+        return [name for one, name in zip(self._made, self._names, strict=True) if not _keeps(one)]
+
+    def state(self) -> dict[str, Any]:
+        """What each keeps over a stop, by its name, as JSON."""
+        found: dict[str, Any] = {}
+        for number, (one, name) in enumerate(zip(self._made, self._names, strict=True)):
+            if _keeps(one):
+                with self._code.errors(f"{name}.get_state failed"):
+                    found[f"{number} {name}"] = json.loads(json.dumps(one.get_state()))
+        return found
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Give each what it kept."""
+        for number, (one, name) in enumerate(zip(self._made, self._names, strict=True)):
+            if _keeps(one) and f"{number} {name}" in state:
+                with self._code.errors(f"{name}.set_state failed"):
+                    one.set_state(state[f"{number} {name}"])
+
+
+def _keeps(callback: Any) -> bool:
+    return callable(getattr(callback, "get_state", None)) and callable(getattr(callback, "set_state", None))
