@@ -123,6 +123,11 @@ class ModelDir:
     def fresh_hint(self) -> str:
         return f"to start anew and keep the old model_dir aside: expmgr run {self.variant}{seeds_option(self.seed)} --fresh"
 
+    def back_hint(self, step: int) -> str:
+        """How to go on from an older checkpoint."""
+        back = f"expmgr run {self.variant}{seeds_option(self.seed)} --from-step {step}"
+        return f"to go on from step {step}, with what came after it kept aside: {back}"
+
     @property
     def lock_dir(self) -> Path:
         return self.variant_dir / ".locks" / self.path.name
@@ -252,13 +257,15 @@ class ModelDir:
         ]
 
     def _damaged(self, manifest: Manifest, shown: str, damage: list[str]) -> CheckpointRefused:
-        whole = next((one for one in reversed(manifest.checkpoints[:-1]) if not self._damage(one)), None)
-        told = f"{whole.name}, saved before it, is whole" if whole else "no other checkpoint is whole"
+        step = int(shown.rpartition("-")[2])
+        older = [one for one in reversed(manifest.checkpoints) if one.step < step]
+        whole = next((one for one in older if not self._damage(one)), None)
+        told = f"{whole.name}, saved before it, is whole" if whole else "no checkpoint before it is whole"
         return CheckpointRefused(
             f"{shown} was not restored: it is damaged",
             details=[*damage, told],
             left_alone=_KEPT,
-            hint=self.fresh_hint,
+            hint=self.back_hint(whole.step) if whole else self.fresh_hint,
         )
 
     def _names(self) -> list[str]:
@@ -282,6 +289,28 @@ class ModelDir:
             durable.fsync_dir(aside)
             durable.fsync_dir(self.variant_dir)
         return target
+
+    def rewind(self, step: int, now: float) -> None:
+        """Move the checkpoints after `step` to `.set-aside/seed-<n>-<UTC time>-after-<step>`; `prepare` came before.
+
+        The manifest forgets them first: a crash in between leaves files that nobody counts.
+        """
+        gone = [one for one in self.manifest.checkpoints if one.step > step]
+        if not gone:
+            return
+        moment = datetime.fromtimestamp(now, timezone.utc)
+        name = f"{self.path.name}-{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03d}Z-after-{step}"
+        aside = self.variant_dir / ".set-aside" / name
+        with self._problems("what is set aside"):
+            durable.make_folder(aside)
+            update: dict[str, Any] = {"checkpoints": [one for one in self.manifest.checkpoints if one.step <= step]}
+            if self.manifest.selected_step is not None and self.manifest.selected_step > step:
+                update["selected_step"] = None
+            self._write(self.manifest.model_copy(update=update))
+            for file in (file for one in gone for file in one.files if (self.path / file).exists()):
+                os.rename(self.path / file, aside / file)
+            durable.fsync_dir(aside)
+            durable.fsync_dir(self.path)
 
     def prepare(self, now: float) -> None:
         """Make the folder ours, and clear away what a crash left of a save or a deletion."""

@@ -124,6 +124,10 @@ class Layout:
         """One empty file a run that has begun and not ended, so that the next command finds what a crash left."""
         return self.own / "active"
 
+    def stop_file(self, name: VariantName) -> Path:
+        """Touched when somebody stops a variant: what waits to run of it then does not."""
+        return self.own / "stopped" / f"{name.experiment}--{name.variant}"
+
     def run_dir(self, run_id: str) -> Path:
         return self.runs / run_id
 

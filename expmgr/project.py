@@ -24,6 +24,13 @@ class Project:
     settings: Settings
     layout: Layout
     records: Records
+    is_scratch: bool = False
+    """Whether runs and model_dirs lie in a temporary folder, and nothing is recorded in the repository."""
+
+    def scratch(self, folder: Path) -> Project:
+        """The same repository, with everything that a run writes in `folder`."""
+        layout = Layout(folder, folder / "models")
+        return Project(self.repo, self.settings, layout, Records(layout), is_scratch=True)
 
     @classmethod
     def open(cls, folder: Path) -> Project:

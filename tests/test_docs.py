@@ -63,6 +63,12 @@ def test_the_examples_of_the_help_are_in_the_walk_that_is_run() -> None:
         "expmgr list",
         'expmgr adopt /data/iris_model --as iris/old --vouch "Ann Lee"',  # scenarios/test_adopt.py, another folder
     ]
+    walk += [  # typed in scenarios/test_live.py, of another variant
+        "expmgr status",
+        "expmgr logs iris/wide -f",
+        "expmgr stop iris/wide",
+        "expmgr tensorboard iris/baseline iris/wide",
+    ]
     walk += [  # typed in scenarios/test_ask.py
         "expmgr evaluate iris/wide",
         "expmgr predict iris/wide --data new.csv -o predicted.csv",
@@ -86,6 +92,15 @@ def test_every_option_is_in_the_docs(repo: Repo) -> None:
         spec.CsvData,
         spec.DnnClassifier,
         spec.Train,
+        spec.EarlyStopping,
+        spec.Eval,
+        spec.Callback,
+        spec.ExponentialDecay,
+        spec.PiecewiseConstantDecay,
+        spec.PolynomialDecay,
+        spec.InverseTimeDecay,
+        spec.CosineDecay,
+        spec.CosineDecayRestarts,
         spec.RunConfig,
         spec.BestCheckpoint,
         spec.Compare,

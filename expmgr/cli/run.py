@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -67,6 +69,21 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew; the old model_dir is set aside, never deleted.")
     ] = False,
+    from_step: Annotated[
+        int | None,
+        typer.Option(
+            "--from-step",
+            min=0,
+            metavar="STEP",
+            help="Go back to the checkpoint of STEP; what came after it is set aside, never deleted.",
+        ),
+    ] = None,
+    scratch: Annotated[
+        bool, typer.Option("--scratch", help="Train in a temporary model_dir, and record nothing.")
+    ] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Leave it running, and come back at once: expmgr status, logs, stop.")
+    ] = False,
     allow: Annotated[
         list[str] | None,
         typer.Option("--allow", metavar="RULE", help="Let a refusal of the guard pass by its rule's id; recorded."),
@@ -113,13 +130,35 @@ def run(
         raise typer.BadParameter("--commit takes one variant, the one that is checked out")
     if warm_start_from is None and (maps or only or with_optimizer or grow):
         raise typer.BadParameter("--map, --only, --with-optimizer and --grow need --warm-start-from")
+    if fresh and from_step is not None:
+        raise typer.BadParameter("--fresh starts anew, --from-step goes back: one of them")
+    if scratch and (fresh or from_step is not None or warm_start_from is not None or detach):
+        raise typer.BadParameter("--scratch starts at step 0 in a folder of its own, and waits for the end")
     project = Project.open(output.folder())
     if message is not None:
         _commit(project, variants[0], message)
     warm = None
     if warm_start_from is not None:
         warm = _warm_start(project, warm_start_from, maps or [], only or [], with_optimizer, grow)
-    tasks = plan_tasks(project, variants, chosen, max_steps=max_steps, fresh=fresh, allow=allowed, warm_start=warm)
+    tasks = plan_tasks(
+        project,
+        variants,
+        chosen,
+        max_steps=max_steps,
+        fresh=fresh,
+        from_step=from_step,
+        allow=allowed,
+        warm_start=warm,
+    )
+    if detach:
+        options = {"--seeds": seeds, "--max-steps": max_steps, "--jobs": jobs, "--from-step": from_step}
+        options["--warm-start-from"] = warm_start_from
+        lists = {"--allow": allow, "--map": maps, "--only": only}
+        flags = {"--fresh": fresh, "--with-optimizer": with_optimizer, "--grow": grow}
+        _detach(project, tasks, [*variants, *_as_arguments(options, lists, flags)], as_json)
+        return
+    if scratch:
+        project = project.scratch(Path(tempfile.mkdtemp(prefix="expmgr-scratch-")))
     with watcher(tasks, quiet=as_json) as watching:
         outcomes = run_tasks(project, tasks, jobs=jobs, watcher=watching)
     code = worst([outcome.exit_code for outcome in outcomes])
@@ -127,7 +166,44 @@ def run(
         output.show_json({"format": 1, "exit_code": code, "runs": [_outcome(one) for one in outcomes]})
     else:
         _show(project, outcomes)
+    if scratch:
+        output.tell(["nothing was recorded; what was trained lies in:"])
+        output.tell([f"  {project.layout.model_dir(task.name, task.seed)}/" for task in tasks])
     raise typer.Exit(code)
+
+
+def _as_arguments(
+    options: Mapping[str, object], lists: Mapping[str, Sequence[str] | None], flags: Mapping[str, bool]
+) -> Iterator[str]:
+    """What was given, as it would be typed."""
+    for name, value in options.items():
+        yield from () if value is None else (name, str(value))
+    for name, values in lists.items():
+        for one in values or ():
+            yield from (name, one)
+    yield from (name for name, is_set in flags.items() if is_set)
+
+
+def _detach(project: Project, tasks: Sequence[Task], arguments: Sequence[str], as_json: bool) -> None:
+    """The same call in a session of its own; back when its first run has begun, or as soon as it fails."""
+    from expmgr.launch.detached import start_detached
+
+    started = start_detached(project, ["run", *arguments], tasks)
+    if as_json:
+        output.show_json(
+            {"format": 1, "pid": started.pid, "log": str(started.log), "runs": [one.run_id for one in started.runs]}
+        )
+        return
+    for record in started.runs:
+        output.tell([f"{record.variant} seed {record.seed}: runs (run {record.run_id})"])
+    waiting = len(tasks) - len(started.runs)
+    if not started.runs:
+        output.tell(started.log.read_text(encoding="utf-8", errors="replace").splitlines())
+        return
+    if waiting:
+        output.tell([f"{waiting} more {'run waits' if waiting == 1 else 'runs wait'} for their turn"])
+    output.tell([f"process {started.pid}, log {project.shown(started.log)}"])
+    output.tell([f"Next: expmgr status; expmgr logs {tasks[0].name} -f; expmgr stop {tasks[0].name}"])
 
 
 def _warm_start(
@@ -153,8 +229,6 @@ def _warm_start(
 
 def _commit(project: Project, text: str, message: str) -> None:
     """Commit what a run of the variant would not see, in the checkout where it is checked out."""
-    from pathlib import Path
-
     from expmgr.code import uncommitted_code
     from expmgr.errors import UncommittedChanges
     from expmgr.specfile import read_spec
@@ -221,6 +295,8 @@ def _show(project: Project, outcomes: Sequence[Outcome]) -> None:
     if table.rows:
         table.show(output.Form.TERMINAL)
     _tell_stories(project, outcomes)
+    if project.is_scratch:
+        return
     done = [str(outcome.task.name) for outcome in outcomes if outcome.exit_code == ExitCode.DONE]
     experiments = {name.partition("/")[0] for name in done}
     if len(set(done)) > 1 and len(experiments) == 1:

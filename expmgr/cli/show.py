@@ -170,7 +170,7 @@ def show(
 
     project = Project.open(output.folder())
     require_commit(project.repo)
-    record = _run_named(project, what)
+    record = run_named(project, what)
     if record is not None:
         _show_run(project, record, as_json)
         return
@@ -187,7 +187,8 @@ def show(
     _show_variant(project, variant, as_json)
 
 
-def _run_named(project: Project, text: str) -> RunRecord | None:
+def run_named(project: Project, text: str) -> RunRecord | None:
+    """The run that `text` names: by its id or the beginning of it, or VARIANT:SEED; None where it names none."""
     name, colon, seed = text.rpartition(":")
     if not colon:
         return project.records.find(text)

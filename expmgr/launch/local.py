@@ -7,6 +7,7 @@ import json
 import shutil
 import signal
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -95,6 +96,7 @@ class _Batch:
         self.interrupts = 0
         self.signal: int | None = None
         self._answered = 0
+        self._began_at = time.time()
         self._reserved: dict[int, IO[bytes]] = {}
         self._scratch: Path | None = None
 
@@ -134,6 +136,7 @@ class _Batch:
     def _start(self, number: int, task: Task) -> None:
         try:
             if task.mode == "train":
+                self._check_wanted(task)
                 self._reserved[number] = reserve(self.project, task)
             record = already_complete(self.project, task) if task.mode == "train" else None
             if record is not None:
@@ -161,6 +164,12 @@ class _Batch:
         self.running[str(prepared.folder.path)] = _Running(number, prepared)
         self.watcher.started(prepared)
         self.worker.start(prepared.folder.path)
+
+    def _check_wanted(self, task: Task) -> None:
+        """`Stopped` where somebody said `expmgr stop VARIANT` while the task waited for its turn."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.project.layout.stop_file(task.name).stat().st_mtime > self._began_at:
+                raise Stopped(f"{task} was not started: its variant was stopped", hint=task.command)
 
     def _follow(self) -> None:
         assert self.worker is not None

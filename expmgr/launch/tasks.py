@@ -88,6 +88,8 @@ class Task:
     max_steps: int
     mode: Mode = "train"
     fresh: bool = False
+    from_step: int | None = None
+    """Go back to the checkpoint of this step."""
     allow: tuple[str, ...] = ()
     """Ids of the guard's rules whose refusal is let pass."""
     warm_start: WarmStart | None = None
@@ -128,6 +130,7 @@ def plan_tasks(
     *,
     max_steps: int | None = None,
     fresh: bool = False,
+    from_step: int | None = None,
     mode: Mode = "train",
     allow: Sequence[str] = (),
     warm_start: WarmStart | None = None,
@@ -149,7 +152,7 @@ def plan_tasks(
         for seed in _seeds(variant, spec, seeds):
             steps = max_steps or spec.train.max_steps
             about = (variant.name, variant.commit, tree, digest, spec)
-            tasks.append(Task(*about, seed, steps, mode, fresh, tuple(allow), warm_start))
+            tasks.append(Task(*about, seed, steps, mode, fresh, from_step, tuple(allow), warm_start))
     return tasks
 
 
@@ -187,6 +190,7 @@ def already_complete(project: Project, task: Task) -> RunRecord | None:
     if (
         record is None
         or task.fresh
+        or task.from_step is not None
         or task.adopt is not None
         or not record.is_complete
         or not _is_what_was_run(record, task)
@@ -279,7 +283,7 @@ def prepare(project: Project, task: Task) -> Prepared:
     folder = project.records.run_dir(record.run_id)
     try:
         project.records.begin(record)
-        if before is None:
+        if before is None and not project.is_scratch:
             project.repo.set_ref(keep_ref(record.run_id), task.commit, "expmgr: run")
         make_checkout(project.repo, task.commit, folder.code)
         durable.write_json(folder.request, _request(project, task, record, folder))
@@ -292,7 +296,7 @@ def prepare(project: Project, task: Task) -> Prepared:
 def take_back(project: Project, prepared: Prepared) -> None:
     """As if the task had never been asked for."""
     project.records.withdraw(prepared.record.run_id, prepared.before)
-    if prepared.before is None:
+    if prepared.before is None and not project.is_scratch:
         project.repo.delete_ref(keep_ref(prepared.record.run_id))
 
 
@@ -344,6 +348,7 @@ def _request(project: Project, task: Task, record: RunRecord, folder: RunDir) ->
         "shown_model_dir": project.shown(model_dir),
         "max_steps": task.max_steps,
         "fresh": task.fresh,
+        "from_step": task.from_step,
         "allow": list(task.allow),
         "candidates": [_candidate(project, one) for one in task.candidates],
         "warm_start": _warm_start(project, task),

@@ -21,6 +21,7 @@ from expmgr.errors import (
     OurBug,
     Stopped,
     TrainingFailed,
+    UnknownCheckpoint,
     WarmStartProblem,
     worst,
 )
@@ -118,7 +119,9 @@ def as_story(error: Exception) -> ExpmgrError:
 
 
 def _judge(built: Built) -> Judged:
-    newest = built.folder.inspect()
+    newest = built.folder.inspect(built.request.from_step)
+    if newest is None and built.request.from_step is not None:
+        raise UnknownCheckpoint(f"{built.folder.shown} has no checkpoint, so none of step {built.request.from_step}")
     if newest is None:
         return Judged(None, None)
     return Judged(newest, judge(newest.signature, built.signature(newest.saved.step), built.request.allow))

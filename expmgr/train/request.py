@@ -84,6 +84,8 @@ class Request(BaseModel):
     shown_model_dir: str
     max_steps: int
     fresh: bool = False
+    from_step: int | None = None
+    """Go back to the checkpoint of this step; None: the newest."""
     candidates: list[Candidate] = []
     """What `check` asks about."""
     warm_start: WarmStart | None = None

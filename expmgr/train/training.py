@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,8 +17,8 @@ from expmgr.errors import Busy, DiskFull, ProbeMoved, Stopped, TrainingFailed
 from expmgr.locks import Lock
 from expmgr.model_dir import SavedCheckpoint, Whole
 from expmgr.signature import ProbeValues
-from expmgr.spec import BestCheckpoint
-from expmgr.train import adopting, checkpoints, probe
+from expmgr.spec import BestCheckpoint, flat, learned_from
+from expmgr.train import adopting, checkpoints, probe, summaries
 from expmgr.train.building import Built
 from expmgr.train.events import Teller
 from expmgr.train.loop import Evaluation, Loop, NotFinite, metric_values
@@ -96,7 +97,7 @@ class Training:
         self.loop = self._loop()
         self._evaluations: dict[str, Evaluation] = {}
         folders = {"train": ".", "eval": "eval", "test": "eval_test"}
-        self._files = {split: self._event_file(folder) for split, folder in folders.items()}
+        self._files = {split: self._event_file(split, folder) for split, folder in folders.items()}
         self._reported = (self.start_step, time.monotonic())
         self._began = time.monotonic()
         self._rate: float | None = None
@@ -175,6 +176,10 @@ class Training:
         if self.request.fresh:
             self.folder.set_aside(now)
         self.folder.prepare(now)
+        if self.request.from_step is not None:
+            self.folder.rewind(self.request.from_step, now)
+        for file in self._files.values():
+            file.cut_back()
 
     def _restore(self, whole: Whole) -> None:
         # What was saved in this run has the model's own names, and no old one is among them.
@@ -458,10 +463,32 @@ class Training:
             batch_size=self.spec.data.batch_size,
         )
 
-    def _event_file(self, folder: str) -> EventFile:
+    def _event_file(self, split: str, folder: str) -> EventFile:
         return EventFile(
-            Path(self.folder.path, folder), resumed_at=self.newest.saved.step if self.newest else None, now=time.time
+            Path(self.folder.path, folder),
+            resumed_at=self.newest.saved.step if self.newest else None,
+            now=time.time,
+            head=self._head if split == "train" else None,
         )
+
+    def _head(self) -> Iterator[dict[str, Any]]:
+        """What the event file of training begins with."""
+        resolved = self.spec.resolved()
+        graph = self.loop.inner.trace().graph.as_graph_def().SerializeToString()
+        return summaries.head(
+            graph=graph if self.spec.run_config.checkpoint_save_graph_def else None,
+            spec=self._spec_text(resolved),
+            hparams={**flat(learned_from(resolved)), "seed": self.request.seed},
+            group=f"{self.request.variant} {self.request.commit[:12]}",
+            now=time.time(),
+        )
+
+    def _spec_text(self, resolved: Mapping[str, Any]) -> str:
+        """spec.yaml as it was written; else what it came to."""
+        try:
+            return (self.request.experiment_dir / "spec.yaml").read_text(encoding="utf-8")
+        except OSError:
+            return json.dumps(resolved, indent=1)
 
     def _progress(self, phase: str, step: int) -> None:
         loss = metric_values(self.model).get("loss") if phase == "training" else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -321,3 +322,65 @@ def test_an_error_in_a_callback_shows_the_user_s_own_lines(worker: WorkerProcess
         "ValueError",
     ]
     assert broken.one("ended")["status"] == "failed"
+
+
+# Event files.
+
+
+def points(folder: Path, tag: str = "loss") -> list[tuple[int, float]]:
+    """Every point of `tag` in the event files of `folder`, in the order in which they were written."""
+    import tensorflow as tf
+
+    found = []
+    for path in sorted(folder.glob("events.out.tfevents.*"), key=lambda path: path.stat().st_mtime_ns):
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            found += [(event.step, one.simple_value) for one in event.summary.value if one.tag == tag]
+    return found
+
+
+def test_no_step_stands_twice_in_event_files(worker: WorkerProcess, site: Site) -> None:
+    """Killed behind a checkpoint, with half a record at the end: cut back, and then as if never killed."""
+    spec = spec_of(train__max_steps=4_000, run_config__save_checkpoints_steps=1_000, run_config__save_summary_steps=300,
+                   eval={"every_steps": 700})  # fmt: skip
+    alone = worker.run(site.ask(spec, variant="tiny/alone"))
+    assert alone.status == 0, alone.log
+    killed = site.ask(spec, variant="tiny/killed")
+    worker.start(killed)
+    worker.events_until(killed, "point", 6)
+    worker.say(kill=str(killed.path))
+    worker.wait(killed)
+    ends = [site.model_dir(f"tiny/{which}") for which in ("alone", "killed")]
+    for path in ends[1].glob("events.out.tfevents.*"):
+        with open(path, "ab") as file:
+            file.write(b"\x10\x00\x00half a record")
+    rest = worker.run(site.ask(spec, variant="tiny/killed"))
+    assert rest.status == 0, rest.log
+    for folder in (".", "eval"):
+        assert len(points(ends[0] / folder)) >= 6
+        assert points(ends[1] / folder) == points(ends[0] / folder)
+    assert [step for step, _ in points(ends[1], "global_step/sec")] == [step for step, _ in points(ends[1])]
+
+
+def test_tensorboard_reads_curves_graph_spec_and_hyperparameters(worker: WorkerProcess, site: Site) -> None:
+    backend = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    spec = spec_of(run_config__checkpoint_save_graph_def=True, optimizer__learning_rate=_COSINE)
+    folder = site.ask(spec)
+    (folder.code / "experiments/tiny/spec.yaml").write_text("experiment: tiny  # as it was written\n")
+    assert worker.run(folder).status == 0
+    read = backend.EventAccumulator(str(site.model_dir()))
+    read.Reload()
+    tags = read.Tags()
+    assert tags["graph"]
+    assert {"loss", "accuracy", "learning_rate", "global_step/sec"} <= set(tags["scalars"])
+    assert [event.step for event in read.Scalars("loss")] == [5, 10, 15, 20]
+    assert b"experiment: tiny  # as it was written" in read.Tensors("spec")[0].tensor_proto.string_val[0]
+    content = read.SummaryMetadata("_hparams_/session_start_info").plugin_data
+    assert content.plugin_name == "hparams"
+    start = plugin_data_pb2.HParamsPluginData.FromString(content.content).session_start_info
+    assert start.hparams["model.hidden_units"].string_value == "[4, 4]"
+    assert start.hparams["optimizer.learning_rate.decay_steps"].number_value == 20
+    assert start.hparams["data.shuffle"].bool_value is True
+    assert start.group_name == "tiny/base cccccccccccc"

@@ -1,0 +1,72 @@
+"""Runs that outlive the command that started them: the same command again, in a session of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from expmgr import durable
+from expmgr.errors import ExitCode, ExpmgrError
+from expmgr.launch.tasks import Task
+from expmgr.project import Project
+from expmgr.records import RunRecord
+
+_POLL_S = 0.1
+
+
+class DetachedFailed(ExpmgrError):
+    """The command in the background ended before a run had begun."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A command in the background, what it says, and the runs that it has begun."""
+
+    pid: int
+    log: Path
+    runs: tuple[RunRecord, ...]
+
+
+def start_detached(project: Project, arguments: Sequence[str], tasks: Sequence[Task]) -> Started:
+    """Start `expmgr <arguments>` in a session of its own, and wait until its first run has begun or it has ended."""
+    folder = project.layout.own / "detached"
+    durable.make_folder(folder)
+    log = folder / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{os.urandom(3).hex()}.log"
+    with open(log, "xb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "expmgr", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    while True:
+        is_over = process.poll() is not None
+        runs = tuple(_begun(project, process.pid, tasks))
+        if runs:
+            return Started(process.pid, log, runs)
+        if is_over:
+            break
+        time.sleep(_POLL_S)
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    if process.returncode == ExitCode.DONE:  # all had been done before
+        return Started(process.pid, log, ())
+    error = DetachedFailed("no run has begun", details=lines[-20:])
+    error.exit_code = ExitCode(process.returncode) if process.returncode in list(ExitCode) else ExitCode.BUG
+    raise error
+
+
+def _begun(project: Project, pid: int, tasks: Sequence[Task]) -> list[RunRecord]:
+    """The runs of `tasks` that the process `pid` has begun: those that are ready, or have ended."""
+    found = []
+    for task in tasks:
+        record = project.records.newest(task.name, task.seed)
+        if record is not None and record.attempts[-1].launcher.get("pid") == pid and record.status != "starting":
+            found.append(record)
+    return found
