@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -28,6 +28,8 @@ class Settings(BaseModel):
     """Whether records name the user."""
     record_host: bool = True
     """Whether records name the machine."""
+    preemption_notice: Literal["off", "gce", "aws", "azure"] = "off"
+    """The cloud whose metadata is asked whether the machine is about to be taken away."""
 
 
 def read_settings(root: Path | None, own: Path) -> Settings:

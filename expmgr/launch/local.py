@@ -28,6 +28,7 @@ from expmgr.errors import (
     worst,
 )
 from expmgr.launch.checks import decided
+from expmgr.launch.preemption import watching
 from expmgr.launch.tasks import (
     Outcome,
     Prepared,
@@ -68,7 +69,7 @@ def run_tasks(
     One that fails does not stop the others. SIGINT and SIGTERM ask every run to save and end; a second one kills.
     """
     batch = _Batch(project, deque(enumerate(tasks)), jobs, watcher or Watcher())
-    with batch.signals():
+    with batch.signals(), watching(project.settings.preemption_notice, batch.preempt):
         batch.run()
     return [batch.outcomes[number] for number in range(len(tasks))]
 
@@ -119,6 +120,11 @@ class _Batch:
         finally:
             for handled, handler in old.items():
                 signal.signal(handled, handler)
+
+    def preempt(self) -> None:
+        """The machine is about to go: as if SIGTERM came."""
+        self.interrupts += 1
+        self.signal = signal.SIGTERM
 
     def run(self) -> None:
         try:
@@ -350,6 +356,12 @@ def _died(task: Task, status: int) -> ExpmgrError:
     """The run's process ended without its last word."""
     if status == ExitCode.DISK:
         return DiskFull(f"{task}: no space left, or an input/output error")
+    if status == ExitCode.STOPPED:
+        return Stopped(
+            f"{task} was asked to stop, and had not saved after train.grace_secs ({task.spec.train.grace_secs} s)",
+            left_alone="Its newest checkpoint is as it was.",
+            hint=f"run it again to go on from there: {task.command}",
+        )
     if status < 0:
         how = "the system may have been out of memory" if -status == signal.SIGKILL else "a crash below Python"
         return TrainingFailed(

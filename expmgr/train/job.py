@@ -88,6 +88,7 @@ def run_job(run_dir: RunDir, stop: StopFlag) -> int:
     teller = Teller(run_dir)
     try:
         built = build(run_dir)
+        stop.grace_secs = built.spec.train.grace_secs
         if built.request.mode == "check" and built.request.adopt is not None:
             return _look_at_foreign(built, teller)
         if built.request.ask is not None:

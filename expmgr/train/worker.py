@@ -1,7 +1,7 @@
 """The process that imports TensorFlow once and forks a child a run: `python -m expmgr.train.worker`.
 
 Commands come as JSON lines on stdin, answers go as JSON lines to stdout (see docs/architecture.md). When stdin ends,
-the command that started us is gone: all children are asked to stop, and killed after `GRACE_SECS`. A child that loses
+the command that started us is gone: all children are asked to stop, and killed after `train.grace_secs`. A child that loses
 its worker stops by itself. So nothing outlives the command as an orphan.
 
 `--one RUN_DIR` does a single run in this process, for systems where a fork after the import is not safe.
@@ -176,7 +176,7 @@ class Worker:
     def _leave(self) -> None:
         """The command is gone, or asks us to go: stop every child, and end when all are gone."""
         if self._kill_at is None:
-            self._kill_at = time.monotonic() + GRACE_SECS
+            self._kill_at = time.monotonic() + max((_grace_of(path) for path in self._children.values()), default=0.0)
             self._signal_all(signal.SIGTERM)
 
     def _signal_all(self, number: int) -> None:
@@ -186,6 +186,14 @@ class Worker:
     def _say(self, answer: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # nobody listens any more: stdin tells it
             os.write(self._stdout, json.dumps(answer).encode() + b"\n")
+
+
+def _grace_of(run_dir: str) -> float:
+    """Seconds that a child has to save itself: it ends by itself then, and this is for one that does not."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        request = json.loads(RunDir(Path(run_dir)).request.read_bytes())
+        return float(request["spec"]["train"]["grace_secs"]) + 1.0
+    return GRACE_SECS
 
 
 def _signal(pid: int, number: int) -> None:

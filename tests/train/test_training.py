@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -384,3 +385,34 @@ def test_tensorboard_reads_curves_graph_spec_and_hyperparameters(worker: WorkerP
     assert start.hparams["optimizer.learning_rate.decay_steps"].number_value == 20
     assert start.hparams["data.shuffle"].bool_value is True
     assert start.group_name == "tiny/base cccccccccccc"
+
+
+# Stopping.
+
+SLEEPER = """
+import time
+import keras
+
+class Slow(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 2:
+            time.sleep(60)
+"""
+
+
+def test_who_does_not_save_in_time_ends_and_goes_on_from_the_checkpoint_before(
+    worker: WorkerProcess, site: Site
+) -> None:
+    spec = spec_of(callbacks=["slow:Slow"], train__grace_secs=1)
+    folder = site.ask(spec)
+    (folder.code / "experiments/tiny/slow.py").write_text(SLEEPER)
+    worker.start(folder)
+    worker.events_until(folder, "checkpoint")
+    time.sleep(1)
+    began = time.monotonic()
+    worker.say(stop=str(folder.path))
+    ended = worker.wait(folder)
+    assert (ended.status, "ended" in ended.kinds()) == (75, False)
+    assert 0.9 < time.monotonic() - began < 20
+    rest = worker.run(site.ask(spec_of()))
+    assert rest.status == 0, rest.log
