@@ -21,7 +21,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
@@ -91,6 +91,26 @@ class Manifest(_Part):
 
     def at(self, step: int) -> SavedCheckpoint | None:
         return next((one for one in self.checkpoints if one.step == step), None)
+
+
+@dataclass(frozen=True)
+class About:
+    """What the manifest says of a checkpoint beside its files (`SavedCheckpoint`)."""
+
+    saved_at: float
+    examples_seen: int
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    evaluated_on: dict[str, str] = field(default_factory=dict)
+    carried: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Aside:
+    """A checkpoint that was written, and does not count yet."""
+
+    step: int
+    folder: Path
+    files: dict[str, SavedFile]
 
 
 @dataclass(frozen=True)
@@ -347,50 +367,44 @@ class ModelDir:
             if name.startswith(".") and name.endswith(".tmp"):
                 (self.path / name).unlink(missing_ok=True)
 
-    def save(
-        self,
-        step: int,
-        write: Callable[[Path], None],
-        signature: Signature,
-        *,
-        examples_seen: int,
-        metrics: dict[str, dict[str, float]],
-        now: float,
-        evaluated_on: dict[str, str] | None = None,
-        carried: dict[str, Any] | None = None,
-    ) -> SavedCheckpoint:
+    def save(self, step: int, write: Callable[[Path], None], signature: Signature, about: About) -> SavedCheckpoint:
         """Let `write` make the files of a checkpoint at a prefix, and list it once all of them are on the disk."""
+        return self.take_in(self.write_aside(step, write), signature, about)
+
+    def write_aside(self, step: int, write: Callable[[Path], None]) -> Aside:
+        """The files of a checkpoint, whole and on the disk, in a folder of their own. They do not count yet.
+
+        It touches nothing else, so a thread may do it while training goes on.
+        """
         name = checkpoint_name(step)
         with self._problems(f"checkpoint {self.shown}/{name}"):
             aside = self.path / f".saving-{step}-{os.urandom(4).hex()}"
             aside.mkdir()
             try:
                 write(aside / name)
-                files = self._take_in(aside)
+                files = {}
+                for path in sorted(aside.iterdir()):
+                    durable.fsync_file(path)
+                    files[path.name] = SavedFile(size_bytes=path.stat().st_size, sha256=_sha256(path))
+            except BaseException:
+                shutil.rmtree(aside, ignore_errors=True)
+                raise
+        return Aside(step, aside, files)
+
+    def take_in(self, aside: Aside, signature: Signature, about: About) -> SavedCheckpoint:
+        """Let what was written aside count: its files, its signature, and then its line in the manifest."""
+        name = checkpoint_name(aside.step)
+        with self._problems(f"checkpoint {self.shown}/{name}"):
+            try:
+                for file in aside.files:
+                    os.replace(aside.folder / file, self.path / file)
+                files = dict(aside.files)
                 self._write_signature(name, signature, files)
-                saved = SavedCheckpoint(
-                    step=step,
-                    saved_at=now,
-                    examples_seen=examples_seen,
-                    finite=True,
-                    metrics=metrics,
-                    evaluated_on=evaluated_on or {},
-                    carried=carried or {},
-                    files=files,
-                )
+                saved = SavedCheckpoint(step=aside.step, finite=True, files=files, **asdict(about))
                 self._list(saved)
             finally:
-                shutil.rmtree(aside, ignore_errors=True)
+                shutil.rmtree(aside.folder, ignore_errors=True)
         return saved
-
-    def _take_in(self, aside: Path) -> dict[str, SavedFile]:
-        files = {}
-        for path in sorted(aside.iterdir()):
-            durable.fsync_file(path)
-            files[path.name] = SavedFile(size_bytes=path.stat().st_size, sha256=_sha256(path))
-        for name in files:
-            os.replace(aside / name, self.path / name)
-        return files
 
     def _write_signature(self, name: str, signature: Signature, files: dict[str, SavedFile]) -> None:
         content = (signature.model_dump_json(indent=1) + "\n").encode()

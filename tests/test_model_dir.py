@@ -13,7 +13,7 @@ import pytest
 
 from expmgr import durable
 from expmgr.errors import CheckpointRefused, DiskFull, ExpmgrError, ModelDirProblem
-from expmgr.model_dir import ModelDir
+from expmgr.model_dir import About, ModelDir
 from expmgr.signature import DataContract, Fingerprint, Signature, TrainingSetup
 from tables import index_bytes
 from train.runs import tree
@@ -45,7 +45,7 @@ class Folder:
         opened = self.opened()
         opened.prepare(now=0.0)
         for step in steps:
-            opened.save(step, write, signature(step), examples_seen=step * 8, metrics={}, now=float(step))
+            opened.save(step, write, signature(step), About(float(step), step * 8))
         return opened
 
 
@@ -131,8 +131,42 @@ def test_missing_and_cut_files_are_named_with_the_checkpoint_that_is_whole(folde
         "  model.ckpt-300.index is missing",
         "  model.ckpt-100, saved before it, is whole",
         "Nothing was changed on disk.",
+        "Hint: to go on from step 100, with what came after it kept aside: expmgr run iris/wide --from-step 100",
+    ]
+    (folder.path / "model.ckpt-100.index").unlink()
+    assert refused(folder.opened())[-3:] == [
+        "  no checkpoint before it is whole",
+        "Nothing was changed on disk.",
         "Hint: to start anew and keep the old model_dir aside: expmgr run iris/wide --fresh",
     ]
+
+
+def test_going_back_keeps_what_came_after_aside(folder: Folder) -> None:
+    opened = folder.save(100, 200, 300)
+    opened.select(300)
+    before = {path.name: path.read_bytes() for path in folder.path.glob("model.ckpt-[23]00*")}
+    opened.rewind(100, now=0.0)
+    (aside,) = (folder.path.parent / ".set-aside").iterdir()
+    assert aside.name == "seed-0-19700101T000000000Z-after-100"
+    assert {path.name: path.read_bytes() for path in aside.iterdir()} == before
+    assert ([one.step for one in opened.manifest.checkpoints], opened.manifest.selected_step) == ([100], None)
+    again = folder.opened().inspect()
+    assert again is not None
+    assert again.saved.step == 100
+    opened.rewind(100, now=1.0)
+    assert len(list((folder.path.parent / ".set-aside").iterdir())) == 1
+
+
+def test_what_is_written_aside_counts_when_it_is_taken_in(folder: Folder) -> None:
+    opened = folder.save(100)
+    aside = opened.write_aside(200, write)
+    assert [one.step for one in opened.manifest.checkpoints] == [100]
+    assert not (folder.path / "model.ckpt-200.index").exists()
+    opened.take_in(aside, signature(200), About(2.0, 3))
+    found = folder.opened().inspect()
+    assert found is not None
+    assert (found.saved.step, found.saved.examples_seen) == (200, 3)
+    assert not list(folder.path.glob(".saving-*"))
 
 
 def test_another_variant_s_or_seed_s_folder(folder: Folder) -> None:
@@ -206,7 +240,7 @@ def test_a_full_disk_leaves_the_checkpoints_that_count(folder: Folder) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(DiskFull) as caught:
-        opened.save(200, full, signature(200), examples_seen=0, metrics={}, now=0.0)
+        opened.save(200, full, signature(200), About(0.0, 0))
     assert caught.value.message == (
         "checkpoint models/iris/wide/seed-0/model.ckpt-200 could not be written: No space left on device"
     )

@@ -82,10 +82,36 @@ def is_finite(model: Any) -> bool:
     return all(bool(tf.reduce_all(tf.math.is_finite(value))) for value in values if value.dtype.is_floating)
 
 
+def size_bytes(model: Any) -> int:
+    """How many bytes a checkpoint of `model` holds, about."""
+    groups = live_variables(model).groups.values()
+    sizes = [one.value.shape.num_elements() * one.value.dtype.size for group in groups for one in group.values()]
+    return sum(sizes)
+
+
 def write(model: Any, step: int, prefix: Path) -> None:
     """Write `prefix`.index and .data-?????-of-?????; `DiskFull` where TensorFlow finds no room."""
-    groups = {name: _nested(group) for name, group in live_variables(model).groups.items()}
-    checkpoint = tf.train.Checkpoint(**groups, global_step=tf.Variable(step, dtype=tf.int64))
+    groups = {name: {path: one.value for path, one in group.items()} for name, group in _groups(model).items()}
+    write_values(groups, step, prefix)
+
+
+def _groups(model: Any) -> dict[str, dict[str, Any]]:
+    return live_variables(model).groups
+
+
+def copies(model: Any) -> dict[str, dict[str, Any]]:
+    """The state of `model` as it is now, by group and path, in memory of its own: what `write_values` takes."""
+    with tf.device("CPU:0"):  # a copy on the accelerator could leave it without memory
+        return {
+            name: {path: tf.Variable(tf.identity(one.value)) for path, one in group.items()}
+            for name, group in _groups(model).items()
+        }
+
+
+def write_values(groups: Mapping[str, Mapping[str, Any]], step: int, prefix: Path) -> None:
+    """As `write`, of variables by group and path. May be called beside training, by another thread."""
+    trees = {name: _nested(group) for name, group in groups.items()}
+    checkpoint = tf.train.Checkpoint(**trees, global_step=tf.Variable(step, dtype=tf.int64))
     try:
         checkpoint.write(str(prefix))
     except tf.errors.OpError as error:
@@ -110,7 +136,7 @@ def _nested(group: Mapping[str, Any]) -> dict[str, Any]:
                 raise OurBug(f"the path of variable {path} begins with another variable's")
         if last in place:
             raise OurBug(f"the path of variable {path} is the beginning of another's")
-        place[last] = variable.value
+        place[last] = variable
     return tree
 
 

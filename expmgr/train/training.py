@@ -15,8 +15,8 @@ from expmgr import durable
 from expmgr.adoption import Adoption
 from expmgr.errors import Busy, DiskFull, ProbeMoved, Stopped, TrainingFailed
 from expmgr.locks import Lock
-from expmgr.model_dir import SavedCheckpoint, Whole
-from expmgr.signature import ProbeValues
+from expmgr.model_dir import About, Aside, SavedCheckpoint, Whole
+from expmgr.signature import ProbeValues, Signature
 from expmgr.spec import BestCheckpoint, flat, learned_from
 from expmgr.train import adopting, checkpoints, probe, summaries
 from expmgr.train.building import Built
@@ -24,6 +24,7 @@ from expmgr.train.events import Teller
 from expmgr.train.loop import Evaluation, Loop, NotFinite, metric_values
 from expmgr.train.optimizers import inner_optimizer
 from expmgr.train.patience import Patience
+from expmgr.train.saving import Saver
 from expmgr.train.schedule import Interval, Schedule
 from expmgr.train.stopping import StopFlag
 from expmgr.train.summaries import EventFile
@@ -89,6 +90,7 @@ class Training:
         self.probed: str | None = None
         """What the probe said of the restored model; None where nothing was restored."""
         self._batch: probe.Batch | None = None
+        self._saver = Saver(self.model, self.folder)
         self._patience = self._made_patience()
         self._callbacks = built.callbacks
         self._evaluated: tuple[int, dict[str, float]] | None = None
@@ -197,10 +199,14 @@ class Training:
             durable.write_bytes(self.folder.path / "graph.pbtxt", graph)
 
     def _train(self) -> bool:
-        is_complete = self.loop.run()
+        try:
+            is_complete = self.loop.run()
+        finally:
+            self._saver.settle()  # what was saved before an error counts
         if not is_complete and self.folder.manifest.at(self.loop.step) is None:
             # Not evaluated: which checkpoint is the best must not hang on when a signal came.
             self._save(self.loop.step, self.loop.position, metrics={})
+            self._saver.settle()
         return is_complete
 
     def _failed(self, error: NotFinite) -> TrainingFailed:
@@ -251,6 +257,7 @@ class Training:
     def block_ended(self, step: int, block_steps: int, took_s: float) -> None:
         if self._callbacks.looks_at_batches:
             self._callbacks.call("on_train_batch_end", (step - 1) % self._callbacks.steps_per_epoch, self._logs())
+        self._saver.look()
         self._rate = block_steps / took_s if took_s > 0 else None
         if self.teller.progress_is_due():
             self._progress("training", step)
@@ -287,23 +294,25 @@ class Training:
 
     def _save(self, step: int, position: int, metrics: Metrics) -> None:
         self._progress("saving", step)
+        self._saver.settle()
         if not checkpoints.is_finite(self.model):
             raise NotFinite("a weight", "NaN or infinite", step)
+        self._check_lock()
+        signature = self.built.signature(step).model_copy(update={"probe": self._probed(step, metrics)})
+        about = About(time.time(), position, metrics, self._digests(metrics), self._carried())
+        self._saver.begin(step, lambda aside: self._take_in(aside, signature, about))
+
+    def _check_lock(self) -> None:
         if not self.lock.is_held():
             raise Busy(
                 f"{self.folder.shown} was taken over by another process, so nothing more was written to it",
                 hint="expmgr list shows what runs",
             )
-        saved = self.folder.save(
-            step,
-            lambda prefix: checkpoints.write(self.model, step, prefix),
-            self.built.signature(step).model_copy(update={"probe": self._probed(step, metrics)}),
-            examples_seen=position,
-            metrics=metrics,
-            evaluated_on=self._digests(metrics),
-            carried=self._carried(),
-            now=time.time(),
-        )
+
+    def _take_in(self, aside: Aside, signature: Signature, about: About) -> None:
+        """What was written counts from now on."""
+        self._check_lock()
+        saved = self.folder.take_in(aside, signature, about)
         best = self._best_step()
         if best is not None and best != self.folder.manifest.selected_step:
             self.folder.select(best)
@@ -311,9 +320,9 @@ class Training:
         self.folder.retain(config.keep_checkpoint_max, config.keep_checkpoint_every_n_hours)
         self.teller.tell(
             "checkpoint",
-            step=step,
+            step=saved.step,
             files={name: file.sha256 for name, file in saved.files.items()},
-            examples_seen=position,
+            examples_seen=saved.examples_seen,
             train_s=self.train_s,
         )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -416,3 +418,94 @@ def test_who_does_not_save_in_time_ends_and_goes_on_from_the_checkpoint_before(
     assert 0.9 < time.monotonic() - began < 20
     rest = worker.run(site.ask(spec_of()))
     assert rest.status == 0, rest.log
+
+
+# Saving beside training.
+
+LARGE = {
+    "model": {"kind": "dnn_classifier", "hidden_units": [1500, 1000], "dropout": 0.2},
+    "train__max_steps": 60,
+    "run_config__save_checkpoints_steps": 20,
+}
+
+
+def test_a_large_model_is_saved_while_it_trains_and_each_checkpoint_is_of_its_own_step(
+    worker: WorkerProcess, site: Site
+) -> None:
+    """Not of a later one: as trained to that step and no further."""
+    trained = worker.run(site.ask(spec_of(**LARGE)))
+    assert trained.status == 0, trained.log
+    kinds = [(event["kind"], event["step"]) for event in trained.events if event["kind"] in ("point", "checkpoint")]
+    assert kinds.index(("checkpoint", 20)) > kinds.index(("point", 25))  # training went on
+    assert [step for kind, step in kinds if kind == "checkpoint"] == [0, 20, 40, 60]
+    short = worker.run(site.ask(spec_of(**LARGE), variant="tiny/short", max_steps=20))
+    assert short.status == 0
+    ends = [weights(site.model_dir(f"tiny/{which}"), 20) for which in ("base", "short")]
+    assert ends[0].keys() == ends[1].keys()
+    assert [key for key in ends[0] if not np.array_equal(ends[0][key], ends[1][key])] == []
+
+
+def test_a_kill_while_a_large_model_is_being_saved_leaves_the_checkpoint_before(
+    worker: WorkerProcess, site: Site
+) -> None:
+    folder = site.ask(spec_of(**LARGE))
+    worker.start(folder)
+    while not list(site.model_dir().glob(".saving-20-*")):
+        time.sleep(0.001)
+    worker.say(kill=str(folder.path))
+    assert worker.wait(folder).status < 0
+    rest = worker.run(site.ask(spec_of(**LARGE)))
+    assert rest.status == 0, rest.log
+    assert rest.one("ready")["from_step"] in (0, 20)
+    assert not list(site.model_dir().glob(".saving-*"))
+    alone = worker.run(site.ask(spec_of(**LARGE), variant="tiny/alone"))
+    assert alone.one("ended")["metrics"] == rest.one("ended")["metrics"]
+    ends = [weights(site.model_dir(f"tiny/{which}"), 60) for which in ("base", "alone")]
+    assert [key for key in ends[0] if not np.array_equal(ends[0][key], ends[1][key])] == []
+
+
+EVERYTHING = {
+    "model": {"kind": "dnn_classifier", "hidden_units": [8, 8], "dropout": 0.3, "batch_norm": True},
+    "optimizer": {"kind": "adam", "learning_rate": {**_COSINE, "initial_learning_rate": 0.001,
+                  "warmup_target": 0.002, "decay_steps": 60_000}, "ema_momentum": 0.99, "global_clipnorm": 1.0,
+                  "gradient_accumulation_steps": 2},
+    "train__class_weight": {"x": 2.0}, "train__max_steps": 60_000, "eval": {"every_steps": 4_000},
+    "train__early_stopping": {"metric": "loss", "patience": 1000},
+    "selection": {"metric": "loss"},
+    "run_config__save_checkpoints_steps": 2_500, "run_config__save_summary_steps": 1_700,
+    "run_config__log_step_count_steps": 1_000,
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_twenty_random_kills_end_bit_equal_to_a_run_that_was_left_alone(worker: WorkerProcess, site: Site) -> None:
+    """SIGKILL and SIGTERM at any moment: weights, slots, seeds, averages, metrics, curves and event files."""
+    spec = spec_of(**EVERYTHING)
+    alone = worker.run(site.ask(spec, variant="tiny/alone"))
+    assert alone.status == 0, alone.log
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    draw = random.Random(seed)
+    parts, kills = [], 0
+    while True:
+        folder = site.ask(spec, variant="tiny/killed")
+        worker.start(folder)
+        if kills < 20:
+            time.sleep(draw.uniform(0.3, 1.6))
+            worker.say(**{draw.choice(["kill", "stop"]): str(folder.path)})
+        part = worker.wait(folder)
+        parts.append(part)
+        if part.status == 0:
+            break
+        assert part.status in (75, -signal.SIGKILL, -signal.SIGTERM), part.log
+        kills += 1
+    assert kills >= 10
+    ends = [site.model_dir(f"tiny/{which}") for which in ("alone", "killed")]
+    once, twice = (weights(end, 60_000) for end in ends)
+    assert once.keys() == twice.keys()
+    assert [key for key in once if not np.array_equal(once[key], twice[key])] == []
+    assert parts[-1].one("ended")["metrics"] == alone.one("ended")["metrics"]
+    assert parts[-1].one("ended")["selected_step"] == alone.one("ended")["selected_step"]
+    for place in (".", "eval"):
+        for tag in ("loss", "accuracy"):
+            assert points(ends[1] / place, tag) == points(ends[0] / place, tag)
