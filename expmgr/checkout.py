@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from expmgr.errors import CheckoutFailed, GitFailed
-from expmgr.gitrepo import REPOSITORY_VARIABLES, Answer, GitRepo, TreeEntry, call_git, read_config, run_git
+from expmgr.gitrepo import Answer, GitRepo, TreeEntry, call_git, read_config, run_git
 
 _POINTER = b"version https://git-lfs.github.com/spec/v1"
 _POINTER_BYTES = 1024  # at most, says git-lfs
@@ -88,11 +88,6 @@ def make_checkout(repo: GitRepo, commit: str, target: Path) -> None:
 def remove_checkout(target: Path) -> None:
     """Remove a checkout, whole or not."""
     shutil.rmtree(target, ignore_errors=True)
-
-
-def worker_environment(environ: dict[str, str]) -> dict[str, str]:
-    """`environ` without what would point a git call of the user's code to another repository than its folder."""
-    return {name: value for name, value in environ.items() if name not in REPOSITORY_VARIABLES}
 
 
 def _fill(source: _Source, commit: str, target: Path) -> None:

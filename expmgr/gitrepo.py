@@ -22,6 +22,7 @@ from typing import NewType
 import git
 
 from expmgr.errors import BranchExists, DiskFull, GitFailed, NoCommitYet, NotARepository
+from expmgr.paths import REPOSITORY_VARIABLES
 
 #: `worktree list -z` came with it.
 OLDEST_GIT = (2, 36)
@@ -53,26 +54,6 @@ _ENVIRONMENT = {
     "GIT_NOGLOB_PATHSPECS": "0",
     "GIT_ICASE_PATHSPECS": "0",
 }
-
-#: `git rev-parse --local-env-vars` of git 2.39: inside a hook they point to another repository than the folder does.
-REPOSITORY_VARIABLES = (
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_CONFIG",
-    "GIT_CONFIG_COUNT",
-    "GIT_CONFIG_PARAMETERS",
-    "GIT_DIR",
-    "GIT_GRAFT_FILE",
-    "GIT_IMPLICIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_INTERNAL_SUPER_PREFIX",
-    "GIT_NO_REPLACE_OBJECTS",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_REPLACE_REF_BASE",
-    "GIT_SHALLOW_FILE",
-    "GIT_WORK_TREE",
-)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,26 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 EXPERIMENTS = "experiments"
 BRANCH_PREFIX = "exp/"
 
+#: `git rev-parse --local-env-vars` of git 2.39: inside a hook they point to another repository than the folder does.
+REPOSITORY_VARIABLES = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+)
+
 
 @dataclass(frozen=True, order=True)
 class VariantName:

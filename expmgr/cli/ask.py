@@ -135,13 +135,13 @@ def _task(
 ) -> Task:
     from expmgr.cli.output import folder
     from expmgr.launch.checks import parse_checkpoint
-    from expmgr.launch.tasks import Ask, Candidate, plan_tasks, step_of
+    from expmgr.launch.tasks import Ask, Candidate, How, plan_tasks, step_of
     from expmgr.project import Project
 
     rules = parse_rules(allow or [])
     project = Project.open(folder())
     name, step = parse_checkpoint(text)
-    (task,) = plan_tasks(project, [name], [seed] if seed else None, mode="check", allow=rules)
+    (task,) = plan_tasks(project, [name], [seed] if seed else None, How(allow=tuple(rules)), mode="check")
     source = Candidate(task.name, task.seed, step_of(project, task.name, task.seed, step))
     file = data.absolute() if data is not None else None
     return replace(task, ask=Ask(what, source, split, file, output, form))

@@ -119,10 +119,7 @@ def run(
 
     Example: expmgr run iris/baseline iris/wide --seeds 0-2
     """
-    from expmgr.cli.watch import watcher
-    from expmgr.launch.local import run_tasks
-    from expmgr.launch.tasks import plan_tasks
-    from expmgr.project import Project
+    from expmgr.launch.worker import Worker
 
     chosen = parse_seeds(seeds) if seeds is not None else None
     allowed = parse_rules(allow or [])
@@ -134,33 +131,36 @@ def run(
         raise typer.BadParameter("--fresh starts anew, --from-step goes back: one of them")
     if scratch and (fresh or from_step is not None or warm_start_from is not None or detach):
         raise typer.BadParameter("--scratch starts at step 0 in a folder of its own, and waits for the end")
-    project = Project.open(output.folder())
-    if message is not None:
-        _commit(project, variants[0], message)
-    warm = None
-    if warm_start_from is not None:
-        warm = _warm_start(project, warm_start_from, maps or [], only or [], with_optimizer, grow)
-    tasks = plan_tasks(
-        project,
-        variants,
-        chosen,
-        max_steps=max_steps,
-        fresh=fresh,
-        from_step=from_step,
-        allow=allowed,
-        warm_start=warm,
-    )
-    if detach:
-        options = {"--seeds": seeds, "--max-steps": max_steps, "--jobs": jobs, "--from-step": from_step}
-        options["--warm-start-from"] = warm_start_from
-        lists = {"--allow": allow, "--map": maps, "--only": only}
-        flags = {"--fresh": fresh, "--with-optimizer": with_optimizer, "--grow": grow}
-        _detach(project, tasks, [*variants, *_as_arguments(options, lists, flags)], as_json)
-        return
-    if scratch:
-        project = project.scratch(Path(tempfile.mkdtemp(prefix="expmgr-scratch-")))
-    with watcher(tasks, quiet=as_json) as watching:
-        outcomes = run_tasks(project, tasks, jobs=jobs, watcher=watching)
+    # It imports TensorFlow, which takes longest, while we look at what there is to do; ended at once if that is nothing.
+    worker = None if detach else Worker()
+    try:
+        from expmgr.cli.watch import watcher
+        from expmgr.launch.local import run_tasks
+        from expmgr.launch.tasks import How, plan_tasks
+        from expmgr.project import Project
+
+        project = Project.open(output.folder())
+        if message is not None:
+            _commit(project, variants[0], message)
+        warm = None
+        if warm_start_from is not None:
+            warm = _warm_start(project, warm_start_from, maps or [], only or [], with_optimizer, grow)
+        how = How(max_steps, fresh, from_step, tuple(allowed), warm)
+        tasks = plan_tasks(project, variants, chosen, how)
+        if detach:
+            options = {"--seeds": seeds, "--max-steps": max_steps, "--jobs": jobs, "--from-step": from_step}
+            options["--warm-start-from"] = warm_start_from
+            lists = {"--allow": allow, "--map": maps, "--only": only}
+            flags = {"--fresh": fresh, "--with-optimizer": with_optimizer, "--grow": grow}
+            _detach(project, tasks, [*variants, *_as_arguments(options, lists, flags)], as_json)
+            return
+        if scratch:
+            project = project.scratch(Path(tempfile.mkdtemp(prefix="expmgr-scratch-")))
+        with watcher(tasks, quiet=as_json) as watching:
+            outcomes = run_tasks(project, tasks, jobs=jobs, watcher=watching, worker=worker)
+    finally:
+        if worker is not None:
+            worker.close()
     code = worst([outcome.exit_code for outcome in outcomes])
     if as_json:
         output.show_json({"format": 1, "exit_code": code, "runs": [_outcome(one) for one in outcomes]})

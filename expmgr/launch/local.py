@@ -62,13 +62,19 @@ class Watcher:
 
 
 def run_tasks(
-    project: Project, tasks: Sequence[Task], *, jobs: int = 1, watcher: Watcher | None = None
+    project: Project,
+    tasks: Sequence[Task],
+    *,
+    jobs: int = 1,
+    watcher: Watcher | None = None,
+    worker: Worker | None = None,
 ) -> list[Outcome]:
-    """Run `tasks`, `jobs` at a time, and return their outcomes in the same order.
+    """Run `tasks`, `jobs` at a time, and return their outcomes in the same order. `worker`: one that was started
+    before, and that is closed at the end.
 
     One that fails does not stop the others. SIGINT and SIGTERM ask every run to save and end; a second one kills.
     """
-    batch = _Batch(project, deque(enumerate(tasks)), jobs, watcher or Watcher())
+    batch = _Batch(project, deque(enumerate(tasks)), jobs, watcher or Watcher(), worker)
     with batch.signals(), watching(project.settings.preemption_notice, batch.preempt):
         batch.run()
     return [batch.outcomes[number] for number in range(len(tasks))]
@@ -86,20 +92,26 @@ class _Running:
 
 
 class _Batch:
-    def __init__(self, project: Project, waiting: deque[tuple[int, Task]], jobs: int, watcher: Watcher) -> None:
+    def __init__(
+        self,
+        project: Project,
+        waiting: deque[tuple[int, Task]],
+        jobs: int,
+        watcher: Watcher,
+        worker: Worker | None,
+    ) -> None:
         self.project = project
         self.waiting = waiting
         self.jobs = jobs
         self.watcher = watcher
         self.running: dict[str, _Running] = {}
         self.outcomes: dict[int, Outcome] = {}
-        self.worker: Worker | None = None
+        self.worker = worker
         self.interrupts = 0
         self.signal: int | None = None
         self._answered = 0
         self._began_at = time.time()
         self._reserved: dict[int, IO[bytes]] = {}
-        self._scratch: Path | None = None
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
@@ -155,8 +167,7 @@ class _Batch:
             if task.mode == "train":
                 model_dir_of(self.project, task).check_usable()  # before seconds go into starting TensorFlow
             if self.worker is None:  # it imports TensorFlow while the checkout is made
-                self._scratch = Path(tempfile.mkdtemp(prefix="expmgr-worker-"))
-                self.worker = Worker(self._scratch, self._scratch / "worker.log")
+                self.worker = Worker()
             with durable.disk_errors("the run's folder"):
                 prepared = prepare(self.project, task)
         except ExpmgrError as error:
@@ -348,8 +359,6 @@ class _Batch:
     def _close(self) -> None:
         if self.worker is not None:
             self.worker.close()
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 def _died(task: Task, status: int) -> ExpmgrError:

@@ -76,6 +76,18 @@ class WarmStart:
 
 
 @dataclass(frozen=True)
+class How:
+    """What a call asks of its runs beyond their specs."""
+
+    max_steps: int | None = None
+    """None: the spec's."""
+    fresh: bool = False
+    from_step: int | None = None
+    allow: tuple[str, ...] = ()
+    warm_start: WarmStart | None = None
+
+
+@dataclass(frozen=True)
 class Task:
     """One seed of one variant, at one commit."""
 
@@ -127,19 +139,16 @@ def plan_tasks(
     project: Project,
     names: Sequence[str],
     seeds: Sequence[int] | None,
+    how: How | None = None,
     *,
-    max_steps: int | None = None,
-    fresh: bool = False,
-    from_step: int | None = None,
     mode: Mode = "train",
-    allow: Sequence[str] = (),
-    warm_start: WarmStart | None = None,
 ) -> list[Task]:
     """The tasks of one call, variant by variant. Every variant is looked at before anything is started.
 
     Raises what is wrong with any of them: an unknown variant, a bad spec, changes that were not committed, a seed that
     the spec contradicts.
     """
+    how = how or How()
     project.repo.head()
     variants = list(dict.fromkeys(find_variant(project.repo, name) for name in names))
     tasks = []
@@ -150,9 +159,9 @@ def plan_tasks(
         tree = project.repo.tree_id(variant.commit)
         digest = code_digest(project.repo, variant.commit, variant.name)
         for seed in _seeds(variant, spec, seeds):
-            steps = max_steps or spec.train.max_steps
-            about = (variant.name, variant.commit, tree, digest, spec)
-            tasks.append(Task(*about, seed, steps, mode, fresh, from_step, tuple(allow), warm_start))
+            about = (variant.name, variant.commit, tree, digest, spec, seed)
+            rest = (how.fresh, how.from_step, how.allow, how.warm_start)
+            tasks.append(Task(*about, how.max_steps or spec.train.max_steps, mode, *rest))
     return tasks
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from expmgr.checkout import worker_environment
+from expmgr.paths import REPOSITORY_VARIABLES
 
 
 class Worker:
@@ -24,18 +26,23 @@ class Worker:
     command dies, its end of the pipe closes, and the worker ends its children.
     """
 
-    def __init__(self, folder: Path, log: Path) -> None:
-        """Start it in `folder`, which is its place for temporary files too; its stderr goes to the file `log`.
+    def __init__(self) -> None:
+        """Start it in a folder of its own, which is its place for temporary files too.
 
-        Whoever calls removes the folder, and the worker itself when it ends: TensorFlow leaves files of autograph
+        `close` removes the folder, and so does the worker itself when it ends: TensorFlow leaves files of autograph
         there when a process is killed.
         """
-        environment = {**worker_environment(dict(os.environ)), "TMPDIR": str(folder)}
+        folder = self._folder = Path(tempfile.mkdtemp(prefix="expmgr-worker-"))
+        self.log = folder / "worker.log"
+        self._is_used = False
+        # Without what would point a git call of the user's code to another repository than its folder.
+        environment = {name: value for name, value in os.environ.items() if name not in REPOSITORY_VARIABLES}
+        environment["TMPDIR"] = str(folder)
         environment["EXPMGR_WORKER_FOLDER"] = str(folder)
         environment["PYTHONPATH"] = os.pathsep.join(
             part for part in (str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")) if part
         )
-        with open(log, "wb") as stderr:
+        with open(self.log, "wb") as stderr:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "expmgr.train.worker"],
                 cwd=folder,
@@ -45,7 +52,6 @@ class Worker:
                 stderr=stderr,
                 start_new_session=True,
             )
-        self.log = log
         self._said: SimpleQueue[dict[str, Any]] = SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -59,6 +65,7 @@ class Worker:
         self._said.put({"gone": self._process.wait()})
 
     def start(self, run_dir: Path) -> None:
+        self._is_used = True
         self._tell({"start": str(run_dir)})
 
     def stop(self, run_dir: Path) -> None:
@@ -86,8 +93,10 @@ class Worker:
             return
 
     def close(self) -> None:
-        """Let it end, and see that it does."""
+        """Let it end, and see that it does; at once where it was given nothing to do. May be called again."""
         assert self._process.stdin is not None
+        if not self._is_used and self._process.poll() is None:
+            self.kill()
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         try:
@@ -95,3 +104,4 @@ class Worker:
         except subprocess.TimeoutExpired:
             self.kill()
             self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
