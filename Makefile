@@ -44,6 +44,7 @@ bench: env ## measure start-up, new, steps a second, and what the guard costs
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/new.py
 	$(BIN)/python benchmarks/steps.py
+	$(BIN)/python benchmarks/process.py
 	$(BIN)/python benchmarks/guard.py
 
 clean: ## remove the environment and caches

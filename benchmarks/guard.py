@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from expmgr.guard import judge
-from expmgr.model_dir import ModelDir
+from expmgr.model_dir import About, ModelDir
 from expmgr.train import checkpoints
 from expmgr.train.signatures import contract_of_arrays, setup_of, signature_of
 
@@ -73,10 +73,9 @@ def measure(name: str, build: Callable[[], Any]) -> None:
         folder = ModelDir(Path(root) / "v" / "seed-0", shown="m", variant="e/v", seed=0)
         folder.prepare(0.0)
         began = time.perf_counter()
-        folder.save(
-            0, lambda prefix: checkpoints.write(model, 0, prefix), signature, examples_seen=0, metrics={}, now=0.0
-        )
+        folder.save(0, lambda prefix: checkpoints.write(model, 0, prefix), signature, About(0.0, 0))
         saved_s = time.perf_counter() - began
+        copied_s = took(lambda: (checkpoints.is_finite(model), checkpoints.copies(model)), 1)
         prefix = folder.path / "model.ckpt-0"
         size = sum(path.stat().st_size for path in folder.path.glob("model.ckpt-0.data*"))
         reader = tf.train.Checkpoint(model=model)
@@ -90,7 +89,7 @@ def measure(name: str, build: Callable[[], Any]) -> None:
     print(
         f"| {name} | {len(model.weights)} | {size / 1e6:,.0f} MB | {kilobytes:.0f} KB | {built_s:.2f} s | {traced_s:.2f} s "
         f"| {restore_s * 1000:,.0f} ms | {check_s * 1000:.1f} ms | {check_s / restore_s:.3f} | {judge_s * 1000:.1f} ms "
-        f"| {ours_s / restore_s:.1f} | {saved_s:.2f} s |",
+        f"| {ours_s / restore_s:.1f} | {saved_s:.2f} s | {copied_s:.2f} s |",
         flush=True,
     )
 
@@ -102,7 +101,7 @@ def main() -> None:
     print(f"TensorFlow {tf.__version__}, Keras {keras.__version__}, {os.cpu_count()} cores\n")
     print(
         "| model | variables | weights | signature | build | two traces | TF restores | check, unchanged | check / restore "
-        "| judge | our restore / TF's | save |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
+        "| judge | our restore / TF's | save | of that training waits |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|"
     )
     iris().predict(np.zeros((1, 4), "float32"), verbose=0)  # what the first model pays for all
     measure("iris", iris)
