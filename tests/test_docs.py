@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +19,8 @@ from expmgr.records import Attempt, RunRecord
 from expmgr.rules import RULES
 from expmgr.settings import Settings
 from expmgr.signature import Signature
+from typed import commands as typed_commands
+from typed import settled, typed
 from world import ROOT, Repo
 
 DOCS = ROOT / "docs"
@@ -192,13 +192,11 @@ def test_the_readme_was_typed(repo: Repo) -> None:
 
 @pytest.mark.tf
 def test_the_tutorial_was_typed(empty: Repo) -> None:
-    """Line by line in a shell, each with the exit code that the tutorial names."""
-    shell = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    lines = re.findall(r"^\$ (.*)$", (ROOT / "docs/tutorial.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(lines) > 20
-    for line in lines:
-        code = int(line.partition("# exit ")[2] or 0)
-        done = subprocess.run(
-            ["bash", "-c", line], cwd=empty.path, env=shell, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == code, (line, done.stdout, done.stderr)
+    """Line by line in a shell, each with the exit code that the tutorial names and what it shows."""
+    shown = typed_commands((ROOT / "docs/tutorial.md").read_text(encoding="utf-8"))
+    assert len(shown) > 25
+    environ = {**os.environ, "COLUMNS": "110"}
+    for line, code, lines in shown:
+        found = typed(line, empty.path, environ)
+        assert found[0] == code, (line, found[1])
+        assert settled(found[1]) == settled(lines), line
