@@ -66,7 +66,9 @@ def _rewrite(page: Path) -> None:
 
     text = page.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as home, tempfile.TemporaryDirectory() as folder:
-        Path(home, ".gitconfig").write_text("[user]\n\tname = Ann Lee\n\temail = ann@example.org\n[init]\n\tdefaultBranch = main\n", encoding="utf-8")
+        Path(home, ".gitconfig").write_text(
+            "[user]\n\tname = Ann Lee\n\temail = ann@example.org\n[init]\n\tdefaultBranch = main\n", encoding="utf-8"
+        )
         environ = {**sealed(Path(home), os.environ), "COLUMNS": "110", "USER": "ann", "LOGNAME": "ann"}
         Path(folder, "iris").mkdir()
 
