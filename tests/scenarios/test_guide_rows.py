@@ -1,0 +1,143 @@
+"""TensorFlow's guide to checkpoints, row by row: what it says, and that it holds here.
+
+Two rows have files of their own: exported models in a process that has neither code nor expmgr (test_ask.py), and the
+wrong architecture (test_guide.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from expmgr.specfile import read_spec
+from world import Repo
+
+pytestmark = pytest.mark.tf
+
+SPEC = b"""experiment: iris
+data:      {kind: csv, train: a.csv, eval: b.csv, label: species}
+model:     {kind: dnn_classifier, hidden_units: [10, 10]}
+optimizer: {kind: adagrad, learning_rate: 0.1}
+train:     {max_steps: 1000}
+"""
+
+
+def steps_on_disk(folder: Path) -> list[int]:
+    return sorted(int(path.stem.rpartition("-")[2]) for path in folder.glob("model.ckpt-*.index"))
+
+
+def run_with(repo: Repo, name: str, *settings: str) -> Path:
+    """Train `iris/<name>` to step 60 with some keys of run_config; its model_dir."""
+    sets = [part for one in settings for part in ("--set", f"run_config.{one}")]
+    made = repo.expmgr("new", f"iris/{name}", "--from", "iris/baseline", "--set", "train.max_steps=60", *sets)
+    assert made.code == 0, made.stderr
+    done = repo.expmgr("run", f"iris/{name}")
+    assert done.code == 0, done.stderr
+    return repo.path / f"models/iris/{name}/seed-0"
+
+
+def events(folder: Path) -> list[Path]:
+    return list(folder.glob("events.out.tfevents.*"))
+
+
+def test_row_two_formats_checkpoint_and_saved_model(copied: Repo) -> None:
+    """The first needs the code, the second does not."""
+    assert copied.expmgr("export", "iris/wide@200", "-o", "served").code == 0
+    assert copied.expmgr("export", "iris/wide", "-o", "served.keras", "--format", "keras").code == 0
+    assert (copied.path / "served/saved_model.pb").is_file()
+    assert (copied.path / "served.keras").is_file()
+
+
+def test_row_model_dir_given_or_a_temporary_folder(copied: Repo) -> None:
+    assert (copied.path / "models/iris/wide/seed-0").is_dir()
+    done = copied.expmgr("run", "iris/wide", "--scratch", "--max-steps", "5")
+    folder = Path(done.stderr.splitlines()[-1].strip())
+    assert steps_on_disk(folder) == [0, 5]
+    assert not folder.is_relative_to(copied.path)
+
+
+def test_row_checkpoint_every_600_seconds_at_the_first_and_the_last_step_and_the_newest_five(copied: Repo) -> None:
+    config = read_spec(SPEC, "spec.yaml").run_config
+    assert (config.save_checkpoints_secs, config.save_checkpoints_steps, config.keep_checkpoint_max) == (600, None, 5)
+    assert steps_on_disk(run_with(copied, "default")) == [0, 60]
+    assert steps_on_disk(run_with(copied, "often", "save_checkpoints_steps=10")) == [20, 30, 40, 50, 60]
+
+
+@pytest.mark.parametrize("keep", ["null", "0"])
+def test_row_keep_checkpoint_max_none_or_0_keeps_all(copied: Repo, keep: str) -> None:
+    # null unsets a key with --set, so it is written into the spec.
+    folder = run_with(copied, "all", "save_checkpoints_steps=10", f"keep_checkpoint_max={keep if keep == '0' else 7}")
+    assert steps_on_disk(folder) == [0, 10, 20, 30, 40, 50, 60]
+    text = SPEC + b"run_config: {keep_checkpoint_max: null}\n"
+    assert read_spec(text, "spec.yaml").run_config.keep_checkpoint_max is None
+
+
+def test_row_save_checkpoints_secs_and_keep_every_n_hours(copied: Repo) -> None:
+    """One second, and every checkpoint as the one of its hour: all are kept."""
+    sets = ["save_checkpoints_secs=1", "keep_checkpoint_max=1", "keep_checkpoint_every_n_hours=1e-9"]
+    pairs = [part for one in sets for part in ("--set", f"run_config.{one}")]
+    made = copied.expmgr("new", "iris/timed", "--from", "iris/baseline", "--set", "train.max_steps=20000", *pairs)
+    assert made.code == 0, made.stderr
+    assert copied.expmgr("run", "iris/timed").code == 0
+    kept = steps_on_disk(copied.path / "models/iris/timed/seed-0")
+    assert len(kept) >= 4
+    assert kept[-1] == 20000
+
+
+def test_row_two_lines_of_run_config_and_both_intervals_are_an_error(copied: Repo) -> None:
+    text = SPEC + b"run_config: {save_checkpoints_secs: 1200, keep_checkpoint_max: 10}\n"
+    config = read_spec(text, "spec.yaml").run_config
+    assert (config.save_checkpoints_secs, config.keep_checkpoint_max) == (20 * 60, 10)
+    both = ["--set", "run_config.save_checkpoints_secs=5", "--set", "run_config.save_checkpoints_steps=5"]
+    wrong = copied.expmgr("new", "iris/both", "--from", "iris/baseline", *both)
+    assert wrong.code == 1
+    assert "save_checkpoints_steps and save_checkpoints_secs cannot both be set" in wrong.stderr
+
+
+def test_row_event_files_and_what_switches_them_off(copied: Repo) -> None:
+    folder = copied.path / "models/iris/wide/seed-0"
+    assert events(folder)
+    assert events(folder / "eval")
+    quiet = run_with(copied, "quiet", "checkpoint_save_graph_def=false", "log_step_count_steps=20")
+    assert not (quiet / "graph.pbtxt").exists()
+    assert (folder / "graph.pbtxt").is_file()
+    run_id = json.loads(copied.expmgr("show", "iris/quiet:0", "--json").stdout)["run_id"]
+    lines = [line for line in copied.expmgr("logs", run_id).stdout.splitlines() if line.startswith("step ")]
+    assert [line.partition(":")[0] for line in lines] == ["step 20", "step 40", "step 60"]
+
+
+def test_row_save_summary_steps_none_and_log_step_count_steps_none(copied: Repo, change: Callable[..., None]) -> None:
+    made = copied.expmgr("new", "iris/silent", "--from", "iris/baseline", "--set", "train.max_steps=60")
+    assert made.code == 0
+    change(
+        copied, "iris/silent", "train:      {max_steps: 60}",
+        "train:      {max_steps: 60}\nrun_config: {save_summary_steps: null, log_step_count_steps: null}",
+    )  # fmt: skip
+    assert copied.expmgr("run", "iris/silent").code == 0
+    folder = copied.path / "models/iris/silent/seed-0"
+    assert not events(folder)
+    assert events(folder / "eval")
+    assert "step 60" not in copied.expmgr("logs", "iris/silent").stdout
+
+
+def test_row_tf_random_seed_stands_for_the_run_s(copied: Repo) -> None:
+    one = run_with(copied, "seeded", "tf_random_seed=1")
+    folder = one.parent
+    (seeded,) = list(folder.glob("seed-*"))
+    assert seeded.name == "seed-1"
+    done = copied.expmgr("run", "iris/baseline", "--seeds", "1", "--max-steps", "200")
+    assert done.code == 0
+    wrong = copied.expmgr("run", "iris/seeded", "--seeds", "0-2")
+    assert (wrong.code, "fixes its seed" in wrong.stderr) == (1, True)
+
+
+def test_row_train_evaluate_and_predict_each_restore_the_newest(copied: Repo) -> None:
+    assert "resumes at step 200" in copied.expmgr("run", "iris/wide", "--max-steps", "210").stderr
+    told = json.loads(copied.expmgr("evaluate", "iris/wide", "--json").stdout)
+    assert told["step"] == 210
+    rows = "experiments/iris/iris_test.csv"
+    predicted = copied.expmgr("predict", "iris/wide", "--data", rows, "-o", "p.csv", "--json")
+    assert json.loads(predicted.stdout)["step"] == 210
