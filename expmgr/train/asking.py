@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from expmgr import csvdata, durable
-from expmgr.errors import DataProblem, OutputProblem, ProbeMoved, UnknownCheckpoint
+from expmgr.errors import DataProblem, OutputProblem, UnknownCheckpoint
 from expmgr.guard import Judgement, judge, refusal
 from expmgr.model_dir import ModelDir, Whole
 from expmgr.train import checkpoints, probe
@@ -69,14 +69,7 @@ def _look(built: Built, whole: Whole, judgement: Judgement, folder: Path) -> Non
     may_move = {"loss", "step", "metrics"}
     for one in judgement.differences:
         may_move |= {"outputs"} if one.is_allowed else one.rule.moves
-    lines = probe.moved(saved, probe.values_of(built.model, batch), may_move)
-    if lines:
-        raise ProbeMoved(
-            f"{whole.shown} was not restored: its model does not say what it said when it was saved",
-            details=lines,
-            left_alone="Nothing was changed on disk.",
-            hint="no rule of the guard explains it, which is a fault of ours: please send the report",
-        )
+    probe.require_unmoved(built.model, batch, saved, may_move, whole.shown)
 
 
 # What it is asked.

@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from expmgr import durable
+from expmgr.errors import ProbeMoved
 from expmgr.signature import ProbeValues
 from expmgr.train.checkpoints import live_variables
 
@@ -162,6 +163,18 @@ def _as_it_was(model: Any) -> Iterator[None]:
     finally:
         for variable, value in zip(variables, before, strict=True):
             variable.value.assign(value)
+
+
+def require_unmoved(model: Any, batch: Batch, saved: ProbeValues, may_move: Collection[str], shown: str) -> None:
+    """`ProbeMoved` where `model`, restored from the checkpoint `shown`, does not say of `batch` what was saved."""
+    lines = moved(saved, values_of(model, batch), may_move)
+    if lines:
+        raise ProbeMoved(
+            f"{shown} was not restored: its model does not say what it said when it was saved",
+            details=lines,
+            left_alone="Nothing was changed on disk.",
+            hint="no rule of the guard explains it, which is a fault of ours: please send the report",
+        )
 
 
 def moved(saved: ProbeValues, found: ProbeValues, may_move: Collection[str]) -> list[str]:

@@ -301,7 +301,7 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_read_from_it(worker: Worke
         "model.ckpt-20.data-00000-of-00001 has other content than was saved",
         "model.ckpt-10, saved before it, is whole",
         "Nothing was changed on disk.",
-        "to start anew and keep the old model_dir aside: expmgr run tiny/base --fresh",
+        "to go on from step 10, with what came after it kept aside: expmgr run tiny/base --from-step 10",
     ]
     assert tree(site.path / "models") == before
 

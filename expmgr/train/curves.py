@@ -1,0 +1,111 @@
+"""What a training leaves of itself to be looked at: points of curves, as events and in event files, and its progress."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from expmgr.spec import flat, learned_from
+from expmgr.train import summaries
+from expmgr.train.building import Built
+from expmgr.train.events import Teller
+from expmgr.train.loop import metric_values
+from expmgr.train.optimizers import inner_optimizer
+from expmgr.train.schedule import Schedule
+from expmgr.train.summaries import EventFile
+
+#: Where the event files of a split lie in the model_dir, as an Estimator's do.
+_FOLDERS = {"train": ".", "eval": "eval", "test": "eval_test"}
+
+
+class Curves:
+    """The curves of one training, which goes on from `start_step`; `resumed_at` is None where it begins."""
+
+    def __init__(
+        self, built: Built, teller: Teller, schedule: Schedule, start_step: int, resumed_at: int | None
+    ) -> None:
+        self._built, self._teller, self._schedule = built, teller, schedule
+        self._files = {
+            split: EventFile(
+                Path(built.folder.path, folder),
+                resumed_at=resumed_at,
+                now=time.time,
+                head=self._head if split == "train" else None,
+            )
+            for split, folder in _FOLDERS.items()
+        }
+        self._reported = (start_step, time.monotonic())
+        self._rate: float | None = None
+
+    def cut_back(self) -> None:
+        """Forget what earlier event files hold beyond the checkpoint: it is done again."""
+        for file in self._files.values():
+            file.cut_back()
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def block_ended(self, step: int, block_steps: int, took_s: float) -> None:
+        self._rate = block_steps / took_s if took_s > 0 else None
+        if self._teller.progress_is_due():
+            self.progress("training", step)
+
+    def trained(self, step: int, values: Mapping[str, float]) -> None:
+        """A point of the training curves."""
+        self._teller.point("train", step, values)
+        since_step, since_s = self._reported
+        now = time.monotonic()
+        self._reported = (step, now)
+        extra = {"global_step/sec": (step - since_step) / (now - since_s)} if now > since_s else {}
+        rate = float(inner_optimizer(self._built.model).learning_rate)
+        self._files["train"].write(step, {**values, "learning_rate": rate, **extra})
+
+    def evaluated(self, split: str, step: int, values: Mapping[str, float]) -> None:
+        """A point of the curves of a split."""
+        self._teller.point(split, step, values)
+        self._files[split].write(step, values)
+
+    def log(self, step: int) -> None:
+        """A line of the log."""
+        values = ", ".join(f"{name} = {value:.6g}" for name, value in metric_values(self._built.model).items())
+        rate = f" ({self._rate:,.0f} steps/s)" if self._rate else ""
+        print(f"step {step}: {values}{rate}", flush=True)
+
+    def progress(self, phase: str, step: int) -> None:
+        """Where the run stands: only shown."""
+        values = metric_values(self._built.model) if phase == "training" else {}
+        name = self._built.spec.compared.metric
+        schedule = self._schedule
+        self._teller.progress(
+            phase,
+            step,
+            self._built.request.max_steps,
+            loss=values.get("loss"),
+            steps_per_s=self._rate,
+            metric={name: values[name]} if name in values and name != "loss" else None,
+            checkpoint_in={"steps": schedule.steps_to_checkpoint(step), "secs": schedule.secs_to_checkpoint()},
+        )
+
+    def _head(self) -> Iterator[dict[str, Any]]:
+        """What the event file of training begins with."""
+        built = self._built
+        resolved = built.spec.resolved()
+        graph = built.inner.trace().graph.as_graph_def().SerializeToString()
+        return summaries.head(
+            graph=graph if built.spec.run_config.checkpoint_save_graph_def else None,
+            spec=self._spec_text(resolved),
+            hparams={**flat(learned_from(resolved)), "seed": built.request.seed},
+            group=f"{built.request.variant} {built.request.commit[:12]}",
+            now=time.time(),
+        )
+
+    def _spec_text(self, resolved: Mapping[str, Any]) -> str:
+        """spec.yaml as it was written; else what it came to."""
+        try:
+            return (self._built.request.experiment_dir / "spec.yaml").read_text(encoding="utf-8")
+        except OSError:
+            return json.dumps(resolved, indent=1)
