@@ -22,7 +22,7 @@ import tensorflow as tf
 from expmgr import csvdata
 from expmgr.specfile import read_spec
 from expmgr.train.datasets import Batches, Rows
-from expmgr.train.loop import InnerLoop, Loop
+from expmgr.train.loop import InnerLoop, Listener, Loop
 from expmgr.train.models import build_model
 from expmgr.train.schedule import Interval, Schedule
 
@@ -30,29 +30,6 @@ ROOT = Path(__file__).parents[1]
 REPEAT = 7
 IRIS_STEPS, CONVOLUTION_STEPS, SLOW_STEPS = 2000, 60, 15
 Train = Callable[[], float]
-
-
-class Nobody:
-    """Who is told of what happens, and does nothing with it."""
-
-    def epoch_begins(self, epoch: int) -> None: ...
-
-    def epoch_ended(self, epoch: int) -> None: ...
-
-    def block_begins(self, step: int) -> None: ...
-
-    def block_ended(self, step: int, block_steps: int, took_s: float) -> None: ...
-
-    def summary_is_due(self, step: int, values: Mapping[str, float]) -> None: ...
-
-    def log_is_due(self, step: int) -> None: ...
-
-    def evaluation_is_due(self, step: int) -> None: ...
-
-    def checkpoint_is_due(self, step: int, position: int) -> None: ...
-
-    def is_over(self) -> bool:
-        return False
 
 
 class Arrays:
@@ -91,7 +68,7 @@ def loop_of(model: Any, rows: Any, batch_size: int, steps: int) -> Train:
             model=model,
             inner=inner,
             schedule=schedule,
-            listener=Nobody(),
+            listener=Listener(),
             is_stopped=lambda: False,
             clock=time.monotonic,
             step=0,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import tensorflow as tf
 
@@ -117,8 +117,8 @@ def metric_values(model: Any) -> dict[str, float]:
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-class Listener(Protocol):
-    """Who is told what happens in the loop."""
+class Listener:
+    """Who is told what happens in the loop. Every method may be left as it is."""
 
     def block_ended(self, step: int, block_steps: int, took_s: float) -> None:
         """Some steps were trained."""
@@ -146,6 +146,7 @@ class Listener(Protocol):
 
     def is_over(self) -> bool:
         """Whether training is to end here, before its last step."""
+        return False
 
 
 @dataclass

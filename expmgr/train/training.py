@@ -21,7 +21,7 @@ from expmgr.train.building import Built
 from expmgr.train.curves import Curves
 from expmgr.train.evaluations import Evaluations, Metrics
 from expmgr.train.events import Teller
-from expmgr.train.loop import Loop, NotFinite, metric_values
+from expmgr.train.loop import Listener, Loop, NotFinite, metric_values
 from expmgr.train.patience import Patience
 from expmgr.train.saving import Saver
 from expmgr.train.schedule import Interval, Schedule
@@ -63,7 +63,7 @@ class Outcome:
     metrics: dict[str, Metrics] = field(default_factory=dict)
 
 
-class Training:
+class Training(Listener):
     """Trains from `newest` (None: from step 0) to the request's `max_steps`. The lock is held all along."""
 
     def __init__(

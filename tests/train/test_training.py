@@ -33,7 +33,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+#: Those that others do not hold as well; the rest are slow tests.
+_EVERY_DAY = ("average", "clipped", "mixed_float16")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in _EVERY_DAY else pytest.param(name, marks=pytest.mark.slow) for name in SETTINGS]
+)
 def test_each_setting_trains_and_goes_on_bit_for_bit(worker: WorkerProcess, site: Site, name: str) -> None:
     spec = spec_of(**SETTINGS[name])
     alone = worker.run(site.ask(spec, variant="tiny/alone"))
