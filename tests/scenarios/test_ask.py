@@ -122,3 +122,17 @@ def test_what_is_there_is_left_alone(copied: Repo, new_rows: object) -> None:
         result = copied.expmgr(*command)
         assert (result.code, told in result.stderr) == (1, True), result.stderr
     assert copied.snapshot() == before
+
+
+def test_a_moving_average_is_what_is_asked(copied: Repo) -> None:
+    """Evaluated after the run as in it, and not with the weights that it is the average of."""
+    sets = ["--set", "optimizer.ema_momentum=0.99", "--set", "train.max_steps=60"]
+    assert copied.expmgr("new", "iris/average", "--from", "iris/wide", *sets).code == 0
+    assert copied.expmgr("run", "iris/average").code == 0
+    record = json.loads(copied.expmgr("show", "iris/average:0", "--json").stdout)
+    told = json.loads(copied.expmgr("evaluate", "iris/average", "--json").stdout)
+    assert told["metrics"] == record["metrics"]["last"]["eval"]
+    assert copied.expmgr("new", "iris/plain", "--from", "iris/wide", "--set", "train.max_steps=60").code == 0
+    assert copied.expmgr("run", "iris/plain").code == 0
+    plain = json.loads(copied.expmgr("show", "iris/plain:0", "--json").stdout)
+    assert told["metrics"]["loss"] > plain["metrics"]["last"]["eval"]["loss"]
