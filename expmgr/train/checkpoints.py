@@ -8,6 +8,7 @@ positional for Keras objects, and silent about what does not fit.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +49,15 @@ def live_variables(model: Any) -> LiveVariables:
     """The variables of `model` as they are now; metrics are built by the first step that is traced."""
     weights = dict(_numbered((variable.path, variable) for variable in model.weights))
     of_optimizer = getattr(getattr(model, "optimizer", None), "variables", ())  # none before `compile`
-    optimizer = dict(_numbered((variable.path, variable) for variable in of_optimizer))
+    optimizer = dict(_numbered((slot_name(variable.path), variable) for variable in of_optimizer))
     state = dict(_seed_states(model, {id(variable) for variable in model.weights}))
     state.update(_numbered((f"metrics/{variable.path}", variable) for variable in model.metrics_variables))
     return LiveVariables(weights, optimizer, state)
+
+
+def slot_name(path: str) -> str:
+    """The path of an optimizer's variable, without the number that Keras gives the second `Adam()` of a process."""
+    return re.sub(r"\A([A-Za-z_]+?)_\d+/", r"\1/", path)
 
 
 def _numbered(pairs: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
@@ -198,11 +204,11 @@ def _convert(values: dict[str, Any], signature: Signature, model: Any) -> None:
         for weight, average in averages(model):
             found = values.get(key_of("variables", weight.path))
             if found is not None:
-                values[key_of("optimizer", average.path)] = found
+                values[key_of("optimizer", slot_name(average.path))] = found
     new = getattr(inner, "gradient_accumulation_steps", None) or 1
     if old != new:
         # Keras 3 divides the counter by the number of steps: Adam would take the first update's correction again.
-        key = key_of("optimizer", inner._iterations.path)
+        key = key_of("optimizer", slot_name(inner._iterations.path))
         values[key] = values[key] // old * new
 
 

@@ -114,6 +114,10 @@ def digest_of(parts: Iterable[str]) -> str:
 # What a graph is given.
 
 
+#: Operations that call back into Python: what that computes, its code alone can say.
+_PYTHON = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
+
+
 @dataclass(frozen=True)
 class _Leaf:
     label: str
@@ -145,6 +149,8 @@ def _captures(concrete: Any, model: Any, ignored: set[int]) -> Iterator[_Leaf]:
     variables = itertools.chain(model.variables, optimizer.variables if optimizer else (), model.metrics_variables)
     handles = {one.value.handle._id: one for one in variables}
     known = dict(_layer_tensors(model))
+    tables = _table_types(concrete)
+    others = {one.handle._id: one for one in concrete.graph.variables}
     for tensor in concrete.captured_inputs:
         handle = getattr(tensor, "_id", 0)
         if handle in handles:
@@ -152,10 +158,38 @@ def _captures(concrete: Any, model: Any, ignored: set[int]) -> Iterator[_Leaf]:
             yield _Leaf(f"{tuple(variable.shape)} {variable.dtype}", variable, id(variable) in ignored)
         elif handle in known:
             yield _Leaf(known[handle])
-        elif tensor.dtype in (tf.resource, tf.variant):
+        elif tensor.dtype == tf.resource:
+            yield _Leaf(_table(tensor, tables) or _other(others.get(handle)))
+        elif tensor.dtype == tf.variant:
             yield _Leaf("resource")
         else:
             yield _Leaf(f"constant {_array(tensor.numpy(), is_blind=False)}")
+
+
+def _table_types(concrete: Any) -> set[tuple[int, int]]:
+    """The types of keys and values of all lookups in the graph and its functions."""
+    graph = concrete.graph.as_graph_def()
+    nodes = itertools.chain(graph.node, *(one.node_def for one in graph.library.function))
+    return {(node.attr["Tin"].type, node.attr["Tout"].type) for node in nodes if node.op.startswith("LookupTable")}
+
+
+def _table(handle: Any, types: Iterable[tuple[int, int]]) -> str | None:
+    """The content of a lookup table of one's own, which the graph does not hold; None for what is no table."""
+    for of_keys, of_values in types:
+        try:
+            keys, values = tf.raw_ops.LookupTableExportV2(table_handle=handle, Tkeys=of_keys, Tvalues=of_values)
+        except (tf.errors.OpError, TypeError):
+            continue  # of other types, or none
+        pairs = zip(keys.numpy().tolist(), values.numpy().tolist(), strict=True)
+        return f"table {digest_of(sorted(repr(pair) for pair in pairs))}"
+    return None
+
+
+def _other(variable: Any) -> str:
+    """A variable that the model does not know as its own: no checkpoint holds it, so its value counts."""
+    if variable is None or not variable.dtype.is_floating:
+        return "resource"
+    return f"constant {_array(tf.identity(variable).numpy(), is_blind=False)}"
 
 
 def _layer_tensors(model: Any) -> Iterator[tuple[int, str]]:
@@ -379,6 +413,8 @@ class _Body:
         inputs = [self._value(text) for text in node.input if not text.startswith("^")]
         if operation in _PASSING:
             return inputs
+        if operation in _PYTHON:
+            raise CannotTrace("it calls Python of which the graph says nothing (py_function, numpy_function)")
         if operation == "Cast" and graph.is_blind and self._is_float_cast(node):
             return inputs
         function = (

@@ -197,3 +197,75 @@ def test_a_signature_that_speaks_of_another_checkpoint_is_no_yes(checkpoint: Pat
         "float32 (10) in the checkpoint, float32 (8) in its signature"
     ]
     assert all(np.array_equal(one, two) for one, two in zip(before, again.get_weights(), strict=True))
+
+
+class Lookup(keras.layers.Layer):  # type: ignore[misc]
+    """A table of one's own: its content stands in no variable, no configuration and no graph."""
+
+    def __init__(self, values: list[float]) -> None:
+        super().__init__(name="lookup")
+        import tensorflow as tf
+
+        start = tf.lookup.KeyValueTensorInitializer([0, 1], values, tf.int64, tf.float32)
+        self.table = tf.lookup.StaticHashTable(start, 0.0)
+
+    def call(self, inputs: Any) -> Any:
+        import tensorflow as tf
+
+        return inputs * self.table.lookup(tf.cast(inputs[:, :1] > 0, tf.int64))
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return shape
+
+
+class BesideTheGraph(keras.layers.Layer):  # type: ignore[misc]
+    def call(self, inputs: Any) -> Any:
+        import tensorflow as tf
+
+        found = tf.numpy_function(lambda array: array * 2, [inputs], tf.float32)
+        found.set_shape(inputs.shape)
+        return found
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return shape
+
+
+def with_layer(layer: Any) -> Any:
+    inputs = keras.Input((4,), name="rows")
+    outputs = keras.layers.Dense(2, name="logits")(layer(keras.layers.Dense(4, name="hidden")(inputs)))
+    made = keras.Model(inputs, outputs)
+    made.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return made
+
+
+def test_the_content_of_a_table_counts(tmp_path: Path) -> None:
+    expmgr.save(with_layer(Lookup([1.0, 2.0])), tmp_path / "model", **DATA)
+    assert expmgr.restore(with_layer(Lookup([1.0, 2.0])), tmp_path / "model", **DATA).verdict.value == "same"
+    with pytest.raises(CheckpointRefused, match="was not restored"):
+        expmgr.restore(with_layer(Lookup([2.0, 1.0])), tmp_path / "model", **DATA)
+
+
+def test_python_beside_the_graph_is_known_by_its_code(tmp_path: Path) -> None:
+    expmgr.save(with_layer(BesideTheGraph()), tmp_path / "model", **DATA)
+    judgement = expmgr.restore(with_layer(BesideTheGraph()), tmp_path / "model", **DATA)
+    assert judgement.verdict.value == "same"
+    assert "its code decides" in judgement.notes[0]
+
+
+def test_a_model_that_a_notebook_builds_twice_is_the_same(tmp_path: Path) -> None:
+    """Keras numbers what has no name: dense_1, adam_1."""
+
+    def plain() -> Any:
+        made = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(2)])
+        made.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return made
+
+    first = plain()
+    first.fit(*TRAIN, verbose=0)
+    expmgr.save(first, tmp_path / "model", **DATA)
+    again = plain()
+    assert expmgr.restore(again, tmp_path / "model", **DATA).verdict.value == "same"
+    assert int(again.optimizer.iterations.numpy()) == int(first.optimizer.iterations.numpy()) > 0
+    assert all(np.array_equal(*pair) for pair in zip(first.get_weights(), again.get_weights(), strict=True))
+    slots = [[one.numpy() for one in model.optimizer.variables] for model in (first, again)]
+    assert all(np.array_equal(*pair) for pair in zip(*slots, strict=True))
