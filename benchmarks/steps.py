@@ -86,6 +86,21 @@ def fit_of(model: Any, data: Any, batch_size: int, rows: int, steps: int) -> Tra
     return lambda: timed(steps, lambda: model.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0))
 
 
+def first_step(make: Callable[[], Train]) -> float:
+    """Seconds from the import on until one step is trained: the model is built, the loop traced."""
+    began = time.perf_counter()
+    make()()
+    return time.perf_counter() - began
+
+
+def iris_once() -> Train:
+    folder = ROOT / "experiments" / "iris"
+    spec = read_spec((folder / "spec.yaml").read_bytes(), "spec.yaml", "iris")
+    data = csvdata.load(spec.data, is_classifier=True, experiment_dir=folder, root=ROOT)
+    rows = Rows(data.splits["train"], data.features, data.labels)
+    return loop_of(build_model(spec, data.features, data.labels, 0), rows, spec.data.batch_size, 1)
+
+
 def medians(trains: Mapping[str, Train], repeat: int = REPEAT) -> dict[str, float]:
     """Each in turn, the first time not counted: it traces."""
     taken: dict[str, list[float]] = {name: [] for name in trains}
@@ -183,6 +198,7 @@ def slow() -> dict[str, Train]:
 
 def main() -> None:
     versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}, Python {sys.version.split()[0]}"
+    print(f"first step of iris, after TensorFlow is imported: {first_step(iris_once):.2f} s")
     print(f"steps a second, median of {REPEAT} interleaved, {os.cpu_count()} cores, {versions}")
     for what, make in (
         (f"iris [10, 10], batch 100, {IRIS_STEPS} steps", iris),

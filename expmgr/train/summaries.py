@@ -168,6 +168,7 @@ def _session_start(hparams: Mapping[str, Any], group: str, now: float) -> bytes:
     entries = b"".join(
         _field(1, _field(1, key.encode()) + _field(2, _value(value).SerializeToString()))
         for key, value in hparams.items()
+        if value is not None  # one word among numbers would make the column one of words
     )
     secs = bytes([5 << 3 | 1]) + struct.pack("<d", now)
     return _field(3, entries + _field(4, group.encode()) + secs)

@@ -392,6 +392,7 @@ def test_tensorboard_reads_curves_graph_spec_and_hyperparameters(worker: WorkerP
     assert start.hparams["model.hidden_units"].string_value == "[4, 4]"
     assert start.hparams["optimizer.learning_rate.decay_steps"].number_value == 20
     assert start.hparams["data.shuffle"].bool_value is True
+    assert "optimizer.ema_momentum" not in start.hparams
     assert start.group_name == "tiny/base cccccccccccc"
 
 
