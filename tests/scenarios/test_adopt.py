@@ -89,6 +89,19 @@ def test_what_does_not_fit_is_refused_with_both_sides(old: Repo) -> None:
     assert left(old) == before
 
 
+def test_a_checkpoint_of_tensorflow_1_s_kind(old: Repo) -> None:
+    """Variables of a partitioner, and Adagrad's slots under other names."""
+    folder = ROOT / "tests/data/estimator_v1_iris"
+    result = old.expmgr("adopt", str(folder), "--as", "iris/old", "--vouch", "Ann Lee", "--json")
+    assert result.code == 0, result.stderr
+    record = json.loads(old.expmgr("show", "iris/old:0", "--json").stdout)
+    wanted = json.loads((folder / "eval.json").read_text())
+    found = record["metrics"]["selected"]["eval"]
+    assert found["accuracy"] == pytest.approx(wanted["accuracy"], abs=1e-6)
+    assert found["loss"] == pytest.approx(wanted["average_loss"], abs=1e-6)
+    assert (record["adopted"]["fresh"], record["adopted"]["step"]) == ([], 300)
+
+
 def test_a_lost_state_file_is_no_guess(old: Repo, tmp_path: Path) -> None:
     copied = tmp_path / "elsewhere"
     shutil.copytree(ESTIMATOR, copied)
