@@ -190,6 +190,7 @@ def test_the_readme_was_typed(repo: Repo) -> None:
     assert [line for line in shown if line not in told] == []
 
 
+@pytest.mark.slow
 @pytest.mark.tf
 def test_the_tutorial_was_typed(empty: Repo) -> None:
     """Line by line in a shell, each with the exit code that the tutorial names and what it shows."""

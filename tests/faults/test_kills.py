@@ -171,7 +171,7 @@ def test_the_process_of_one_seed_killed_does_not_stop_the_others(base: Repo) -> 
     assert (shown(base, 0)["status"], shown(base, 1)["status"]) == ("finished", "killed")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_saves_and_a_second_run_goes_on_to_the_same_weights(base: Repo, number: signal.Signals) -> None:
     end = "4000"
     started = Started(base, "run", "iris/baseline", "--max-steps", end)

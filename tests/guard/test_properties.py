@@ -71,16 +71,10 @@ def _laws(data: st.DataObject) -> None:
         assert not found.verdict.may_restore, told
 
 
-@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(st.data())
-def test_what_changes_outputs_is_never_restored(data: st.DataObject) -> None:
-    _laws(data)
-
-
 @pytest.mark.slow
 @settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.data())
-def test_what_changes_outputs_is_never_restored_wide(data: st.DataObject) -> None:
+def test_what_changes_outputs_is_never_restored(data: st.DataObject) -> None:
     _laws(data)
 
 

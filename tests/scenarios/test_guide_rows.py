@@ -66,6 +66,7 @@ def test_row_checkpoint_every_600_seconds_at_the_first_and_the_last_step_and_the
     assert steps_on_disk(run_with(copied, "often", "save_checkpoints_steps=10")) == [20, 30, 40, 50, 60]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["null", "0"])
 def test_row_keep_checkpoint_max_none_or_0_keeps_all(copied: Repo, keep: str) -> None:
     # null unsets a key with --set, so it is written into the spec.
@@ -75,6 +76,7 @@ def test_row_keep_checkpoint_max_none_or_0_keeps_all(copied: Repo, keep: str) ->
     assert read_spec(text, "spec.yaml").run_config.keep_checkpoint_max is None
 
 
+@pytest.mark.slow
 def test_row_save_checkpoints_secs_and_keep_every_n_hours(copied: Repo) -> None:
     """One second, and every checkpoint as the one of its hour: all are kept."""
     sets = ["save_checkpoints_secs=1", "keep_checkpoint_max=1", "keep_checkpoint_every_n_hours=1e-9"]
@@ -109,6 +111,7 @@ def test_row_event_files_and_what_switches_them_off(copied: Repo) -> None:
     assert [line.partition(":")[0] for line in lines] == ["step 20", "step 40", "step 60"]
 
 
+@pytest.mark.slow
 def test_row_save_summary_steps_none_and_log_step_count_steps_none(copied: Repo, change: Callable[..., None]) -> None:
     made = copied.expmgr("new", "iris/silent", "--from", "iris/baseline", "--set", "train.max_steps=60")
     assert made.code == 0
@@ -123,6 +126,7 @@ def test_row_save_summary_steps_none_and_log_step_count_steps_none(copied: Repo,
     assert "step 60" not in copied.expmgr("logs", "iris/silent").stdout
 
 
+@pytest.mark.slow
 def test_row_tf_random_seed_stands_for_the_run_s(copied: Repo) -> None:
     one = run_with(copied, "seeded", "tf_random_seed=1")
     folder = one.parent

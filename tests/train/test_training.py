@@ -151,6 +151,7 @@ def test_evaluations_by_steps_and_their_batches(worker: WorkerProcess, site: Sit
     assert (silent.curve("eval"), silent.one("ended")["metrics"]["last"]) == ([], {})
 
 
+@pytest.mark.slow
 def test_evaluations_by_seconds_and_none_moves_the_model(worker: WorkerProcess, site: Site) -> None:
     often = {"train__max_steps": 8_000, "run_config__save_checkpoints_steps": 8_000, "model__dropout": 0.3}
     looked = worker.run(site.ask(spec_of(eval={"every_secs": 1}, **often)))
@@ -452,6 +453,7 @@ def test_a_large_model_is_saved_while_it_trains_and_each_checkpoint_is_of_its_ow
     assert [key for key in ends[0] if not np.array_equal(ends[0][key], ends[1][key])] == []
 
 
+@pytest.mark.slow
 def test_a_kill_while_a_large_model_is_being_saved_leaves_the_checkpoint_before(
     worker: WorkerProcess, site: Site
 ) -> None:
