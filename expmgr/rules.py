@@ -136,7 +136,9 @@ RULES = {
 }  # fmt: skip
 
 #: Changes that a restored run goes on without, or that change nothing for it.
-_WITHOUT_EFFECT = frozenset({"normalisation", "feature-renamed", "renamed", "setting", "wider-dtype"})
+_UNSEEN = frozenset({"normalisation", "feature-renamed", "renamed", "setting", "wider-dtype"})
+#: Changes that training does not notice: those, and rows that are evaluated alone.
+WITHOUT_EFFECT = _UNSEEN | {"evaluation-data"}
 
 
 def told(rule_id: str, what: str, saved: str, wanted: str, *, allowed: bool = False) -> str:
@@ -144,7 +146,7 @@ def told(rule_id: str, what: str, saved: str, wanted: str, *, allowed: bool = Fa
     rule = RULES[rule_id]
     if allowed:
         return f"{what}: {saved} -> {wanted}, let pass by --allow {rule_id} ({rule.why})"
-    effect = "" if rule_id in _WITHOUT_EFFECT else ", takes effect now"
+    effect = "" if rule_id in _UNSEEN else ", takes effect now"
     return f"{what}: {saved} -> {wanted}{effect} ({rule.why})"
 
 

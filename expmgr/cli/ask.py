@@ -97,7 +97,9 @@ def predict(
 def export(
     variant: Which,
     to: Annotated[Path | None, typer.Option("-o", "--output", metavar="DIR", help="Default: <variant>-<step>.")] = None,
-    form: Annotated[Format, typer.Option("--format", help="What is written.")] = Format.SAVEDMODEL,
+    form: Annotated[
+        Format | None, typer.Option("--format", help="What is written; default: as -o ends, else a SavedModel.")
+    ] = None,
     seed: Seed = 0,
     allow: Allow = None,
     as_json: output.AsJson = False,
@@ -106,12 +108,14 @@ def export(
 
     Example: expmgr export iris/wide -o served
     """
+    if form is None:
+        form = Format.KERAS if to is not None and to.suffix == ".keras" else Format.SAVEDMODEL
     task = _task(variant, seed, allow, what="export", form=form.value)
     end = ".keras" if form is Format.KERAS else ""
     assert task.ask is not None
     target = to or Path(f"{task.name.variant}{'' if task.ask.source.step is None else f'-{task.ask.source.step}'}{end}")
-    if form is Format.KERAS and target.suffix != ".keras":
-        raise typer.BadParameter(f"{target}: a Keras file ends in .keras")
+    if (form is Format.KERAS) != (target.suffix == ".keras"):
+        raise typer.BadParameter(f"{target}: a Keras file ends in .keras, and a SavedModel does not")
     _require_free(target)
     told = _answer(replace(task, ask=replace(task.ask, output=target.absolute())))
     if as_json:
@@ -171,4 +175,7 @@ def _answer(task: Task) -> dict[str, Any]:
     for one in told["judgement"]["differences"]:
         if one["allowed"]:
             output.tell([f"Note: {one['what']}: {one['saved']} -> {one['wanted']}, let pass by --allow {one['rule']}"])
+    selected = told.get("selected_step")
+    if task.ask is not None and task.ask.source.step is None and selected not in (None, told["step"]):
+        output.tell([f"Note: this is the newest checkpoint; the selected one is of step {selected}: {task.name}@best"])
     return {"variant": str(task.name), "seed": task.seed, **told}

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from expmgr.cli import output
-from expmgr.errors import ExpmgrError
+from expmgr.errors import ExitCode, ExpmgrError
 
 if TYPE_CHECKING:
     from expmgr.project import Project
@@ -59,9 +62,15 @@ def tensorboard(
         options += [] if host is None else ["--host", host]
         output.tell([f"{len(folders)} {'folder' if len(folders) == 1 else 'folders'} of curves; ^C ends TensorBoard"])
         command = [sys.executable, "-m", "tensorboard.main", "--logdir", logdir, *options]
-        process = subprocess.Popen(command, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"})
+        process = subprocess.Popen(command, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "GRPC_VERBOSITY": "ERROR"})
+
+        def end(_number: int, _frame: FrameType | None) -> None:
+            raise KeyboardInterrupt
+
+        with contextlib.suppress(ValueError):  # not the main thread: the caller's signals stay the caller's
+            signal.signal(signal.SIGTERM, end)
         try:
-            raise typer.Exit(process.wait())
+            raise typer.Exit(ExitCode.MISTAKE if process.wait() else ExitCode.DONE)
         except KeyboardInterrupt:  # ^C reached TensorBoard too
             raise typer.Exit(0) from None
         finally:

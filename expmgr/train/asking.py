@@ -34,6 +34,7 @@ def answer(built: Built) -> dict[str, Any]:
     whole, judgement = _restored(built, ask)
     done = {"evaluate": _evaluate, "predict": _predict, "export": _export}[ask.what](built, ask)
     about = {"checkpoint": whole.shown, "step": whole.saved.step, "judgement": judgement.as_dict()}
+    about["selected_step"] = whole.manifest.selected_step
     return {**about, **done}
 
 

@@ -133,8 +133,6 @@ def build(run_dir: RunDir) -> Built:
     """Read everything, the data before the model is built, since it is what fails most."""
     request = read_request(run_dir)
     spec = request.resolved
-    if spec.train.determinism:
-        tf.config.experimental.enable_op_determinism()
     data = csvdata.load(
         spec.data, is_classifier=spec.is_classifier, experiment_dir=request.experiment_dir, root=run_dir.code
     )

@@ -5,7 +5,7 @@ An epoch is as many steps as the training split has batches, rounded up.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +15,8 @@ from expmgr.errors import UserCodeFailed
 from expmgr.spec import Callback
 from expmgr.train.usercode import UserCode
 
+#: The key of a number that JSON does not have: infinity, as every "best so far" begins, and NaN.
+_NOT_FINITE = "not finite"
 _BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
 
 
@@ -77,7 +79,8 @@ class Callbacks:
         for number, (one, name) in enumerate(zip(self._made, self._names, strict=True)):
             if _keeps(one):
                 with self._code.errors(f"{name}.get_state failed"):
-                    found[f"{number} {name}"] = json.loads(json.dumps(one.get_state()))
+                    state = one.get_state()
+                found[f"{number} {name}"] = _kept(state, f"{name}.get_state()")
         return found
 
     def go_on(self, state: Mapping[str, Any]) -> None:
@@ -85,7 +88,33 @@ class Callbacks:
         for number, (one, name) in enumerate(zip(self._made, self._names, strict=True)):
             if _keeps(one) and f"{number} {name}" in state:
                 with self._code.errors(f"{name}.set_state failed"):
-                    one.set_state(state[f"{number} {name}"])
+                    one.set_state(_given_back(state[f"{number} {name}"]))
+
+
+def _kept(value: Any, place: str) -> Any:
+    """`value` as JSON: a number of NumPy as Python's, and one that is not finite by its name."""
+    if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return {_NOT_FINITE: str(value)}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_kept(one, f"{place}[{number}]") for number, one in enumerate(value)]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _kept(one, f"{place}[{key!r}]") for key, one in value.items()}
+    raise UserCodeFailed(
+        f"{place} is {type(value).__name__}, which a checkpoint cannot keep",
+        hint="numbers, words, None, lists, and dicts whose keys are words; an array as a list: .tolist()",
+    )
+
+
+def _given_back(value: Any) -> Any:
+    if isinstance(value, dict) and set(value) == {_NOT_FINITE}:
+        return float(value[_NOT_FINITE])
+    if isinstance(value, dict):
+        return {key: _given_back(one) for key, one in value.items()}
+    return [_given_back(one) for one in value] if isinstance(value, list) else value
 
 
 def _keeps(callback: Any) -> bool:

@@ -39,6 +39,7 @@ class Curves:
         }
         self._reported = (start_step, time.monotonic())
         self._rate: float | None = None
+        self._block_at: float | None = None
 
     def cut_back(self) -> None:
         """Forget what earlier event files hold beyond the checkpoint: it is done again."""
@@ -50,6 +51,10 @@ class Curves:
             file.close()
 
     def block_ended(self, step: int, block_steps: int, took_s: float) -> None:
+        """Some steps were trained; the speed counts what callbacks took of the time since the last ones."""
+        now = time.monotonic()
+        took_s = took_s if self._block_at is None else max(took_s, now - self._block_at)
+        self._block_at = now
         self._rate = block_steps / took_s if took_s > 0 else None
         if self._teller.progress_is_due():
             self.progress("training", step)
@@ -65,7 +70,9 @@ class Curves:
         self._files["train"].write(step, {**values, "learning_rate": rate, **extra})
 
     def evaluated(self, split: str, step: int, values: Mapping[str, float]) -> None:
-        """A point of the curves of a split."""
+        """A point of the curves of a split, and a line of the log."""
+        shown = ", ".join(f"{name} = {value:.6g}" for name, value in values.items())
+        print(f"step {step}, {split}: {shown}", flush=True)
         self._teller.point(split, step, values)
         self._files[split].write(step, values)
 
@@ -77,6 +84,8 @@ class Curves:
 
     def progress(self, phase: str, step: int) -> None:
         """Where the run stands: only shown."""
+        if phase != "training":
+            self._block_at = None  # what evaluating and saving take is no speed of training
         values = metric_values(self._built.model) if phase == "training" else {}
         name = self._built.spec.compared.metric
         schedule = self._schedule

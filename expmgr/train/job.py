@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
 from expmgr.adoption import Adoption, plan_adoption
 from expmgr.errors import (
     DiskFull,
@@ -29,6 +31,7 @@ from expmgr.guard import Judgement, judge, refusal
 from expmgr.locks import Lock, Process
 from expmgr.model_dir import ModelDir, Whole
 from expmgr.paths import RunDir
+from expmgr.rules import WITHOUT_EFFECT
 from expmgr.train import adopting, checkpoints
 from expmgr.train.asking import answer
 from expmgr.train.building import Built, build
@@ -170,6 +173,8 @@ def _admitted(built: Built) -> Judged:
     if judged.newest is None:
         return Judged(None, None, _warm_start(built))
     _look_at_the_start(built, judged.newest)
+    if judged.newest and judged.judgement and judged.judgement.verdict.may_restore:
+        _look_at_what_is_left(built, judged.newest, judged.judgement)
     if judged.newest and judged.judgement and not judged.judgement.verdict.may_restore:
         raise refusal(judged.judgement, judged.newest.shown, built.request.variant, built.request.seed)
     return judged
@@ -216,11 +221,29 @@ def _look_at_the_start(built: Built, newest: Whole) -> None:
     )
 
 
+def _look_at_what_is_left(built: Built, newest: Whole, judgement: Judgement) -> None:
+    """A changed spec of which not one step would be trained must not have the old one's result."""
+    if newest.saved.step < built.request.max_steps:
+        return
+    changed = [one for one in judgement.differences if one.rule.id not in WITHOUT_EFFECT]
+    if changed:
+        name, step = built.request.variant, newest.saved.step
+        raise WarmStartProblem(
+            f"{newest.shown} is at step {step}, so nothing would be trained with what changed",
+            details=[f"{one.what}   saved {one.saved}   wanted {one.wanted}" for one in changed[:5]],
+            left_alone="Nothing was changed.",
+            hint=f"train on: expmgr run {name} --max-steps N, above {step}; or start anew: expmgr run {name} --fresh",
+        )
+
+
 def _begin(built: Built, stop: StopFlag, teller: Teller) -> int:
     judged = _admitted(built)
     teller.progress("building", judged.newest.saved.step if judged.newest else 0, built.request.max_steps)
+    built.signature(0)
+    if built.spec.train.determinism:  # after the signature: it lets other operations be traced for the same computation
+        tf.config.experimental.enable_op_determinism()
     built.inner.trace()
-    built.callbacks  # noqa: B018 - made before anything is written, so that what is wrong with them leaves no trace
+    built.callbacks.state()  # made and asked before anything is written, so that what is wrong with them leaves no trace
     _look_at(stop)
     with _locked(built, stop) as lock:
         judged = _admitted(built)  # whoever held the lock before may have trained
@@ -304,6 +327,7 @@ def _train(built: Built, judged: Judged, lock: Lock, stop: StopFlag, teller: Tel
         warm_start=judged.warm.as_dict() if judged.warm else None,
         adopted=judged.foreign.as_dict() if judged.foreign else None,
     )
+    print(f"from step {training.start_step} to step {training.max_steps}", flush=True)
     try:
         return _end(training, training.run(), None, teller)
     except Exception as failure:  # a run that began has to say how it ended

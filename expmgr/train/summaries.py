@@ -113,7 +113,7 @@ def _read(path: Path) -> tuple[list[Any], bool]:
     """The events of a file, as far as it is whole; and whether it is."""
     events = []
     try:
-        for record in tf.compat.v1.io.tf_record_iterator(str(path)):
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             events.append(Event.FromString(record))
     except tf.errors.DataLossError:
         return events, False

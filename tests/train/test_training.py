@@ -518,3 +518,57 @@ def test_twenty_random_kills_end_bit_equal_to_a_run_that_was_left_alone(worker: 
     for place in (".", "eval"):
         for tag in ("loss", "accuracy"):
             assert points(ends[1] / place, tag) == points(ends[0] / place, tag)
+
+
+# What a new user found.
+
+
+def test_switching_determinism_is_no_change_of_code(worker: WorkerProcess, site: Site) -> None:
+    worker.run(site.ask(spec_of(), max_steps=10))
+    rest = worker.run(site.ask(spec_of(train__determinism=True)))
+    assert (rest.status, rest.one("ready")["changes"]) == (0, [])
+    assert rest.one("ready")["environment"]["op_determinism"] is True
+
+
+def test_a_changed_spec_of_which_no_step_would_be_trained_has_no_result(worker: WorkerProcess, site: Site) -> None:
+    worker.run(site.ask(spec_of()))
+    refused = worker.run(site.ask(spec_of(optimizer__learning_rate=0.5)))
+    assert refused.status == 1
+    error = refused.one("withdrawn")["error"]
+    assert error["message"].endswith("model.ckpt-20 is at step 20, so nothing would be trained with what changed")
+    assert error["details"] == ["optimizer.learning_rate   saved 0.1   wanted 0.5"]
+    assert worker.run(site.ask(spec_of(optimizer__learning_rate=0.5), max_steps=30)).status == 0
+
+
+STATES = """
+import keras, json, os, pathlib
+import numpy as np
+
+class Best(keras.callbacks.Callback):
+    best = float("inf")
+    def get_state(self): return {"best": self.best, "seen": [np.float32(1.5), float("nan")]}
+    def set_state(self, state): pathlib.Path(os.environ["EXPMGR_RUN_DIR"], "state.txt").write_text(repr(state))
+
+class Odd(Best):
+    def get_state(self): return {"best": {1, 2}}
+"""
+
+
+def test_a_callback_s_state_comes_back_as_it_was_and_what_cannot_is_found_before_training(
+    worker: WorkerProcess, site: Site
+) -> None:
+    def asked(name: str, **about: Any) -> Any:
+        folder = site.ask(spec_of(callbacks=[f"states:{name}"]), **about)
+        (folder.code / "experiments/tiny/states.py").write_text(STATES)
+        return folder
+
+    assert worker.run(asked("Best", max_steps=10)).status == 0
+    rest = asked("Best")
+    assert worker.run(rest).status == 0
+    assert (rest.path / "state.txt").read_text() == "{'best': inf, 'seen': [1.5, nan]}"
+    odd = worker.run(asked("Odd", variant="tiny/odd"))
+    assert odd.status == 1
+    assert odd.one("withdrawn")["error"]["message"] == (
+        "states:Odd.get_state()['best'] is set, which a checkpoint cannot keep"
+    )
+    assert not site.model_dir("tiny/odd").exists()
