@@ -72,7 +72,7 @@ class Curves:
     def evaluated(self, split: str, step: int, values: Mapping[str, float]) -> None:
         """A point of the curves of a split, and a line of the log."""
         shown = ", ".join(f"{name} = {value:.6g}" for name, value in values.items())
-        print(f"step {step}, {split}: {shown}", flush=True)
+        print(f"evaluated {split} at {step}: {shown}", flush=True)
         self._teller.point(split, step, values)
         self._files[split].write(step, values)
 

@@ -327,7 +327,7 @@ def _train(built: Built, judged: Judged, lock: Lock, stop: StopFlag, teller: Tel
         warm_start=judged.warm.as_dict() if judged.warm else None,
         adopted=judged.foreign.as_dict() if judged.foreign else None,
     )
-    print(f"from step {training.start_step} to step {training.max_steps}", flush=True)
+    print(f"trains from {training.start_step} to {training.max_steps}", flush=True)
     try:
         return _end(training, training.run(), None, teller)
     except Exception as failure:  # a run that began has to say how it ended
