@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from expmgr.project import Project
 
 
+#: How long TensorBoard may tidy up.
+_PATIENCE_SECS = 10
+
+
 class NoTensorBoard(ExpmgrError):
     """TensorBoard is not installed."""
 
@@ -74,8 +78,17 @@ def tensorboard(
         except KeyboardInterrupt:  # ^C reached TensorBoard too
             raise typer.Exit(0) from None
         finally:
-            process.terminate()
-            process.wait()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End TensorBoard: it keeps nothing, and one that ^C has caught in its own tidying may wait for ever."""
+    process.terminate()
+    try:
+        process.wait(_PATIENCE_SECS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _folders(project: Project, names: list[str]) -> dict[str, Path]:
