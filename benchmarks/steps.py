@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from expmgr import csvdata
 from expmgr.specfile import read_spec
-from expmgr.train.datasets import Batches, Rows
+from expmgr.train.datasets import Batches, Rows, csv_rows
 from expmgr.train.loop import InnerLoop, Listener, Loop
 from expmgr.train.models import build_model
 from expmgr.train.schedule import Interval, Schedule
@@ -30,17 +30,6 @@ ROOT = Path(__file__).parents[1]
 REPEAT = 7
 IRIS_STEPS, CONVOLUTION_STEPS, SLOW_STEPS = 2000, 60, 15
 Train = Callable[[], float]
-
-
-class Arrays:
-    """Rows that are there as arrays, on the device."""
-
-    def __init__(self, inputs: Any, targets: Any) -> None:
-        self.count = len(targets)
-        self._inputs, self._targets = tf.constant(inputs), tf.constant(targets)
-
-    def take(self, indices: Any) -> tuple[Any, Any]:
-        return tf.gather(self._inputs, indices), tf.gather(self._targets, indices)
 
 
 def timed(steps: int, train: Callable[[], Any]) -> float:
@@ -73,7 +62,6 @@ def loop_of(model: Any, rows: Any, batch_size: int, steps: int) -> Train:
             clock=time.monotonic,
             step=0,
             position=0,
-            batch_size=batch_size,
         ).run()
 
     return lambda: timed(steps, train)
@@ -97,7 +85,7 @@ def iris_once() -> Train:
     folder = ROOT / "experiments" / "iris"
     spec = read_spec((folder / "spec.yaml").read_bytes(), "spec.yaml", "iris")
     data = csvdata.load(spec.data, is_classifier=True, experiment_dir=folder, root=ROOT)
-    rows = Rows(data.splits["train"], data.features, data.labels)
+    rows = csv_rows(data.splits["train"], data.features, data.labels)
     return loop_of(build_model(spec, data.features, data.labels, 0), rows, spec.data.batch_size, 1)
 
 
@@ -117,7 +105,7 @@ def iris() -> dict[str, Train]:
     spec = read_spec((folder / "spec.yaml").read_bytes(), "spec.yaml", "iris")
     data = csvdata.load(spec.data, is_classifier=True, experiment_dir=folder, root=ROOT)
     ours, plain = (build_model(spec, data.features, data.labels, 0) for _ in range(2))
-    rows = Rows(data.splits["train"], data.features, data.labels)
+    rows = csv_rows(data.splits["train"], data.features, data.labels)
     split = data.splits["train"]
     columns = {name: np.asarray(values, "float32") for name, values in split.columns.items()}
     found = {
@@ -166,7 +154,7 @@ def convolution() -> dict[str, Train]:
         return made
 
     return {
-        "expmgr": loop_of(model(), Arrays(inputs, targets), 64, CONVOLUTION_STEPS),
+        "expmgr": loop_of(model(), Rows((tf.constant(inputs), tf.constant(targets))), 64, CONVOLUTION_STEPS),
         "fit": fit_of(model(), (inputs, targets), 64, 6000, CONVOLUTION_STEPS),
     }
 
@@ -191,7 +179,7 @@ def slow() -> dict[str, Train]:
             step()["loss"].numpy()
 
     return {
-        "expmgr": loop_of(model(), Arrays(inputs, targets), 256, SLOW_STEPS),
+        "expmgr": loop_of(model(), Rows((tf.constant(inputs), tf.constant(targets))), 256, SLOW_STEPS),
         "bare loop": lambda: timed(SLOW_STEPS, bare),
     }
 

@@ -5,7 +5,7 @@ Reads records and specs alone. It claims nothing beyond its numbers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -143,7 +143,9 @@ def compare(
 
 def check_metric(metric: str, spec: ExperimentSpec) -> Literal["max", "min"]:
     """The direction in which `metric` is better; `UnknownMetric`, with those that there are, for another one."""
-    known: Mapping[str, str] = spec.metrics
+    known = spec.known_metrics
+    if known is None:  # code decides which there are
+        return spec.direction(metric)
     if metric not in known:
         near = nearest(metric, known)
         others = {**CLASSIFIER_METRICS, **REGRESSOR_METRICS}
@@ -158,6 +160,10 @@ def check_metric(metric: str, spec: ExperimentSpec) -> Literal["max", "min"]:
 def runs_that_count(subject: Subject) -> list[RunRecord]:
     """The newest finished run of each seed, of those that were made with the spec and the code that the branch has."""
     return counted_runs(one for one in subject.runs if not is_outdated(one, subject.spec, subject.code_digest))
+
+
+def _digest(record: RunRecord, split: str) -> str | None:
+    return record.data[split].sha256 if split in record.data else None
 
 
 def _values(subject: Subject, metric: str, split: str) -> dict[int, float]:
@@ -199,7 +205,7 @@ def _row(subject: Subject, base: Subject, metric: str, split: str, base_mean: fl
         },
         without_metric=[record.seed for record in counted if record.seed not in values],
         data={
-            name: list(dict.fromkeys(one.data[name].sha256 for one in runs if name in one.data))
+            name: list(dict.fromkeys(digest for one in runs if (digest := _digest(one, name)) is not None))
             for name in ("train", split)
         },
         changed_on_the_way=any(attempt.changes for chain in chains for one in chain for attempt in one.attempts),

@@ -446,6 +446,13 @@ class GitRepo:
         options = ["--others", "--ignored", "--exclude-standard", "-z"]
         return run_git(root, ["ls-files", *options, "--", *paths]).text.split("\0")[:-1]
 
+    def switch(self, root: Path, branch: str) -> None:
+        """Check `branch` out in the checkout `root`, as the user's own `git switch` would: their hooks and filters run.
+
+        `GitFailed` with git's words where it would overwrite changes; the checkout is then as it was.
+        """
+        run_git(root, ["switch", "--quiet", "--no-guess", branch])
+
     def commit_paths(self, root: Path, paths: Sequence[str], message: str, *, also_ignored: bool = False) -> CommitId:
         """Commit `paths` as they lie in the checkout `root`, on the branch checked out there, and nothing else.
 

@@ -77,8 +77,9 @@ class DataSplit(_Part):
     """What was read for one split."""
 
     path: str
-    rows: int
-    sha256: str
+    rows: int | None = None
+    """None where nobody counted them: a stream of training data."""
+    sha256: str | None = None
 
 
 class Checkpoint(_Part):

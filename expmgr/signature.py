@@ -118,7 +118,8 @@ class ProbeValues(_Part):
     where: str
     """Kind of device, precision, versions: where values agree closely."""
     outputs: list[float]
-    loss: float
+    """Empty where they are others each time that the model is asked; so is `step`, and `loss` is null."""
+    loss: float | None
     metrics: dict[str, float]
     step: list[float]
     """Norm of what one training step on the batch changes in each trained variable."""

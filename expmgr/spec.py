@@ -27,10 +27,30 @@ CLASSIFIERS = frozenset({"dnn_classifier", "linear_classifier"})
 CLASSIFIER_METRICS = {"accuracy": "max", "loss": "min"}
 REGRESSOR_METRICS = {"mean_absolute_error": "min", "root_mean_squared_error": "min", "loss": "min"}
 
+#: Words at the end of a metric's name that tell the direction in which it is better.
+_BETTER_ABOVE: tuple[str, ...] = (
+    "accuracy",
+    "acc",
+    "auc",
+    "precision",
+    "recall",
+    "f1",
+    "f1_score",
+    "fbeta",
+    "iou",
+    "io_u",
+    "r2",
+    "r2_score",
+)
+_BETTER_ABOVE += ("specificity", "sensitivity", "similarity", "bleu")
+_BETTER_BELOW = ("loss", "error", "entropy", "crossentropy", "mae", "mse", "rmse", "perplexity", "divergence", "hinge")
+
 Activation = Literal[
     "relu", "tanh", "sigmoid", "elu", "selu", "gelu", "silu", "softplus", "softsign", "leaky_relu", "relu6", "linear"
 ]
 Mode = Literal["max", "min"]
+Reference = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+"""`module:name`, the module looked for in the experiment's folder first, then in the repository."""
 SplitName = Literal["train", "eval", "test"]
 
 
@@ -62,6 +82,39 @@ class CsvData(_Part):
     """Rows a step."""
     shuffle: bool = True
     """Another order in every epoch, a pure function of seed and epoch."""
+
+
+class PythonData(_Part):
+    """What functions of the repository give: `tf.data.Dataset`, arrays, or `keras.utils.PyDataset`.
+
+    A function is called with those of `params`, `seed` and `batch_size` that it names.
+    """
+
+    kind: Literal["python"]
+    train: Reference
+    """The function that gives the training split."""
+    eval: Reference
+    """The function that gives the split that is evaluated; one that names `path` can read `evaluate --data`."""
+    test: Reference | None = None
+    """The function of a third split, kept for the end."""
+    predict: Reference | None = None
+    """The function that reads what `predict --data` names, its `path`: inputs without labels."""
+    params: dict[str, Any] = {}
+    """What the functions are given as `params`."""
+    params_model: Reference | None = None
+    """A pydantic model that `params` are made."""
+    labels: list[str] | None = None
+    """Classes in the order of the model's outputs."""
+    vocabularies: dict[str, list[str] | str] = {}
+    """Words in their order, or the file of the experiment's folder that holds them: their content counts."""
+    preprocessing: dict[str, Any] = {}
+    """What else is done to the data before it enters the model: any values, which count by their content."""
+    batch_size: PositiveInt = 100
+    """Rows a step, where the functions give arrays; a Dataset or PyDataset gives batches itself."""
+    shuffle: bool = True
+    """Whether arrays, and the batches of a PyDataset, have another order in every epoch; a Dataset shuffles itself."""
+    steps_per_epoch: PositiveInt | None = None
+    """Steps of an epoch for callbacks, where a Dataset does not know its own length."""
 
 
 class _Dnn(_Part):
@@ -96,6 +149,37 @@ class LinearRegressor(_Part):
     """One number, linear in the features."""
 
     kind: Literal["linear_regressor"]
+
+
+class PythonModel(_Part):
+    """What a function of the repository builds: `build(params) -> keras.Model`."""
+
+    kind: Literal["python"]
+    build: Reference
+    """The function; it may name `seed` too."""
+    params: dict[str, Any] = {}
+    """What it is given as `params`."""
+    params_model: Reference | None = None
+    """A pydantic model that `params` are made, so that `--set` checks them."""
+
+
+class Named(_Part):
+    """A loss or metric: of Keras by its name, or of the repository as `module:name`."""
+
+    use: str = Field(pattern=r"^([A-Za-z_][\w.]*:)?[A-Za-z_]\w*$")
+    params: dict[str, Any] = {}
+    """What it is made with."""
+
+
+def _named(value: Any) -> Any:
+    """A word as `{use: word}`, in lists and by the names of outputs as well."""
+    if isinstance(value, str):
+        return {"use": value}
+    if isinstance(value, list):
+        return [_named(one) for one in value]
+    if isinstance(value, dict) and "use" not in value:
+        return {key: _named(one) for key, one in value.items()}
+    return value
 
 
 # Learning rates that are a function of the step: names and arguments of `keras.optimizers.schedules`.
@@ -308,8 +392,7 @@ class Eval(_Part):
 class Callback(_Part):
     """A Keras callback: of the experiment's own code, or of Keras."""
 
-    use: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
-    """`module:Class`, the module looked for in the experiment's folder first, then in the repository."""
+    use: Reference
     params: dict[str, Any] = {}
     """What it is called with."""
 
@@ -415,9 +498,18 @@ class ExperimentSpec(_Part):
     experiment: str
     question: str | None = None
     """What the experiment is to find out."""
-    data: CsvData
-    model: Annotated[DnnClassifier | DnnRegressor | LinearClassifier | LinearRegressor, Field(discriminator="kind")]
-    optimizer: Annotated[Adagrad | Sgd | Adam | AdamW | RmsProp | Ftrl, Field(discriminator="kind")]
+    data: Annotated[CsvData | PythonData, Field(discriminator="kind")]
+    model: Annotated[
+        DnnClassifier | DnnRegressor | LinearClassifier | LinearRegressor | PythonModel, Field(discriminator="kind")
+    ]
+    optimizer: Annotated[Adagrad | Sgd | Adam | AdamW | RmsProp | Ftrl, Field(discriminator="kind")] | None = None
+    """None where the function that builds the model compiles it."""
+    loss: Named | list[Named] | dict[str, Named] | None = None
+    """Of a model of one's own that is not compiled: one loss, or one an output."""
+    loss_weights: list[float] | dict[str, float] | None = None
+    """What the loss of each output counts."""
+    metrics: list[Named] | dict[str, Named | list[Named]] | None = None
+    """Of a model of one's own that is not compiled: for all outputs, or by the name of an output."""
     train: Train
     eval: Eval = Eval()
     callbacks: list[Callback] = []
@@ -429,49 +521,102 @@ class ExperimentSpec(_Part):
 
     @property
     def is_classifier(self) -> bool:
+        """Whether the model's outputs are classes, as far as the spec knows."""
+        if isinstance(self.model, PythonModel):
+            return self.data.labels is not None
         return self.model.kind in CLASSIFIERS
 
     @property
-    def metrics(self) -> dict[str, str]:
-        """The metrics that an evaluation gives, and the direction in which each is better."""
+    def known_metrics(self) -> dict[str, str] | None:
+        """The metrics that an evaluation gives, and the direction in which each is better; None: code decides."""
+        if isinstance(self.model, PythonModel):
+            return None
         return CLASSIFIER_METRICS if self.is_classifier else REGRESSOR_METRICS
+
+    @property
+    def named_metrics(self) -> dict[str, str]:
+        """The keys of the spec that name a metric of an evaluation, and which."""
+        stopping, said = self.train.early_stopping, self.compare
+        named = {
+            "selection.metric": getattr(self.selection, "metric", None),
+            "compare.metric": said.metric if said else None,
+            "train.early_stopping.metric": stopping.metric if stopping else None,
+        }
+        return {key: metric for key, metric in named.items() if metric is not None}
 
     @property
     def compared(self) -> Compared:
         """What `compare` looks at: what the spec says, or the model's first metric on the eval split."""
         said = self.compare or Compare()
-        metric = said.metric or next(iter(self.metrics))
+        metric = said.metric or next(iter(self.known_metrics or ("loss",)))
         about = said.model_dump(exclude={"metric", "mode"})
         return Compared(metric=metric, mode=said.mode or self.direction(metric), **about)
 
     def direction(self, metric: str) -> Mode:
         """Where a metric of the model is better."""
-        return "max" if self.metrics[metric] == "max" else "min"
+        known = (self.known_metrics or {}).get(metric)
+        return "max" if known == "max" else "min" if known == "min" else direction_of(metric) or "min"
 
     @model_validator(mode="after")
     def _parts_agree(self) -> ExperimentSpec:
         data = self.data
-        if not self.is_classifier and data.labels is not None:
-            raise ValueError(f"data.labels names classes, but {self.model.kind} predicts a number")
+        if not isinstance(self.model, PythonModel):
+            self._check_premade(self.model.kind)
+            if not self.is_classifier and data.labels is not None:
+                raise ValueError(f"data.labels names classes, but {self.model.kind} predicts a number")
         if data.labels is not None and (len(set(data.labels)) != len(data.labels) or len(data.labels) < 2):
             raise ValueError("data.labels must name at least two classes, each once")
-        if data.features is not None and (not data.features or data.label in data.features):
-            raise ValueError("data.features must name at least one column, and not the label")
-        for where, metric in (
-            ("selection.metric", getattr(self.selection, "metric", None)),
-            ("compare.metric", self.compare.metric if self.compare else None),
-            ("train.early_stopping.metric", self.train.early_stopping.metric if self.train.early_stopping else None),
+        if (
+            isinstance(data, CsvData)
+            and data.features is not None
+            and (not data.features or data.label in data.features)
         ):
-            if metric is not None and metric not in self.metrics:
-                known = ", ".join(self.metrics)
-                raise ValueError(f"{where}: {self.model.kind} has no metric {metric!r}, it has {known}")
+            raise ValueError("data.features must name at least one column, and not the label")
+        self._check_metrics()
         if self.compare is not None and self.compare.split == "test" and data.test is None:
-            raise ValueError("compare.split is test, but data.test names no file")
+            kind = "file" if isinstance(data, CsvData) else "function"
+            raise ValueError(f"compare.split is test, but data.test names no {kind}")
         if self.train.early_stopping and not (self.eval.every_steps or self.eval.every_secs):
             raise ValueError("train.early_stopping needs evaluations to look at: set eval.every_steps")
         if self.train.class_weight is not None:
+            if isinstance(self.model, PythonModel) and data.labels is None:
+                raise ValueError("train.class_weight names classes: set data.labels, in the order of the outputs")
             _check_class_weight(self.train.class_weight, data.labels, self.model.kind, self.is_classifier)
         return self
+
+    def _check_premade(self, kind: str) -> None:
+        """What only a model of one's own may leave open, or say."""
+        if isinstance(self.data, PythonData):
+            raise ValueError(
+                f"model.kind {kind} takes columns, so data.kind csv; a model for other data is kind python"
+            )
+        if self.optimizer is None:
+            raise ValueError("optimizer is missing")
+        for name in ("loss", "loss_weights", "metrics"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name}: {kind} has its own; only model.kind python takes one")
+
+    def _check_metrics(self) -> None:
+        modes = {
+            "selection.metric": getattr(self.selection, "mode", None),
+            "compare.metric": self.compare.mode if self.compare else None,
+            "train.early_stopping.metric": self.train.early_stopping.mode if self.train.early_stopping else None,
+        }
+        for where, metric in self.named_metrics.items():
+            known = self.known_metrics
+            if known is not None and metric not in known:
+                raise ValueError(f"{where}: {self.model.kind} has no metric {metric!r}, it has {', '.join(known)}")
+            if known is None and modes[where] is None and direction_of(metric) is None:
+                mode = where.replace("metric", "mode")
+                raise ValueError(f"{mode} must say max or min: which is better of {metric!r} cannot be known")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_names(cls, values: Any) -> Any:
+        # `loss: mse` is `{use: mse}`, `metrics: [accuracy]` is `[{use: accuracy}]`.
+        if not isinstance(values, dict):
+            return values
+        return {key: _named(value) if key in ("loss", "metrics") else value for key, value in values.items()}
 
     @model_validator(mode="before")
     @classmethod
@@ -494,6 +639,15 @@ class ExperimentSpec(_Part):
         return values
 
 
+def direction_of(metric: str) -> Mode | None:
+    """Where a metric of this name is better, as far as its last words tell."""
+    name = metric.lower()
+    for words, mode in ((_BETTER_ABOVE, "max"), (_BETTER_BELOW, "min")):
+        if any(name == word or name.endswith(f"_{word}") for word in words):
+            return "max" if mode == "max" else "min"
+    return None
+
+
 def _check_class_weight(weights: dict[str, float], labels: list[str] | None, model: str, is_classifier: bool) -> None:
     if not is_classifier:
         raise ValueError(f"train.class_weight names classes, but {model} predicts a number")
@@ -506,6 +660,7 @@ def learned_from(resolved: dict[str, Any]) -> dict[str, Any]:
     """The parts of a resolved spec that a checkpoint depends on: not how long, how often, or what is compared."""
     seed = resolved["run_config"]["tf_random_seed"]
     parts = {key: resolved[key] for key in ("data", "model", "optimizer", "callbacks")}
+    parts |= {key: resolved[key] for key in ("loss", "loss_weights") if resolved.get(key) is not None}
     of_training = {key: resolved["train"][key] for key in ("class_weight", "precision", "determinism")}
     return {**parts, **of_training, "tf_random_seed": seed}
 

@@ -49,6 +49,11 @@ def set_values(content: bytes, assignments: Sequence[str], source: str, experime
     return text.encode() if text is not None and _says(text, document) else _dumped(document)
 
 
+def line_of(content: bytes, keys: Sequence[str]) -> int:
+    """The line, from 1, of the deepest of `keys` that is in the spec."""
+    return _line(_document(content, "spec.yaml"), [int(key) if key.isdigit() else key for key in keys])
+
+
 def _says(text: str, document: CommentedMap) -> bool:
     """Whether `text` is `document`, and not something else that the cut and paste made of it."""
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from expmgr.gitrepo import CommitId, GitRepo, branch_exists, call_git
 from expmgr.paths import BRANCH_PREFIX, VariantName, nearest, parse_variant
 
 if TYPE_CHECKING:
-    from expmgr.spec import ExperimentSpec
+    from expmgr.spec import CsvData, ExperimentSpec
 
 # specfile is imported where it is used: `list` needs no YAML, and should not wait for it.
 
@@ -148,9 +148,17 @@ def _read_origins(repo: GitRepo, *commits: str) -> dict[VariantName, Origin]:
 
 
 def plan_variant(
-    repo: GitRepo, text: str, base: str | None, assignments: Sequence[str], why: str | None
+    repo: GitRepo,
+    text: str,
+    base: str | None,
+    assignments: Sequence[str],
+    why: str | None,
+    edit: Callable[[bytes, Callable[[bytes], None]], bytes] | None = None,
 ) -> VariantPlan:
-    """Decide everything about a new variant; raise where it cannot be made. Nothing is written."""
+    """Decide everything about a new variant; raise where it cannot be made. Nothing is written.
+
+    `edit` is given the spec and a function that raises for one that is wrong, and gives the spec that is wanted.
+    """
     from expmgr.specfile import set_values
 
     name = parse_variant(text)
@@ -163,8 +171,10 @@ def plan_variant(
     if content is None:
         raise _no_experiment(repo, name, commit, called)
     spec = set_values(content, assignments, name.spec_path, name.experiment)
-    if any(assignment.partition("=")[0].split(".")[0] == "data" for assignment in assignments):
-        _check_data(repo, commit, name, spec)
+    of_data = any(assignment.partition("=")[0].split(".")[0] == "data" for assignment in assignments)
+    check_spec(repo, commit, name, spec, data=of_data)
+    if edit is not None:
+        spec = edit(spec, lambda text: check_spec(repo, commit, name, text, data=True))
     title = (why or "").strip() or f"New variant {name}"
     body = "".join(f"{assignment}\n" for assignment in assignments)
     trailers = f"Expmgr-Variant: {name}\nExpmgr-From: {called}\n"
@@ -172,7 +182,21 @@ def plan_variant(
     return VariantPlan(name, commit, spec, message, folders)
 
 
-def _check_data(repo: GitRepo, commit: CommitId, name: VariantName, content: bytes) -> None:
+def check_spec(repo: GitRepo, commit: CommitId, name: VariantName, content: bytes, *, data: bool) -> None:
+    """Raise `SpecProblem` or `DataProblem` where the commit has not the code that the new spec names, or not the data."""
+    from expmgr.references import check_references, references_of
+    from expmgr.spec import CsvData
+    from expmgr.specfile import read_spec
+
+    spec = read_spec(content, name.spec_path, name.experiment)
+    if any(references_of(spec)):
+        paths = {entry.path for entry in repo.tree(commit)}
+        check_references(spec, name.folder, paths, lambda path: repo.read(commit, path))
+    if data and isinstance(spec.data, CsvData):
+        _check_data(repo, commit, name, spec.data, is_classifier=spec.is_classifier)
+
+
+def _check_data(repo: GitRepo, commit: CommitId, name: VariantName, data: CsvData, *, is_classifier: bool) -> None:
     """Raise `DataProblem` where the data in the commit is not what the new spec says of it.
 
     Looked at are small files that lie in the experiment's folder as they are (no links, nothing that git LFS keeps).
@@ -180,12 +204,10 @@ def _check_data(repo: GitRepo, commit: CommitId, name: VariantName, content: byt
     from posixpath import normpath
 
     from expmgr import csvdata
-    from expmgr.specfile import read_spec
 
-    spec = read_spec(content, name.spec_path, name.experiment)
     entries = {entry.path: entry for entry in repo.tree(commit, name.folder)}
     tables = {}
-    for split, file in csvdata.files_of(spec.data).items():
+    for split, file in csvdata.files_of(data).items():
         path = normpath(f"{name.folder}/{file}")
         if not path.startswith(f"{name.folder}/"):
             return
@@ -200,7 +222,7 @@ def _check_data(repo: GitRepo, commit: CommitId, name: VariantName, content: byt
         if entries[path].mode == _LINK or content.startswith(_LFS) or len(content) > _MOST_BYTES:
             return
         tables[split] = csvdata.read_table(content, path)
-    csvdata.dataset(spec.data, tables, is_classifier=spec.is_classifier)
+    csvdata.dataset(data, tables, is_classifier=is_classifier)
 
 
 def make_variant(repo: GitRepo, plan: VariantPlan) -> CommitId:

@@ -90,6 +90,8 @@ def test_every_option_is_in_the_docs(repo: Repo) -> None:
     [
         spec.ExperimentSpec,
         spec.CsvData,
+        spec.PythonData,
+        spec.PythonModel,
         spec.DnnClassifier,
         spec.Train,
         spec.EarlyStopping,

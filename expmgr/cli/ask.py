@@ -47,7 +47,10 @@ def add_to(app: typer.Typer) -> None:
 
 def evaluate(
     variant: Which,
-    data: Annotated[Path | None, typer.Option("--data", metavar="FILE", help="A CSV with the label's column.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FILE", help="A CSV with the label's column; or what `data.eval` reads."),
+    ] = None,
     split: Annotated[Split, typer.Option("--split", help="The split of the variant's data.")] = Split.EVAL,
     seed: Seed = 0,
     allow: Allow = None,
@@ -64,7 +67,8 @@ def evaluate(
     if as_json:
         output.show_json({"format": 1, **told})
         return
-    output.show(f"{told['checkpoint']} on {told['rows']:,} rows of {told['data']}")
+    rows = "the" if told["rows"] is None else f"{told['rows']:,}"
+    output.show(f"{told['checkpoint']} on {rows} rows of {told['data']}")
     table = output.Table(("metric", "value"), frozenset({"value"}))
     table.rows.extend((name, output.number(value, 6)) for name, value in told["metrics"].items())
     table.show(output.Form.TERMINAL)
@@ -73,7 +77,8 @@ def evaluate(
 def predict(
     variant: Which,
     data: Annotated[
-        Path, typer.Option("--data", metavar="FILE", help="A CSV with the model's columns; no label needed.")
+        Path,
+        typer.Option("--data", metavar="FILE", help="A CSV with the model's columns; or what `data.predict` reads."),
     ],
     to: Annotated[
         Path, typer.Option("-o", "--output", metavar="FILE", help="CSV, or JSON lines where it ends in .jsonl.")

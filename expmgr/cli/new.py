@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from expmgr.cli import output
+from expmgr.errors import ExpmgrError, GitFailed
+
+if TYPE_CHECKING:
+    from expmgr.project import Project
 
 
 def add_to(app: typer.Typer) -> None:
@@ -24,9 +33,15 @@ def new(
         typer.Option("--set", metavar="KEY=VALUE", help="A key of the spec and its YAML value; null unsets it."),
     ] = None,
     why: Annotated[str | None, typer.Option("-m", "--message", metavar="WHY", help="Why this variant.")] = None,
+    edit: Annotated[
+        bool, typer.Option("--edit", help="Open the spec in $EDITOR; it is checked before anything is committed.")
+    ] = False,
+    switch: Annotated[
+        bool, typer.Option("--switch", help="Check the new branch out, for work on code: git switch.")
+    ] = False,
     as_json: output.AsJson = False,
 ) -> None:
-    """Make a variant: a branch with one commit that changes the spec. Your checkout is not touched.
+    """Make a variant: a branch with one commit that changes the spec. Your checkout is not touched without --switch.
 
     Example: expmgr new iris/wide --from iris/baseline --set 'model.hidden_units=[20, 20]' -m "twice the width"
     """
@@ -34,8 +49,21 @@ def new(
     from expmgr.variants import make_variant, plan_variant
 
     project = Project.open(output.folder())
-    plan = plan_variant(project.repo, variant, base, assignments or [], why)
+    if switch and project.repo.root is None:
+        raise typer.BadParameter("--switch needs a checkout: this is a bare repository")
+    editing = (lambda spec, check: edited(project, spec, check)) if edit else None
+    plan = plan_variant(project.repo, variant, base, assignments or [], why, editing)
     commit = make_variant(project.repo, plan)
+    if switch and project.repo.root is not None:
+        try:
+            project.repo.switch(project.repo.root, plan.name.branch)
+        except GitFailed as error:
+            raise GitFailed(
+                f"{plan.name} was made, but its branch cannot be checked out",
+                details=error.details,
+                left_alone="Your checkout is as it was.",
+                hint=f"git switch {plan.name.branch}, once your changes are committed or stashed",
+            ) from None
     if as_json:
         output.show_json(
             {
@@ -58,4 +86,44 @@ def new(
             ]
         )
     output.show(f"{plan.name}: branch {plan.name.branch} at {commit[:12]}")
+    if switch:
+        output.tell([f'Next: work on {plan.name.folder}/, then expmgr run {plan.name} --commit "what changed"'])
+        return
     output.tell([f"Next: expmgr run {plan.name}"])
+
+
+def edited(project: Project, spec: bytes, check: Callable[[bytes], None]) -> bytes:
+    """`spec` as the user's editor leaves it, once it is right. What is wrong can be edited again, or is kept."""
+    path = project.layout.own / f"edit-{os.getpid()}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(spec)
+    while True:
+        _edit(path)
+        content = path.read_bytes()
+        try:
+            check(content)
+        except ExpmgrError as error:
+            if sys.stdin.isatty():
+                output.tell(error.lines())
+                if typer.confirm("Edit it again?", default=True, err=True):
+                    continue
+            error.left_alone = f"No branch was made. What you wrote is kept: {path}"
+            raise
+        path.unlink()
+        return content
+
+
+def _edit(path: Path) -> None:
+    """Let the user's editor work on `path`: as git finds it."""
+    from expmgr.gitrepo import call_git
+
+    editor = call_git(path.parent, ["var", "GIT_EDITOR"]).text.strip()
+    # It may be a command with arguments, so a shell reads it, as git has it.
+    status = subprocess.call(["sh", "-c", f'{editor} "$@"', editor, str(path)])
+    if status:
+        path.unlink(missing_ok=True)
+        raise EditorFailed(f"{editor} ended with {status}", left_alone="No branch was made.")
+
+
+class EditorFailed(ExpmgrError):
+    """The user's editor ended with an error."""

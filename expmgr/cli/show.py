@@ -335,8 +335,11 @@ def _show_run(project: Project, record: RunRecord, as_json: bool) -> None:
         table.show(output.Form.TERMINAL)
     if record.data:
         output.show()
-        data = output.Table(("split", "file", "rows", "sha256"), frozenset({"rows"}))
-        data.rows.extend((name, one.path, f"{one.rows:,}", one.sha256[:12]) for name, one in record.data.items())
+        data = output.Table(("split", "from", "rows", "sha256"), frozenset({"rows"}))
+        data.rows.extend(
+            (name, one.path, "-" if one.rows is None else f"{one.rows:,}", (one.sha256 or "not read")[:12])
+            for name, one in record.data.items()
+        )
         data.show(output.Form.TERMINAL)
     output.show()
     attempts = output.Table(

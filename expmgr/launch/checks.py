@@ -14,6 +14,7 @@ from expmgr.launch.tasks import Candidate, Task, check_still_there, model_dir_of
 from expmgr.model_dir import Whole
 from expmgr.project import Project
 from expmgr.rules import Verdict
+from expmgr.spec import CsvData, PythonModel
 
 #: The names under which TensorFlow is installed.
 _DISTRIBUTIONS = ("tensorflow", "tensorflow-cpu", "tensorflow-macos", "tensorflow-intel", "tf-nightly")
@@ -106,8 +107,11 @@ def _is_unchanged(task: Task, candidate: Candidate, whole: Whole) -> bool:
 
 
 def _is_plain(project: Project, task: Task) -> bool:
-    """Whether the code digest sees all the data: it lies in the experiment's folder, and behind no link."""
+    """Whether the code digest sees all that counts: no code makes model or data, and the data lies in the experiment's
+    folder, behind no link."""
     data = task.spec.data
+    if not isinstance(data, CsvData) or isinstance(task.spec.model, PythonModel):
+        return False
     if any(".." in path.split("/") for path in (data.train, data.eval, data.test or "")):
         return False
     return all(entry.mode != _LINK for entry in project.repo.tree(task.commit, task.name.folder))

@@ -353,6 +353,7 @@ def _request(project: Project, task: Task, record: RunRecord, folder: RunDir) ->
         "spec": record.spec,
         "experiment_dir": str(folder.code / task.name.folder),
         "variant_dir": str(project.layout.variant_dir(task.name)),
+        "repository": str(project.repo.root) if project.repo.root else None,
         "model_dir": str(model_dir),
         "shown_model_dir": project.shown(model_dir),
         "max_steps": task.max_steps,

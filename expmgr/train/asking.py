@@ -8,21 +8,24 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from expmgr import csvdata, durable
-from expmgr.errors import DataProblem, OutputProblem, UnknownCheckpoint
+from expmgr import durable
+from expmgr.errors import OutputProblem, UnknownCheckpoint
 from expmgr.guard import Judgement, judge, refusal
 from expmgr.model_dir import ModelDir, Whole
+from expmgr.spec import PythonModel
 from expmgr.train import checkpoints, probe
 from expmgr.train.building import Built
 from expmgr.train.datasets import Rows
-from expmgr.train.loop import Evaluation
+from expmgr.train.pipelines import Stream
 from expmgr.train.request import Ask
+from expmgr.train.structure import parts_of
 
 _BATCH = 1024
 
@@ -64,7 +67,7 @@ def _restored(built: Built, ask: Ask) -> tuple[Whole, Judgement]:
 def _look(built: Built, whole: Whole, judgement: Judgement, folder: Path) -> None:
     """The probe: a model that is asked has to give the outputs that it gave."""
     saved = whole.signature.probe
-    batch = probe.read_batch(folder, saved.batch, [*built.first_inputs]) if saved else None
+    batch = probe.read_batch(folder, saved.batch, built.data.first()) if saved else None
     if saved is None or batch is None:
         return
     may_move = {"loss", "step", "metrics"}
@@ -77,48 +80,91 @@ def _look(built: Built, whole: Whole, judgement: Judgement, folder: Path) -> Non
 
 
 def _evaluate(built: Built, ask: Ask) -> dict[str, Any]:
-    data = built.data
     if ask.data is None:
-        rows, what = built.rows[ask.split], data.splits[ask.split].path
+        rows, what = built.data.rows(ask.split), built.data.as_dict()[ask.split]["path"]
     else:
-        table = csvdata.read_table(_content(ask.data), str(ask.data))
-        csvdata.require_column(table, data.label)
-        rows, what = (
-            Rows(csvdata.encode(table, data.features, data.label, data.labels), data.features, data.labels),
-            str(ask.data),
-        )
-    metrics = Evaluation(built.model, rows, built.spec.data.batch_size).run(lambda: False, time.monotonic)
+        rows, what = built.data.read(ask.data), str(ask.data)
+    metrics = built.evaluation(rows).run(lambda: False, time.monotonic)
     return {"data": what, "rows": rows.count, "metrics": metrics}
 
 
 def _predict(built: Built, ask: Ask) -> dict[str, Any]:
     assert ask.data is not None
     assert ask.output is not None
-    table = csvdata.read_table(_content(ask.data), str(ask.data))
-    split = csvdata.encode_inputs(table, built.data.features)
-    rows = Rows(split, built.data.features, None)
-    predicted = [line for batch in _batches(rows) for line in _lines(built, built.model(batch, training=False))]
-    content = _as_json_lines(predicted) if ask.output.suffix in (".jsonl", ".json") else _as_csv(predicted)
+    rows = built.data.read_inputs(ask.data)
+    is_json = ask.output.suffix in (".jsonl", ".json")
+    predicted = []
+    with built.code.errors("the model does not take what is to be predicted"):
+        for batch in _batches(rows):
+            inputs, _, _ = parts_of(batch)
+            predicted += _lines(built, built.model(inputs, training=False), is_nested=is_json)
+    content = _as_json_lines(predicted) if is_json else _as_csv(predicted)
     with durable.disk_errors(str(ask.output)):
         durable.write_bytes(ask.output, content)
-    return {"data": str(ask.data), "rows": rows.count, "output": str(ask.output)}
+    return {"data": str(ask.data), "rows": len(predicted), "output": str(ask.output)}
 
 
-def _batches(rows: Rows) -> Iterator[dict[str, Any]]:
-    for first in range(0, rows.count, _BATCH):
-        inputs, _targets = rows.take(tf.range(first, min(first + _BATCH, rows.count)))
-        yield inputs
-
-
-def _lines(built: Built, outputs: Any) -> Iterator[dict[str, Any]]:
-    """A row: the class and the probability of each, or the number."""
-    labels = built.data.labels
-    if labels is None:
-        yield from ({"prediction": float(value)} for value in outputs.numpy()[:, 0])
+def _batches(rows: Rows | Stream) -> Iterator[Any]:
+    if isinstance(rows, Stream):
+        yield from rows
         return
-    for row in tf.nn.softmax(outputs).numpy():
-        shares = {f"p_{label}": float(share) for label, share in zip(labels, row, strict=True)}
-        yield {"prediction": labels[int(row.argmax())], **shares}
+    for first in range(0, rows.count, _BATCH):
+        yield rows.take(tf.range(first, min(first + _BATCH, rows.count)))
+
+
+def _lines(built: Built, outputs: Any, *, is_nested: bool) -> list[dict[str, Any]]:
+    """A row each: the class and the probability of each, the number, or every output."""
+    labels = built.data.labels
+    if labels is not None and isinstance(outputs, tf.Tensor) and outputs.shape.rank == 2:
+        shares = _shares(built, outputs, len(labels))
+        if shares is not None:
+            return [_classified(labels, row) for row in shares]
+    named = _named(outputs)
+    arrays = {name: tf.cast(one, tf.float64).numpy() if one.dtype.is_floating else one.numpy() for name, one in named}
+    return [_row(arrays, number, is_nested) for number in range(len(next(iter(arrays.values()))))]
+
+
+def _classified(labels: list[str], row: Any) -> dict[str, Any]:
+    shares = {f"p_{label}": float(share) for label, share in zip(labels, row, strict=True)}
+    return {"prediction": labels[int(row.argmax())], **shares}
+
+
+def _shares(built: Built, outputs: Any, classes: int) -> Any:
+    """The probability of each class, shape (rows, classes); None where the outputs say nothing of so many."""
+    values = tf.cast(outputs, tf.float32).numpy()
+    are_logits = built.gives_logits(values)
+    if values.shape[1] == classes:
+        return tf.nn.softmax(values).numpy() if are_logits else values
+    if values.shape[1] == 1 and classes == 2:
+        second = tf.sigmoid(values).numpy() if are_logits else values
+        return np.concatenate([1 - second, second], axis=1)
+    return None
+
+
+def _named(outputs: Any) -> list[tuple[str, Any]]:
+    """Each output by its name, or its place."""
+    if isinstance(outputs, Mapping):
+        return [(str(name), one) for name, one in outputs.items()]
+    if isinstance(outputs, (list, tuple)):
+        return [(f"output_{place}", one) for place, one in enumerate(outputs)]
+    return [("prediction", outputs)]
+
+
+def _row(arrays: Mapping[str, Any], number: int, is_nested: bool) -> dict[str, Any]:
+    line: dict[str, Any] = {}
+    for name, array in arrays.items():
+        value = array[number]
+        if value.size == 1:
+            line[name] = _plain(value.ravel()[0])
+        elif is_nested:
+            line[name] = [_plain(one) for one in value] if value.ndim == 1 else value.tolist()
+        else:
+            line.update({f"{name}_{place}": _plain(one) for place, one in enumerate(value.ravel())})
+    return line
+
+
+def _plain(value: Any) -> Any:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value.item()
 
 
 def _as_csv(lines: list[dict[str, Any]]) -> bytes:
@@ -138,10 +184,11 @@ def _export(built: Built, ask: Ask) -> dict[str, Any]:
     target = ask.output
     aside = target.with_name(f".{target.name}.{os.urandom(4).hex()}{'.keras' if ask.format == 'keras' else ''}")
     try:
-        if ask.format == "keras":
-            built.model.save(aside)
-        else:
-            built.model.export(str(aside), format="tf_saved_model", verbose=False)
+        with built.code.errors("the model cannot be exported"):
+            if ask.format == "keras":
+                built.model.save(aside)
+            else:
+                built.model.export(str(aside), format="tf_saved_model", verbose=False)
         os.rename(aside, target)
     except OSError as error:
         raise OutputProblem(
@@ -150,11 +197,6 @@ def _export(built: Built, ask: Ask) -> dict[str, Any]:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         aside.unlink(missing_ok=True) if aside.is_file() else None
-    return {"output": str(target), "format": ask.format, "outputs": "logits" if built.data.labels else "value"}
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataProblem(f"{path} cannot be read: {error.strerror}", left_alone="Nothing was changed.") from None
+    is_known = not isinstance(built.spec.model, PythonModel)
+    outputs = ("logits" if built.data.labels else "value") if is_known else "as built"
+    return {"output": str(target), "format": ask.format, "outputs": outputs}

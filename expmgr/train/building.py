@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
-from expmgr import csvdata
-from expmgr.csvdata import Dataset
-from expmgr.errors import DataProblem
+from expmgr.errors import DataProblem, SpecProblem
 from expmgr.model_dir import ModelDir
-from expmgr.paths import RunDir
+from expmgr.paths import RunDir, nearest
 from expmgr.signature import Signature
-from expmgr.spec import ExperimentSpec
+from expmgr.spec import CsvData, ExperimentSpec, PythonModel
 from expmgr.train import signatures
 from expmgr.train.callbacks import Callbacks
-from expmgr.train.datasets import Batches, Rows
+from expmgr.train.datasets import Rows
 from expmgr.train.environment import versions
-from expmgr.train.loop import InnerLoop
-from expmgr.train.models import build_model, input_names
+from expmgr.train.loop import Errors, Evaluation, InnerLoop
+from expmgr.train.models import build_model
+from expmgr.train.pipelines import Stream
+from expmgr.train.probe import as_it_was
 from expmgr.train.request import Request, read_request
+from expmgr.train.sourcecode import code_of
+from expmgr.train.sources import Source, Tables
 from expmgr.train.usercode import UserCode
+from expmgr.train.userdata import Functions
+from expmgr.train.usermodel import build_user_model
 
 
 @dataclass
@@ -32,11 +35,11 @@ class Built:
 
     request: Request
     spec: ExperimentSpec
-    data: Dataset
+    data: Source
     model: Any
     folder: ModelDir
-    root: Path
-    """The run's own checkout."""
+    code: UserCode
+    """Where the modules that the spec names are."""
     provenance: dict[str, Any]
 
     def signature(self, step: int) -> Signature:
@@ -44,38 +47,29 @@ class Built:
         return self._signature.model_copy(update={"step": step, "provenance": self.provenance})
 
     @cached_property
-    def _first_rows(self) -> tuple[dict[str, Any], Any]:
-        """The first rows of the eval split as they enter the model, inputs in the order of the columns."""
-        inputs, targets = self.rows["eval"].take(tf.range(min(signatures.FIRST_ROWS, self.rows["eval"].count)))
-        names = input_names(self.data.features)
-        return {names[one.name]: inputs[names[one.name]] for one in self.data.features}, targets
-
-    @property
-    def first_inputs(self) -> dict[str, Any]:
-        return self._first_rows[0]
-
-    @property
-    def first_targets(self) -> Any:
-        return self._first_rows[1]
-
-    @cached_property
     def _signature(self) -> Signature:
         """Made before training: a learning rate that a callback moves later is no other setting."""
-        ordered, targets = self._first_rows
-        contract = self.data.contract().model_copy(update={"first_batch": signatures.first_batch(ordered, targets)})
+        is_rows = isinstance(self.data, Tables) or self.inner.feed.batch_size is not None
         setup = signatures.setup_of(
-            self.model, batch_size=self.spec.data.batch_size, shuffle=self.spec.data.shuffle, seed=self.request.seed
+            self.model,
+            batch_size=self.spec.data.batch_size if is_rows else None,
+            shuffle=self.spec.data.shuffle if is_rows else None,
+            seed=self.request.seed,
         )
-        settings = self.spec.optimizer.model_dump(mode="json")
         if weights := self._class_weight():
             setup = setup.model_copy(update={"loss": {**(setup.loss or {}), "class_weight": weights}})
+        if self.spec.optimizer is not None:
+            settings = self.spec.optimizer.model_dump(mode="json")
+            setup = setup.model_copy(update={"optimizer": {**setup.optimizer, **settings}})
         return signatures.signature_of(
             self.model,
-            (ordered, targets),
-            contract,
-            setup.model_copy(update={"optimizer": {**setup.optimizer, **settings}}),
-            order=list(ordered),
+            self.data.first(),
+            self.data.contract(),
+            setup,
+            trained=self.data.train_spec,
+            order=list(self.data.order),
             architecture=self.spec.model.model_dump(mode="json"),
+            code=code_of(self.model, self.code.root),
             provenance=self.provenance,
         )
 
@@ -98,44 +92,84 @@ class Built:
         return sum(int(variable.value.shape.num_elements()) for variable in self.model.trainable_variables)
 
     @cached_property
-    def rows(self) -> dict[str, Rows]:
-        """Every split on the device."""
-        return {name: Rows(split, self.data.features, self.data.labels) for name, split in self.data.splits.items()}
-
-    @cached_property
-    def code(self) -> UserCode:
-        """Where the modules that the spec names are."""
-        return UserCode(self.request.experiment_dir, self.root)
-
-    @cached_property
     def callbacks(self) -> Callbacks:
         """The callbacks that the spec names, made."""
-        steps = -(-self.rows["train"].count // self.spec.data.batch_size)
-        return Callbacks(self.spec.callbacks, self.code, self.model, steps)
+        steps = self.inner.feed.steps_per_epoch
+        if steps is None and self.spec.callbacks:
+            raise SpecProblem(
+                "callbacks are told of epochs, and nothing says how many steps an epoch has",
+                left_alone="Nothing was changed.",
+                hint="data.steps_per_epoch: 1000, or a Dataset that knows its length (Dataset.apply(assert_cardinality))",
+            )
+        return Callbacks(self.spec.callbacks, self.code, self.model, steps or 1)
 
     @cached_property
     def inner(self) -> InnerLoop:
         """The loop on the device, not yet traced."""
-        data = self.spec.data
-        return InnerLoop(
-            self.model,
-            Batches(
-                self.rows["train"],
-                batch_size=data.batch_size,
-                seed=self.request.random_seed,
-                shuffle=data.shuffle,
-                class_weight=self._class_weight(),
-            ),
-        )
+        feed = self.data.feed(self.request.random_seed, self._class_weight())
+        return InnerLoop(self.model, feed, self.errors, self._trial)
+
+    @contextlib.contextmanager
+    def _trial(self) -> Iterator[Any]:
+        with as_it_was(self.model):
+            yield self.data.first()
+
+    @property
+    def errors(self) -> Errors:
+        """Puts what the user's code raises into words."""
+        return self.code.errors
+
+    def evaluation(self, rows: Rows | Stream) -> Evaluation:
+        """An evaluation of `rows`."""
+        return Evaluation(self.model, rows, self.spec.data.batch_size, self.errors)
+
+    def check_metrics(self) -> None:
+        """`SpecProblem` where the spec goes by a metric that no evaluation of the user's model gives."""
+        named = self.spec.named_metrics
+        if not isinstance(self.spec.model, PythonModel) or not named:
+            return
+        with as_it_was(self.model):
+            found = self.evaluation(Rows(self.data.first())).run(lambda: False, lambda: 0.0) or {}
+        for key, metric in named.items():
+            if metric not in found:
+                near = nearest(metric, found)
+                raise SpecProblem(
+                    f"{key}: an evaluation gives no metric {metric}",
+                    left_alone="Nothing was changed.",
+                    hint=f"did you mean {near}?" if near else f"it gives {', '.join(found) or 'none'}",
+                )
+
+    def gives_logits(self, values: Any) -> bool:
+        """Whether outputs of classes are logits: as the loss says, else by whether each row sums to 1."""
+        loss = getattr(self.model, "loss", None)
+        from_logits = getattr(loss, "from_logits", None)
+        if from_logits is None:
+            from_logits = (getattr(loss, "_fn_kwargs", None) or {}).get("from_logits")
+        if from_logits is not None:
+            return bool(from_logits)
+        if values.shape[1] == 1:
+            return bool((values < 0).any() or (values > 1).any())
+        return bool((values < 0).any() or abs(values.sum(axis=1) - 1).max() > 1e-3)
 
 
 def build(run_dir: RunDir) -> Built:
     """Read everything, the data before the model is built, since it is what fails most."""
     request = read_request(run_dir)
     spec = request.resolved
-    data = csvdata.load(
-        spec.data, is_classifier=spec.is_classifier, experiment_dir=request.experiment_dir, root=run_dir.code
-    )
-    model = build_model(spec, data.features, data.labels, request.random_seed)
+    code = UserCode(request.experiment_dir, run_dir.code, request.repository)
+    data = _source(spec, request, code)
+    if isinstance(spec.model, PythonModel):
+        model = build_user_model(spec, code, request.random_seed, data.first())
+    else:
+        assert isinstance(data, Tables)
+        model = build_model(spec, data.table.features, data.labels, request.random_seed)
     folder = ModelDir(request.model_dir, shown=request.shown_model_dir, variant=request.variant, seed=request.seed)
-    return Built(request, spec, data, model, folder, run_dir.code, {**request.provenance, **versions()})
+    return Built(request, spec, data, model, folder, code, {**request.provenance, **versions()})
+
+
+def _source(spec: ExperimentSpec, request: Request, code: UserCode) -> Source:
+    if isinstance(spec.data, CsvData):
+        return Tables(
+            spec.data, is_classifier=spec.is_classifier, experiment_dir=request.experiment_dir, root=code.root
+        )
+    return Functions(spec.data, code, seed=request.random_seed, most_eval=spec.eval.steps)

@@ -21,11 +21,11 @@ import tensorflow as tf
 from expmgr.bundle import VALUE, key_of
 from expmgr.errors import CheckpointRefused, DiskFull, OurBug
 from expmgr.signature import AVERAGE, Signature, Variable, slot_path
-from expmgr.spec import ExperimentSpec
 from expmgr.train.optimizers import averages, inner_optimizer
 from expmgr.warmstart import Plan
 
 _STEP_KEY = f"global_step{VALUE}"
+_PIPELINE = "pipeline"
 #: What TensorFlow says, in an error of its own, when the disk is full or broken.
 _DISK_WORDS = ("No space left on device", "Disk quota exceeded", "Input/output error", "File too large")
 
@@ -49,10 +49,21 @@ def live_variables(model: Any) -> LiveVariables:
     """The variables of `model` as they are now; metrics are built by the first step that is traced."""
     weights = dict(_numbered((variable.path, variable) for variable in model.weights))
     of_optimizer = getattr(getattr(model, "optimizer", None), "variables", ())  # none before `compile`
-    optimizer = dict(_numbered((slot_name(variable.path), variable) for variable in of_optimizer))
-    state = dict(_seed_states(model, {id(variable) for variable in model.weights}))
+    pairs = [(slot_name(variable.path), variable) for variable in of_optimizer]
+    for name, other in other_optimizers(model).items():
+        pairs.extend((f"{name}.{slot_name(variable.path)}", variable) for variable in other.variables)
+    optimizer = dict(_numbered(pairs))
+    state = dict(_numbered(_seed_states(model, {id(variable) for variable in model.weights})))
     state.update(_numbered((f"metrics/{variable.path}", variable) for variable in model.metrics_variables))
     return LiveVariables(weights, optimizer, state)
+
+
+def other_optimizers(model: Any) -> dict[str, Any]:
+    """The optimizers that a model keeps besides the one that it was compiled with, by the name of the attribute."""
+    kind = keras.optimizers.Optimizer
+    found = {name: one for name, one in sorted(vars(model).items()) if isinstance(one, kind)}
+    first = getattr(model, "optimizer", None)
+    return {name: one for name, one in found.items() if one is not first}
 
 
 def slot_name(path: str) -> str:
@@ -70,9 +81,12 @@ def _numbered(pairs: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
 
 def _seed_states(model: Any, weights: set[int]) -> Iterator[tuple[str, Any]]:
     # A seed generator's own path (seed_generator_1/...) counts generators: the layer's name is what stays.
-    for layer in model.layers:
-        for number, variable in enumerate(one for one in layer.variables if id(one) not in weights):
-            yield f"{layer.name}/{variable.name}{f'_{number}' if number else ''}", variable
+    seen = weights | {id(variable) for variable in model.metrics_variables}
+    for layer in (*model.layers, model):
+        name = "model" if layer is model else layer.name
+        for number, variable in enumerate(one for one in layer.variables if id(one) not in seen):
+            seen.add(id(variable))
+            yield f"{name}/{variable.name}{f'_{number}' if number else ''}", variable
 
 
 def described(path: str, variable: Any) -> Variable:
@@ -95,10 +109,13 @@ def size_bytes(model: Any) -> int:
     return sum(sizes)
 
 
-def write(model: Any, step: int, prefix: Path) -> None:
-    """Write `prefix`.index and .data-?????-of-?????; `DiskFull` where TensorFlow finds no room."""
+def write(model: Any, step: int, prefix: Path, pipeline: bytes | None = None) -> None:
+    """Write `prefix`.index and .data-?????-of-?????; `DiskFull` where TensorFlow finds no room.
+
+    `pipeline` is where the training data stands.
+    """
     groups = {name: {path: one.value for path, one in group.items()} for name, group in _groups(model).items()}
-    write_values(groups, step, prefix)
+    write_values(groups, step, prefix, pipeline)
 
 
 def _groups(model: Any) -> dict[str, dict[str, Any]]:
@@ -114,14 +131,25 @@ def copies(model: Any) -> dict[str, dict[str, Any]]:
         }
 
 
-def write_values(groups: Mapping[str, Mapping[str, Any]], step: int, prefix: Path) -> None:
+def write_values(
+    groups: Mapping[str, Mapping[str, Any]], step: int, prefix: Path, pipeline: bytes | None = None
+) -> None:
     """As `write`, of variables by group and path. May be called beside training, by another thread."""
-    trees = {name: _nested(group) for name, group in groups.items()}
+    trees: dict[str, Any] = {name: _nested(group) for name, group in groups.items()}
+    if pipeline is not None:
+        trees[_PIPELINE] = tf.Variable(pipeline, dtype=tf.string)
     checkpoint = tf.train.Checkpoint(**trees, global_step=tf.Variable(step, dtype=tf.int64))
     try:
         checkpoint.write(str(prefix))
     except tf.errors.OpError as error:
         raise disk_error(error, f"checkpoint {prefix.name}") or error from None
+
+
+def pipeline_of(prefix: Path) -> bytes | None:
+    """Where the training data stood when the checkpoint `prefix` was written; None where it does not say."""
+    reader = tf.train.load_checkpoint(str(prefix))
+    key = f"{_PIPELINE}{VALUE}"
+    return bytes(reader.get_tensor(key)) if reader.has_tensor(key) else None
 
 
 def disk_error(error: Exception, what: str) -> DiskFull | None:
@@ -297,13 +325,13 @@ def _unfit(shown: str, why: str) -> CheckpointRefused:
     return CheckpointRefused(f"{shown} was not restored: {why}", left_alone="Nothing was changed on disk.")
 
 
-def apply_settings(model: Any, spec: ExperimentSpec, saved: Mapping[str, Any]) -> None:
-    """Let a learning rate that the spec changed take effect: a restored optimizer has the checkpoint's, TensorFlow's
+def apply_settings(model: Any, wanted: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+    """Let a learning rate that was changed take effect: a restored optimizer has the checkpoint's, TensorFlow's
     silent trap. One that a callback moved stays where it was.
 
-    All other settings that the guard lets through are no variables: the optimizer was built with them. `saved` is the
-    optimizer of the checkpoint's signature.
+    All other settings that the guard lets through are no variables: the optimizer was built with them. `wanted` is the
+    optimizer of the model's own signature, `saved` that of the checkpoint's.
     """
-    rate = spec.optimizer.learning_rate
+    rate = wanted.get("learning_rate")
     if isinstance(rate, float) and saved.get("learning_rate") != rate:
         inner_optimizer(model).learning_rate.assign(rate)

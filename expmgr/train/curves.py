@@ -12,7 +12,6 @@ from expmgr.spec import flat, learned_from
 from expmgr.train import summaries
 from expmgr.train.building import Built
 from expmgr.train.events import Teller
-from expmgr.train.loop import metric_values
 from expmgr.train.optimizers import inner_optimizer
 from expmgr.train.schedule import Schedule
 from expmgr.train.summaries import EventFile
@@ -66,8 +65,10 @@ class Curves:
         now = time.monotonic()
         self._reported = (step, now)
         extra = {"global_step/sec": (step - since_step) / (now - since_s)} if now > since_s else {}
-        rate = float(inner_optimizer(self._built.model).learning_rate)
-        self._files["train"].write(step, {**values, "learning_rate": rate, **extra})
+        optimizer = inner_optimizer(self._built.model)
+        if optimizer is not None:
+            extra["learning_rate"] = float(optimizer.learning_rate)
+        self._files["train"].write(step, {**values, **extra})
 
     def evaluated(self, split: str, step: int, values: Mapping[str, float]) -> None:
         """A point of the curves of a split, and a line of the log."""
@@ -78,7 +79,7 @@ class Curves:
 
     def log(self, step: int) -> None:
         """A line of the log."""
-        values = ", ".join(f"{name} = {value:.6g}" for name, value in metric_values(self._built.model).items())
+        values = ", ".join(f"{name} = {value:.6g}" for name, value in self._built.inner.values().items())
         rate = f" ({self._rate:,.0f} steps/s)" if self._rate else ""
         print(f"step {step}: {values}{rate}", flush=True)
 
@@ -86,7 +87,7 @@ class Curves:
         """Where the run stands: only shown."""
         if phase != "training":
             self._block_at = None  # what evaluating and saving take is no speed of training
-        values = metric_values(self._built.model) if phase == "training" else {}
+        values = self._built.inner.values() if phase == "training" else {}
         name = self._built.spec.compared.metric
         schedule = self._schedule
         self._teller.progress(
@@ -103,9 +104,9 @@ class Curves:
         """What the event file of training begins with."""
         built = self._built
         resolved = built.spec.resolved()
-        graph = built.inner.trace().graph.as_graph_def().SerializeToString()
+        traced = built.inner.trace() if built.spec.run_config.checkpoint_save_graph_def else None
         return summaries.head(
-            graph=graph if built.spec.run_config.checkpoint_save_graph_def else None,
+            graph=traced.graph.as_graph_def().SerializeToString() if traced is not None else None,
             spec=self._spec_text(resolved),
             hparams={**flat(learned_from(resolved)), "seed": built.request.seed},
             group=f"{built.request.variant} {built.request.commit[:12]}",

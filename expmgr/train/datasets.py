@@ -12,8 +12,10 @@ from typing import Any
 import tensorflow as tf
 
 from expmgr.csvdata import Split
+from expmgr.errors import DataProblem
 from expmgr.signature import Feature
 from expmgr.train.models import input_names
+from expmgr.train.structure import any_rows, leaves, parts_of
 
 #: First word of the shuffle's seed: keeps the data's order apart from every other use of the run's seed.
 _SALT = 498247692
@@ -26,46 +28,102 @@ _SORTED_EPOCHS = 8
 
 
 class Rows:
-    """One split on the device: `columns` by input name, shape (rows,); `targets` (rows,) int32 or (rows, 1) float32."""
+    """Examples on the device: `batch` holds all of them, in the structure that Keras' train_step takes."""
 
-    def __init__(self, split: Split, features: Sequence[Feature], labels: Sequence[str] | None) -> None:
-        names = input_names(features)
-        self.count = split.rows
-        self.columns = {
-            names[one.name]: tf.constant(split.columns[one.name], tf.float32 if one.kind == "numeric" else tf.string)
-            for one in features
-        }
-        if labels is not None:
-            self.targets = tf.constant(split.targets, tf.int32)
-        else:
-            self.targets = tf.reshape(tf.constant(split.targets, tf.float32), (-1, 1))
+    def __init__(self, batch: Any) -> None:
+        self.batch = batch
+        self.count = int(next(leaves(batch)).shape[0])
 
-    def take(self, indices: Any) -> tuple[dict[str, Any], Any]:
-        """The rows at `indices`, as Keras' train_step takes them."""
-        return {name: tf.gather(column, indices) for name, column in self.columns.items()}, tf.gather(
-            self.targets, indices
-        )
+    @property
+    def spec(self) -> Any:
+        """Their specs, with any number of rows."""
+        return any_rows(self.batch)
+
+    def take(self, indices: Any) -> Any:
+        """The rows at `indices`."""
+        return tf.nest.map_structure(lambda column: tf.gather(column, indices), self.batch)
+
+    def first(self, count: int) -> Any:
+        """The first rows, `count` of them where there are so many."""
+        return self.take(tf.range(min(count, self.count)))
+
+
+def csv_rows(split: Split, features: Sequence[Feature], labels: Sequence[str] | None) -> Rows:
+    """A split of CSV data: inputs by name, shape (rows,); targets (rows,) int32 of classes or (rows, 1) float32."""
+    names = input_names(features)
+    inputs = {
+        names[one.name]: tf.constant(split.columns[one.name], tf.float32 if one.kind == "numeric" else tf.string)
+        for one in features
+    }
+    if labels is not None:
+        return Rows((inputs, tf.constant(split.targets, tf.int32)))
+    return Rows((inputs, tf.reshape(tf.constant(split.targets, tf.float32), (-1, 1))))
+
+
+class Weighted:
+    """Lets the examples of each class count as `class_weight` says, by the index of the class; None: all alike."""
+
+    def __init__(self, class_weight: Sequence[float] | None) -> None:
+        self._weights = None if class_weight is None else tf.constant(class_weight, tf.float32)
+
+    def spec(self, spec: Any) -> Any:
+        """The specs of a batch with what each row counts."""
+        if self._weights is None:
+            return spec
+        given = tf.function(self.__call__, autograph=False).get_concrete_function(spec).structured_outputs
+        return any_rows(given)
+
+    def __call__(self, batch: Any) -> Any:
+        """`batch` with what each row counts."""
+        if self._weights is None:
+            return batch
+        inputs, targets, weights = parts_of(batch)
+        if not isinstance(targets, tf.Tensor) or not targets.dtype.is_integer:
+            raise DataProblem(
+                "train.class_weight counts classes, but the targets are no tensor of integers",
+                left_alone="Nothing was changed.",
+                hint="give each class as its number, or weights a row as the third part of a batch",
+            )
+        of_class = tf.gather(self._weights, tf.reshape(targets, [-1]))
+        return inputs, targets, of_class if weights is None else of_class * tf.cast(weights, tf.float32)
 
 
 class Batches:
-    """The training batches: `at(position)` holds the `batch_size` rows from there on, counted over all epochs."""
+    """The training batches of rows on the device: the `batch_size` rows from a position on, counted over all epochs."""
+
+    in_graph = True
 
     def __init__(
         self, rows: Rows, *, batch_size: int, seed: int, shuffle: bool, class_weight: Sequence[float] | None = None
     ) -> None:
         self.rows = rows
-        self._class_weight = None if class_weight is None else tf.constant(class_weight, tf.float32)
+        self._weighted = Weighted(class_weight)
         self.batch_size = batch_size
         self._seed = seed % 2**31
         self._shuffle = shuffle
 
-    def at(self, position: Any) -> tuple[Any, ...]:
-        """The batch at `position`, an int64 scalar, as Keras' train_step takes it: inputs, targets, and what each row
-        counts where classes have weights; made in the graph."""
-        inputs, targets = self.rows.take(self.indices(position))
-        if self._class_weight is None:
-            return inputs, targets
-        return inputs, targets, tf.gather(self._class_weight, targets)
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch, rounded up."""
+        return -(-self.rows.count // self.batch_size)
+
+    @property
+    def spec(self) -> Any:
+        """The specs of a batch, with any number of rows."""
+        return self._weighted.spec(self.rows.spec)
+
+    def at(self, position: Any, step: Any = None) -> Any:
+        """The batch at `position`, an int64 scalar, as Keras' train_step takes it, and what each row counts where
+        classes have weights; made in the graph."""
+        return self._weighted(self.rows.take(self.indices(position)))
+
+    def go_to(self, step: int, state: bytes | None) -> str | None:
+        """Nothing to be done: a batch follows from its position."""
+        return None
+
+    def state(self) -> bytes | None:
+        """What has to be kept over a stop: nothing."""
+        return None
 
     def indices(self, position: Any) -> Any:
         """Which rows they are, int64 (batch_size,)."""

@@ -48,7 +48,7 @@ class Evaluations:
 
     def digests(self, splits: Iterable[str]) -> dict[str, str]:
         """sha256 of the rows of `splits`."""
-        return {split: self._built.data.splits[split].sha256 for split in splits}
+        return {split: self._built.data.sha256(split) for split in splits}
 
     # What a selection says.
 
@@ -89,7 +89,7 @@ class Evaluations:
         """The selected step, and the metrics at it and at the last one."""
         last: Metrics = {}
         for split in ("eval", "test"):
-            if split in self._built.rows and (values := self._last(split, step)) is not None:
+            if split in self._built.data.splits and (values := self._last(split, step)) is not None:
                 last[split] = values
         self._again()
         best = self.best_step()
@@ -122,7 +122,7 @@ class Evaluations:
         saved = self._folder.manifest.at(step)
         assert saved is not None
         metrics = dict(saved.metrics)
-        if "test" in self._built.rows:
+        if "test" in self._built.data.splits:
             metrics["test"] = self._of_checkpoint("test", step)
         return metrics
 
@@ -142,7 +142,7 @@ class Evaluations:
     def _run(self, split: str, **how: Any) -> Values:
         """`Stopped` where a signal came and it may stop for it."""
         if split not in self._made:
-            self._made[split] = Evaluation(self._built.model, self._built.rows[split], self._spec.data.batch_size)
+            self._made[split] = self._built.evaluation(self._built.data.rows(split))
         is_stopped = self._stop.is_set if how["may_stop"] else lambda: False
         values = self._made[split].run(is_stopped, time.monotonic, most_batches=how.get("most_batches"))
         if values is None:

@@ -115,7 +115,7 @@ def digest_of(parts: Iterable[str]) -> str:
 
 
 #: Operations that call back into Python: what that computes, its code alone can say.
-_PYTHON = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
+PYTHON_OPERATIONS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 
 
 @dataclass(frozen=True)
@@ -413,7 +413,7 @@ class _Body:
         inputs = [self._value(text) for text in node.input if not text.startswith("^")]
         if operation in _PASSING:
             return inputs
-        if operation in _PYTHON:
+        if operation in PYTHON_OPERATIONS:
             raise CannotTrace("it calls Python of which the graph says nothing (py_function, numpy_function)")
         if operation == "Cast" and graph.is_blind and self._is_float_cast(node):
             return inputs

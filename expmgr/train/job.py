@@ -243,6 +243,7 @@ def _begin(built: Built, stop: StopFlag, teller: Teller) -> int:
     if built.spec.train.determinism:  # after the signature: it lets other operations be traced for the same computation
         tf.config.experimental.enable_op_determinism()
     built.inner.trace()
+    built.check_metrics()
     built.callbacks.state()  # made and asked before anything is written, so that what is wrong with them leaves no trace
     _look_at(stop)
     with _locked(built, stop) as lock:

@@ -6,64 +6,258 @@ that a clock or a signal decides touches the model.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
+import keras
+import numpy as np
 import tensorflow as tf
 
-from expmgr.train.datasets import Batches, Rows
+from expmgr.train.datasets import Rows
 from expmgr.train.optimizers import averaged
+from expmgr.train.pipelines import Stream
 from expmgr.train.schedule import BlockLength, Clock, Schedule
+from expmgr.train.structure import any_rows, rows_of
+
+#: Operations of tf.random that keep their state to themselves.
+_STATEFUL = frozenset(
+    {"RandomUniform", "RandomUniformInt", "RandomStandardNormal", "TruncatedNormal", "ParameterizedTruncatedNormal"}
+    | {"RandomShuffle", "RandomGamma", "RandomPoissonV2", "Multinomial", "RngReadAndSkip", "StatefulUniform"}
+    | {"StatefulUniformInt", "StatefulStandardNormalV2", "StatefulTruncatedNormal"}
+)
+
+
+class Feed(Protocol):
+    """Where training batches come from."""
+
+    in_graph: bool
+    """Whether a batch can be made in a graph."""
+
+    @property
+    def batch_size(self) -> int | None:
+        """Rows of every batch; None where the data decides."""
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Steps of an epoch; None where it is not known."""
+
+    @property
+    def spec(self) -> Any:
+        """The specs of a batch, with any number of rows."""
+
+    def at(self, position: Any, step: Any = None) -> Any:
+        """The batch of `step`, whose first row is at `position`, rows counted over all epochs."""
+
+    def state(self) -> bytes | None:
+        """What has to be kept over a stop."""
+
+    def go_to(self, step: int, state: bytes | None) -> str | None:
+        """Go on at `step` with what was kept; why that is not exact, None where it is."""
+
+
+#: Puts what user code raises into words: `errors("a training step failed")`.
+Errors = Callable[[str], contextlib.AbstractContextManager[None]]
+
+
+def no_errors(_what: str) -> contextlib.AbstractContextManager[None]:
+    """Nothing is put into words: no user code runs."""
+    return contextlib.nullcontext()
+
+
+class StepFunction:
+    """`train_step` or `test_step` of a model, called as `fit` would: in a graph unless the model runs eagerly.
+
+    What it gives counts where it is the user's own: Keras' own gives the running metrics, which the model holds.
+    """
+
+    def __init__(self, model: Any, name: str) -> None:
+        self._model = model
+        self.is_eager = bool(model.run_eagerly)
+        self.is_own = getattr(type(model), name) is not getattr(keras.Model, name)
+        step = getattr(model, name)
+        is_compiled = bool(getattr(model, "jit_compile", False)) and not self.is_eager
+        self.call = step if self.is_eager else tf.function(step, jit_compile=is_compiled or None, reduce_retracing=True)
+
+    def traced(self, spec: Any) -> Any:
+        """The concrete function for batches of `spec`."""
+        return self.call.get_concrete_function(spec)
+
+    def logs(self, result: Any) -> dict[str, Any]:
+        """What a call gave, by name, as far as it is the user's own and numbers."""
+        if not self.is_own or not isinstance(result, Mapping):
+            return {}
+        return {str(name): tf.convert_to_tensor(value) for name, value in result.items() if _is_number(value)}
+
+    def values(self, logs: Mapping[str, Any]) -> dict[str, float]:
+        """The loss and metrics by name, those that are finite, the loss first; a vector's by their place."""
+        found = logs if self.is_own and logs else self._model.get_metrics_result()
+        return {name: value for name, value in _flat(found).items() if math.isfinite(value)}
+
+
+def _is_number(value: Any) -> bool:
+    return (hasattr(value, "dtype") and hasattr(value, "shape")) or isinstance(value, (int, float))
+
+
+def _flat(found: Mapping[str, Any]) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for name in sorted(found, key=lambda name: name != "loss"):
+        array = np.asarray(found[name], dtype="float64")
+        if array.ndim == 0:
+            values[name] = float(array)
+        else:
+            values.update({f"{name}_{place}": float(one) for place, one in enumerate(array.ravel())})
+    return values
 
 
 class InnerLoop:
-    """`model.train_step` over a stretch of batches, on the device. Stops at the first loss that is not finite."""
+    """`model.train_step` over a stretch of batches, on the device. Stops at the first loss that is not finite.
 
-    def __init__(self, model: Any, batches: Batches) -> None:
+    `trial()` is a context that gives a batch to try a model on that runs eagerly, and puts its state back.
+    """
+
+    def __init__(
+        self, model: Any, feed: Feed, errors: Errors = no_errors, trial: Callable[[], Any] | None = None
+    ) -> None:
         self._model = model
-        self._batches = batches
+        self._feed = feed
+        self._trial = trial
+        self._errors = errors
         self._function = tf.function(self._steps, autograph=False)
-        self._step = tf.function(model.train_step)
+        self._step = StepFunction(model, "train_step")
         self._traced: Any = None
+        self._logs: dict[str, Any] = {}
+        self._is_tried = False
+        self.is_eager = self._step.is_eager
+
+    @property
+    def feed(self) -> Feed:
+        return self._feed
 
     def trace(self) -> Any:
-        """Trace it now, which builds the metrics' variables; the concrete function."""
-        if self._traced is None:
-            scalar = tf.TensorSpec((), tf.int64)
-            self._traced = self._function.get_concrete_function(scalar, scalar)
+        """Trace it now, which builds the metrics' variables; the concrete function, None where the model runs eagerly."""
+        if self.is_eager:
+            self._try()
+        elif self._traced is None:
+            with self._errors("a training step failed"):
+                if self._feed.in_graph:
+                    scalar = tf.TensorSpec((), tf.int64)
+                    self._traced = self._function.get_concrete_function(scalar, scalar)
+                else:
+                    self._traced = self._step.traced(self._feed.spec)
         return self._traced
 
-    def run(self, position: int, count: int) -> tuple[int, bool]:
-        """Train `count` steps from `position` in the data: how many were done, and whether the last loss was finite."""
-        done, finite = self.trace()(tf.constant(position, tf.int64), tf.constant(count, tf.int64))
-        return int(done), bool(finite)
+    def _try(self) -> None:
+        """Take one step for its variables alone, where no trace can build them."""
+        if not self._is_tried and self._trial is not None:
+            with self._errors("a training step failed"), self._trial() as batch:
+                self._step.call(batch)
+            self._model.reset_metrics()
+        self._is_tried = True
+
+    def draws(self) -> list[str]:
+        """Why a step draws numbers that no checkpoint keeps, a line each; none where it does not."""
+        if self.is_eager:
+            return []
+        graph = self.trace().graph.as_graph_def()
+        nodes = itertools.chain(graph.node, *(one.node_def for one in graph.library.function))
+        found = sorted({node.op for node in nodes if node.op in _STATEFUL})
+        return (
+            [f"a training step draws from tf.random, whose state no checkpoint keeps ({', '.join(found)})"]
+            if found
+            else []
+        )
+
+    def run(self, step: int, position: int, count: int) -> tuple[int, int, bool]:
+        """Train `count` steps from `step`, which begins at row `position`: how many were done, on how many rows, and
+        whether the last loss was finite."""
+        with self._errors("a training step failed"):
+            if self.is_eager or not self._feed.in_graph:
+                return self._one_by_one(step, position, count)
+            done, rows, finite, logs = self.trace()(tf.constant(position, tf.int64), tf.constant(count, tf.int64))
+            self._logs = logs
+            return int(done), int(rows), bool(finite)
+
+    def values(self) -> dict[str, float]:
+        """The loss and metrics of training as they stand."""
+        return self._step.values(self._logs)
+
+    @property
+    def loss_word(self) -> str:
+        """What a loss that is not finite is."""
+        found = self._logs if self._step.is_own and self._logs else self._model.get_metrics_result()
+        return "NaN" if any(math.isnan(value) for name, value in _flat(found).items() if _is_loss(name)) else "infinite"
+
+    def _one_by_one(self, step: int, position: int, count: int) -> tuple[int, int, bool]:
+        rows = 0
+        for done in range(count):
+            batch = self._feed.at(tf.constant(position + rows, tf.int64), step + done)
+            result = self._step.call(batch)
+            self._logs = self._step.logs(result)
+            rows += int(rows_of(batch))
+            if not bool(_finite(result)):
+                return done + 1, rows, False
+        return count, rows, True
 
     def _steps(self, position: Any, count: Any) -> Any:
-        batch_size = self._batches.batch_size
-
-        def one(done: Any, _finite: Any) -> tuple[Any, Any]:
-            logs = self._step(self._batches.at(position + done * batch_size))
+        def one(done: Any, rows: Any, _finite_before: Any, logs: dict[str, Any]) -> tuple[Any, ...]:
+            batch = self._feed.at(position + rows)
+            result = self._step.call(batch)
+            found = self._step.logs(result)
             # The running mean of the loss: it is NaN or infinite from the first such step on.
-            return done + 1, tf.math.is_finite(tf.cast(logs["loss"], tf.float32))
+            return done + 1, rows + rows_of(batch), _finite(result), {name: found[name] for name in logs}
 
-        start = (tf.constant(0, tf.int64), tf.constant(True))
-        return tf.while_loop(lambda done, finite: (done < count) & finite, one, start, parallel_iterations=1)
+        zero = tf.constant(0, tf.int64)
+        start = (zero, zero, tf.constant(True), _zeros(self._step, lambda: self._feed.spec))
+        return tf.while_loop(
+            lambda done, _rows, finite, _logs: (done < count) & finite, one, start, parallel_iterations=1
+        )
+
+
+def _zeros(step: StepFunction, spec: Callable[[], Any]) -> dict[str, Any]:
+    """What a user's own step gives, as zeros: a loop on the device has to know it beforehand."""
+    if not step.is_own:
+        return {}
+    given = step.traced(spec()).structured_outputs
+    known = {} if not isinstance(given, Mapping) else given
+    return {
+        str(name): tf.zeros(one.shape, one.dtype)
+        for name, one in known.items()
+        if isinstance(one, tf.TypeSpec | tf.Tensor) and one.shape.is_fully_defined()
+    }
+
+
+def _is_loss(name: str) -> bool:
+    return name == "loss" or name.endswith("_loss")
+
+
+def _finite(result: Any) -> Any:
+    """Whether the losses that a step gave are finite."""
+    if not isinstance(result, Mapping):
+        return tf.constant(True)
+    losses = [result["loss"]] if "loss" in result else [one for name, one in result.items() if _is_loss(str(name))]
+    found = [tf.reduce_all(tf.math.is_finite(tf.cast(one, tf.float32))) for one in losses]
+    return tf.reduce_all(tf.stack(found)) if found else tf.constant(True)
 
 
 class Evaluation:
     """`model.test_step` over one split in its order, the last short batch included.
 
-    Where the optimizer keeps a moving average of the weights, it is what is evaluated.
+    Where the optimizer keeps a moving average of the weights, it is what is evaluated. `batch_size` is for rows on the
+    device; a stream gives its own batches.
     """
 
-    def __init__(self, model: Any, rows: Rows, batch_size: int) -> None:
+    def __init__(self, model: Any, source: Rows | Stream, batch_size: int, errors: Errors = no_errors) -> None:
         self._model = model
-        self._rows = rows
+        self._source = source
         self._batch_size = batch_size
+        self._errors = errors
         self._function = tf.function(self._batches, autograph=False)
-        self._step = tf.function(model.test_step, reduce_retracing=True)
+        self._step = StepFunction(model, "test_step")
+        self._logs: dict[str, Any] = {}
 
     def run(
         self, is_stopped: Callable[[], bool], clock: Clock, *, most_batches: int | None = None
@@ -72,7 +266,7 @@ class Evaluation:
 
         `most_batches` are looked at, all where it is None.
         """
-        with averaged(self._model):
+        with averaged(self._model), self._errors("an evaluation failed"):
             return self._run(is_stopped, clock, most_batches)
 
     def _run(self, is_stopped: Callable[[], bool], clock: Clock, most_batches: int | None) -> dict[str, float] | None:
@@ -80,41 +274,57 @@ class Evaluation:
         before = [tf.identity(variable.value) for variable in variables]
         self._model.reset_metrics()
         try:
-            if not self._all(is_stopped, clock, most_batches):
+            is_stream = isinstance(self._source, Stream) or self._step.is_eager
+            if not (self._each if is_stream else self._all)(is_stopped, clock, most_batches):
                 return None
-            return metric_values(self._model)
+            return self._step.values(self._logs)
         finally:
             for variable, value in zip(variables, before, strict=True):
                 variable.value.assign(value)
 
     def _all(self, is_stopped: Callable[[], bool], clock: Clock, most_batches: int | None) -> bool:
+        assert isinstance(self._source, Rows)
         block, batch = BlockLength(), 0
-        total = -(-self._rows.count // self._batch_size)
+        total = -(-self._source.count // self._batch_size)
         total = min(total, most_batches or total)
         while batch < total:
             if is_stopped():
                 return False
             count, began = min(block.steps, total - batch), clock()
-            self._function(tf.constant(batch, tf.int64), tf.constant(count, tf.int64)).numpy()
+            last, self._logs = self._function(tf.constant(batch, tf.int64), tf.constant(count, tf.int64))
+            last.numpy()
             block.learn(count, clock() - began)
             batch += count
         return True
 
     def _batches(self, first: Any, count: Any) -> Any:
-        def one(batch: Any) -> Any:
-            begin = batch * self._batch_size
-            end = tf.minimum(begin + self._batch_size, self._rows.count)
-            self._step(self._rows.take(tf.range(begin, end)))
-            return (batch + 1,)
+        def one(batch: Any, logs: dict[str, Any]) -> Any:
+            found = self._step.logs(self._step.call(self._batch(batch)))
+            return batch + 1, {name: found[name] for name in logs}
 
-        return tf.while_loop(lambda batch: batch < first + count, one, (first,), parallel_iterations=1)[0]
+        logs = _zeros(self._step, lambda: any_rows(self._batch(tf.constant(0, tf.int64))))
+        return tf.while_loop(lambda batch, _logs: batch < first + count, one, (first, logs), parallel_iterations=1)
 
+    def _batch(self, number: Any) -> Any:
+        assert isinstance(self._source, Rows)
+        begin = number * self._batch_size
+        return self._source.take(tf.range(begin, tf.minimum(begin + self._batch_size, self._source.count)))
 
-def metric_values(model: Any) -> dict[str, float]:
-    """The model's loss and metrics as they stand, those that are finite, the loss first."""
-    results = model.get_metrics_result()
-    values = {name: float(results[name]) for name in sorted(results, key=lambda name: name != "loss")}
-    return {name: value for name, value in values.items() if math.isfinite(value)}
+    def _each(self, is_stopped: Callable[[], bool], _clock: Clock, most_batches: int | None) -> bool:
+        for number, batch in enumerate(self._given()):
+            if most_batches is not None and number >= most_batches:
+                break
+            if is_stopped():
+                return False
+            self._logs = self._step.logs(self._step.call(batch))
+        return True
+
+    def _given(self) -> Iterator[Any]:
+        if isinstance(self._source, Stream):
+            yield from self._source
+            return
+        for number in range(-(-self._source.count // self._batch_size)):
+            yield self._batch(tf.constant(number, tf.int64))
 
 
 class Listener:
@@ -161,7 +371,6 @@ class Loop:
     clock: Clock
     step: int
     position: int
-    batch_size: int
     block: BlockLength = field(default_factory=BlockLength)
 
     def run(self) -> bool:
@@ -180,12 +389,12 @@ class Loop:
             self.listener.epoch_begins(epoch)
         self.listener.block_begins(self.step)
         count, began = self.schedule.steps_to_go(self.step, self.block.steps), self.clock()
-        done, finite = self.inner.run(self.position, count)
+        done, rows, finite = self.inner.run(self.step, self.position, count)
         took_s = self.clock() - began
         self.step += done
-        self.position += done * self.batch_size
+        self.position += rows
         if not finite:
-            raise NotFinite("the loss", _loss_word(self.model), self.step)
+            raise NotFinite("the loss", self.inner.loss_word, self.step)
         self.block.learn(done, took_s)
         self.listener.block_ended(self.step, done, took_s)
         if self.schedule.log_is_due(self.step):
@@ -202,7 +411,7 @@ class Loop:
     def _summary(self) -> None:
         """A point: the mean since the one before. The extra one at the last step leaves the metrics running, so that
         a run that goes on later has the curve of one that went on at once."""
-        self.listener.summary_is_due(self.step, metric_values(self.model))
+        self.listener.summary_is_due(self.step, self.inner.values())
         if self.schedule.summary_is_regular(self.step):
             self.model.reset_metrics()
 
@@ -220,8 +429,3 @@ class NotFinite(Exception):
         self.what = what
         self.word = word
         self.step = step
-
-
-def _loss_word(model: Any) -> str:
-    value = float(model.get_metrics_result()["loss"])
-    return "NaN" if math.isnan(value) else "infinite"

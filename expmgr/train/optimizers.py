@@ -34,6 +34,7 @@ _UNUSED_MOMENTUM = 0.99
 
 def build_optimizer(spec: ExperimentSpec) -> Any:
     """The optimizer of the spec, named for its kind, so that its variables are too."""
+    assert spec.optimizer is not None
     settings = spec.optimizer.model_dump()
     kind, rate, momentum = (settings.pop(name) for name in ("kind", "learning_rate", "ema_momentum"))
     if kind not in _OPTIMIZERS:

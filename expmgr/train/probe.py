@@ -11,7 +11,7 @@ import hashlib
 import io
 import platform
 import zipfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from expmgr import durable
 from expmgr.errors import ProbeMoved
 from expmgr.signature import ProbeValues
 from expmgr.train.checkpoints import live_variables
+from expmgr.train.loop import StepFunction
+from expmgr.train.structure import leaves, packed, parts_of
 
 ROWS = 32
 MOST_BYTES = 1_000_000
@@ -35,25 +37,26 @@ _FAR = {"outputs": 3e-2, "loss": 3e-2, "metrics": 2e-1, "step": 2e-1}
 
 
 class Batch:
-    """The rows of the probe, as tensors that enter the model: inputs by name in order, and targets."""
+    """The rows of the probe: arrays in the structure that the model's steps take."""
 
-    def __init__(self, inputs: dict[str, Any], targets: Any) -> None:
-        self.inputs, self.targets = inputs, targets
+    def __init__(self, batch: Any) -> None:
+        self.batch = batch
 
     @classmethod
-    def of(cls, inputs: dict[str, Any], targets: Any) -> Batch | None:
-        """The first rows, as many as the cap allows; None where a single one is too large."""
-        arrays = [np.asarray(one) for one in (*inputs.values(), targets)]
+    def of(cls, batch: Any) -> Batch | None:
+        """The first rows, as many as the cap allows; None where a single one is too large, or they are ragged."""
+        parts = list(leaves(batch))
+        if not all(isinstance(one, tf.Tensor) and one.shape.rank for one in parts):
+            return None
+        arrays = [np.asarray(one) for one in parts]
         row_bytes = sum(array.nbytes // max(len(array), 1) for array in arrays)
         count = min(ROWS, MOST_BYTES // max(row_bytes, 1))
-        if not count:
-            return None
-        return cls({name: np.asarray(one)[:count] for name, one in inputs.items()}, np.asarray(targets)[:count])
+        return cls(packed(batch, (array[:count] for array in arrays))) if count else None
 
     @property
     def digest(self) -> str:
         digest = hashlib.sha256()
-        for array in map(_plain, (*self.inputs.values(), self.targets)):
+        for array in map(_plain, leaves(self.batch)):
             digest.update(f"{array.dtype} {array.shape}".encode())
             digest.update(array.tobytes())
         return digest.hexdigest()
@@ -64,23 +67,20 @@ class Batch:
         if path.exists():
             return
         content = io.BytesIO()
-        arrays = {f"input_{number}": _plain(one) for number, one in enumerate(self.inputs.values())}
-        np.savez(content, targets=_plain(self.targets), names=np.array([*self.inputs]), **arrays)
+        np.savez(content, **{f"part_{number}": _plain(one) for number, one in enumerate(leaves(self.batch))})
         durable.write_bytes(path, content.getvalue())
 
 
-def read_batch(folder: Path, digest: str, names: Sequence[str]) -> Batch | None:
-    """The batch that a checkpoint was probed with, its inputs under the model's `names`; None where it is not there or
-    damaged."""
+def read_batch(folder: Path, digest: str, like: Any) -> Batch | None:
+    """The batch that a checkpoint was probed with, in the structure of `like`; None where it is not there or damaged."""
     try:
         with np.load(folder / _name(digest), allow_pickle=False) as stored:
-            arrays = [stored[f"input_{number}"] for number in range(len(stored["names"]))]
-            targets = stored["targets"]
+            arrays = [stored[f"part_{number}"] for number in range(len(stored.files))]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
-    if len(arrays) != len(names):
+    if len(arrays) != sum(1 for _ in leaves(like)):
         return None
-    batch = Batch(dict(zip(names, arrays, strict=True)), targets)
+    batch = Batch(packed(like, iter(arrays)))
     return batch if batch.digest == digest else None
 
 
@@ -94,29 +94,70 @@ def _plain(array: Any) -> Any:
 
 
 def values_of(model: Any, batch: Batch) -> ProbeValues:
-    """What `model` says of `batch` now: outputs, loss and metrics, and what one training step changes."""
-    inputs = {name: _tensor(one) for name, one in batch.inputs.items()}
-    data = (inputs, tf.constant(batch.targets))
-    with _as_it_was(model):
-        outputs = np.concatenate(
-            [np.asarray(tf.cast(one, tf.float32)).ravel() for one in tf.nest.flatten(model(inputs, training=False))]
-        )
-        model.reset_metrics()
-        model.test_step(data)
-        found = {name: float(value) for name, value in model.get_metrics_result().items()}
-        before = [np.asarray(tf.cast(one.value, tf.float32)) for one in model.trainable_variables]
-        model.train_step(data)
-        after = [np.asarray(tf.cast(one.value, tf.float32)) for one in model.trainable_variables]
-    loss = found.pop("loss", 0.0)
-    step = [float(np.linalg.norm(new - old)) for old, new in zip(before, after, strict=True)]
+    """What `model` says of `batch` now: outputs, loss and metrics, and what one training step changes.
+
+    What is another thing each time that it is asked (a draw from tf.random) and what the code cannot say of these rows
+    is left out.
+    """
+    data = packed(batch.batch, (_tensor(one) for one in leaves(batch.batch)))
+    with as_it_was(model):
+        first = _Said(model, data)
+    again = first
+    if _has_own_code(model):
+        with as_it_was(model):
+            again = _Said(model, data)
     return ProbeValues(
         batch=batch.digest,
         where=_where(model),
-        outputs=_rounded(_projected(outputs)),
-        loss=loss,
-        metrics=found,
-        step=_rounded(np.array(step)),
+        outputs=_rounded(first.outputs) if np.allclose(first.outputs, again.outputs) else [],
+        loss=first.loss
+        if first.loss is not None and again.loss is not None and np.isclose(first.loss, again.loss)
+        else None,
+        metrics={name: value for name, value in first.metrics.items() if np.isclose(value, again.metrics[name])},
+        step=_rounded(first.step) if np.allclose(first.step, again.step, rtol=1e-3) else [],
     )
+
+
+class _Said:
+    """What a model says of some rows once. Its state is moved by it."""
+
+    def __init__(self, model: Any, data: Any) -> None:
+        inputs, _, _ = parts_of(data)
+        self.outputs = self.step = np.zeros(0)
+        self.loss: float | None = None
+        self.metrics: dict[str, float] = {}
+        is_own = _has_own_code(model)
+        with _what_can_be_said(is_own):
+            given = [
+                np.asarray(tf.cast(one, tf.float32)).ravel() for one in tf.nest.flatten(model(inputs, training=False))
+            ]
+            self.outputs = _projected(np.concatenate(given))
+        model.reset_metrics()
+        with _what_can_be_said(is_own):
+            step = StepFunction(model, "test_step")
+            found = step.values(step.logs(model.test_step(data)))
+            self.loss = found.pop("loss", None)
+            self.metrics = found
+        before = [np.asarray(tf.cast(one.value, tf.float32)) for one in model.trainable_variables]
+        with _what_can_be_said(is_own):
+            model.train_step(data)
+            after = [np.asarray(tf.cast(one.value, tf.float32)) for one in model.trainable_variables]
+            norms = [float(np.linalg.norm(new - old)) for old, new in zip(before, after, strict=True)]
+            self.step = np.array(norms)
+
+
+def _has_own_code(model: Any) -> bool:
+    return any(not type(one).__module__.startswith("keras.") for one in model._flatten_layers())
+
+
+@contextlib.contextmanager
+def _what_can_be_said(is_own: bool) -> Iterator[None]:
+    """A step of the user's own may not take these rows: one of training has others. Then it says nothing."""
+    try:
+        yield
+    except Exception:
+        if not is_own:
+            raise
 
 
 def _tensor(array: Any) -> Any:
@@ -153,7 +194,7 @@ def _rounded(values: Any) -> list[float]:
 
 
 @contextlib.contextmanager
-def _as_it_was(model: Any) -> Iterator[None]:
+def as_it_was(model: Any) -> Iterator[None]:
     """The model's whole state, optimizer and seeds and metrics too, is put back at the end."""
     live = live_variables(model)
     variables = [one for group in live.groups.values() for one in group.values()]
@@ -182,7 +223,7 @@ def moved(saved: ProbeValues, found: ProbeValues, may_move: Collection[str]) -> 
     allowed = _NEAR if saved.where == found.where else _FAR
     lines = []
     for name, old, new in _pairs(saved, found):
-        if name in may_move:
+        if name in may_move or not old or not new:
             continue
         if len(old) != len(new):
             lines.append(f"{name}: {len(old)} values, now {len(new)}")
@@ -195,7 +236,8 @@ def moved(saved: ProbeValues, found: ProbeValues, may_move: Collection[str]) -> 
 
 def _pairs(saved: ProbeValues, found: ProbeValues) -> Iterator[tuple[str, list[float], list[float]]]:
     yield "outputs", saved.outputs, found.outputs
-    yield "loss", [saved.loss], [found.loss]
+    losses = [[] if one.loss is None else [one.loss] for one in (saved, found)]
+    yield "loss", losses[0], losses[1]
     both = [name for name in saved.metrics if name in found.metrics]  # another metric is no movement
     yield "metrics", [saved.metrics[name] for name in both], [found.metrics[name] for name in both]
     yield "step", saved.step, found.step

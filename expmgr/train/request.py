@@ -80,6 +80,8 @@ class Request(BaseModel):
     experiment_dir: Path
     """The experiment's folder in the run's own checkout."""
     variant_dir: Path
+    repository: Path | None = None
+    """The user's own checkout, of which the run imports nothing."""
     model_dir: Path
     shown_model_dir: str
     max_steps: int

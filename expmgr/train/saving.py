@@ -18,10 +18,11 @@ BESIDE_BYTES = 8_000_000
 
 
 class Saver:
-    """Writes checkpoints of `model` into `folder`; one at a time."""
+    """Writes checkpoints of `model` into `folder`, one at a time. `pipeline` says where the training data stands."""
 
-    def __init__(self, model: Any, folder: ModelDir) -> None:
+    def __init__(self, model: Any, folder: ModelDir, pipeline: Callable[[], bytes | None]) -> None:
         self._model = model
+        self._pipeline = pipeline
         self._folder = folder
         self._is_large = checkpoints.size_bytes(model) >= BESIDE_BYTES
         self._thread: threading.Thread | None = None
@@ -32,8 +33,9 @@ class Saver:
     def begin(self, step: int, take_in: Callable[[Aside], None]) -> None:
         """Save the state as it is now, of `step`. `take_in` is called with its files: now, or by `look` or `settle`."""
         self.settle()
+        place = self._pipeline()
         if not self._is_large:
-            take_in(self._folder.write_aside(step, lambda prefix: checkpoints.write(self._model, step, prefix)))
+            take_in(self._folder.write_aside(step, lambda prefix: checkpoints.write(self._model, step, prefix, place)))
             return
         state = checkpoints.copies(self._model)
         self._take_in = take_in
@@ -41,7 +43,7 @@ class Saver:
         def write() -> None:
             try:
                 self._aside = self._folder.write_aside(
-                    step, lambda prefix: checkpoints.write_values(state, step, prefix)
+                    step, lambda prefix: checkpoints.write_values(state, step, prefix, place)
                 )
             except Exception as error:  # told by whoever settles
                 self._error = error

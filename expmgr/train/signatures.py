@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from expmgr.signature import DataContract, Feature, Fingerprint, Signature, SplitContent, TrainingSetup, Variable
 from expmgr.train.checkpoints import described as describe
-from expmgr.train.checkpoints import live_variables
+from expmgr.train.checkpoints import live_variables, other_optimizers
 from expmgr.train.fingerprint import CannotTrace, Traced, digest_of, trace_inference, trace_training
+from expmgr.train.structure import any_rows, leaves, parts_of, spec_of
 
 #: Rows of the eval split that the contract looks at by value.
 FIRST_ROWS = 32
@@ -28,6 +29,7 @@ def signature_of(
     contract: DataContract,
     setup: TrainingSetup,
     *,
+    trained: Any = None,
     step: int = 0,
     order: Sequence[str] = (),
     architecture: Mapping[str, Any] | None = None,
@@ -37,9 +39,10 @@ def signature_of(
     """What a checkpoint of the compiled and built `model` requires, and what `model` offers to one.
 
     `batch` is one batch as `model.train_step` takes it, (inputs, targets[, weights]), tensors or specs; its number of
-    rows does not count. `order` gives the keys of a dict of inputs in the order that counts.
+    rows does not count. `trained` is one of the training split, where that has another structure. `order` gives the keys
+    of a dict of inputs in the order that counts.
     """
-    inference, training_step, traced = _fingerprints(model, batch, order, code)
+    inference, training_step, traced = _fingerprints(model, batch, batch if trained is None else trained, order, code)
     live = live_variables(model)
     roles, blind = (traced.roles, traced.blind_roles) if traced else ({}, {})
 
@@ -101,12 +104,12 @@ def _with_role(variable: Variable, role: int | None, blind: int | None) -> Varia
 
 
 def _fingerprints(
-    model: Any, batch: Any, order: Sequence[str], code: str | None
+    model: Any, batch: Any, trained: Any, order: Sequence[str], code: str | None
 ) -> tuple[Fingerprint, Fingerprint, Traced | None]:
     """Of the inference and of a training step, and the trace of the first."""
-    inputs = batch[0]
+    inputs, _, _ = parts_of(batch)
     inference, traced = _fingerprint(lambda shape: trace_inference(model, shape(inputs), order), code)
-    training, _ = _fingerprint(lambda shape: trace_training(model, shape(batch), order), code)
+    training, _ = _fingerprint(lambda shape: trace_training(model, shape(trained), order), code)
     return inference, training, traced
 
 
@@ -115,7 +118,7 @@ def _fingerprint(
 ) -> tuple[Fingerprint, Traced | None]:
     """By the graph with any number of rows, by the graph with the batch's own (a stateful model), or by the code."""
     reason = ""
-    for shape in (_any_rows, _own_rows):
+    for shape in (any_rows, _own_rows):
         try:
             traced = trace(shape)
         except CannotTrace as error:
@@ -127,12 +130,8 @@ def _fingerprint(
     return Fingerprint(by="code", digest=code, reason=reason), None
 
 
-def _any_rows(structure: Any) -> Any:
-    return tf.nest.map_structure(lambda one: tf.TensorSpec([None, *one.shape[1:]], one.dtype), structure)
-
-
 def _own_rows(structure: Any) -> Any:
-    return tf.nest.map_structure(lambda one: tf.TensorSpec(one.shape, one.dtype), structure)
+    return tf.nest.map_structure(spec_of, structure)
 
 
 # The configuration.
@@ -209,17 +208,26 @@ def setup_of(
         scale = _canonical({k: v for k, v in optimizer.get_config().items() if k != "inner_optimizer"})
         optimizer = optimizer.inner_optimizer
     config = _canonical(optimizer.get_config())
-    compiled = (model.get_compile_config() if model.compiled else None) or {}
+    compiled = _compile_config(model)
     loss = {key: _canonical(compiled[key]) for key in ("loss", "loss_weights") if compiled.get(key)}
     kind = type(optimizer).__name__.lower()
+    others = {name: _canonical(one.get_config()) for name, one in other_optimizers(model).items()}
     return TrainingSetup(
         loss=loss or None,
-        optimizer={"kind": kind, **config},
+        optimizer={"kind": kind, **config, **others},
         loss_scale=scale,
         batch_size=batch_size,
         shuffle=shuffle,
         seed=seed,
     )
+
+
+def _compile_config(model: Any) -> dict[str, Any]:
+    """What `compile` was given, as far as it can be told; what cannot, the code and the graph speak for."""
+    try:
+        return (model.get_compile_config() if model.compiled else None) or {}
+    except Exception:  # losses and metrics of one's own without get_config
+        return {}
 
 
 # Data that is there as arrays.
@@ -241,7 +249,7 @@ def contract_of_arrays(
     return DataContract(
         features=list(_features(inputs, features)),
         labels=list(labels) if labels is not None else None,
-        targets=_digest(targets),
+        targets=digest_of_arrays(targets),
         splits={name: _content(split) for name, split in (("train", train), ("eval", evaluated))},
         first_batch=first_batch(evaluated[0], evaluated[1]),
         declared={name: digest_of([repr(value)]) for name, value in (declared or {}).items()},
@@ -250,8 +258,8 @@ def contract_of_arrays(
 
 def first_batch(inputs: Any, targets: Any) -> dict[str, str]:
     """Digests of the first rows as they enter the model, in their order, whatever their names."""
-    first = tf.nest.map_structure(lambda one: np.asarray(one)[:FIRST_ROWS], (inputs, targets))
-    return {"inputs": _digest(first[0]), "targets": _digest(first[1])}
+    first = [[one[:FIRST_ROWS] for one in leaves(part)] for part in (inputs, targets)]
+    return {"inputs": digest_of_arrays(first[0]), "targets": digest_of_arrays(first[1])}
 
 
 def _features(inputs: Any, names: Sequence[str] | None) -> Iterator[Feature]:
@@ -269,15 +277,15 @@ def _features(inputs: Any, names: Sequence[str] | None) -> Iterator[Feature]:
 
 def _feature(name: str, array: Any) -> Feature:
     shape = ", ".join(map(str, array.shape[1:]))
-    return Feature(name=name, kind="tensor", sha256=_digest(array), spec=f"{array.dtype} ({shape})")
+    return Feature(name=name, kind="tensor", sha256=digest_of_arrays(array), spec=f"{array.dtype} ({shape})")
 
 
 def _content(split: Any) -> SplitContent:
     flat = [np.asarray(one) for one in tf.nest.flatten((split[0], split[1]))]
-    return SplitContent(rows=len(flat[0]), sha256=_digest((split[0], split[1])))
+    return SplitContent(rows=len(flat[0]), sha256=digest_of_arrays((split[0], split[1])))
 
 
-def _digest(structure: Any) -> str:
+def digest_of_arrays(structure: Any) -> str:
     """sha256 of arrays: dtype, shape and content of each, in their order (a dict's own)."""
     digest = hashlib.sha256()
     for array in _in_order(structure):
@@ -293,11 +301,8 @@ def _digest(structure: Any) -> str:
 
 
 def _in_order(structure: Any) -> Iterator[Any]:
-    if isinstance(structure, Mapping):
-        for one in structure.values():
-            yield from _in_order(one)
-    elif isinstance(structure, (list, tuple)):
-        for one in structure:
-            yield from _in_order(one)
-    elif structure is not None:
-        yield np.asarray(structure)
+    for one in leaves(structure):
+        if isinstance(one, tf.RaggedTensor | tf.SparseTensor):
+            yield from (part.numpy() for part in tf.nest.flatten(one, expand_composites=True))
+        else:
+            yield np.asarray(one)

@@ -21,8 +21,9 @@ _LIBRARIES = frozenset({"keras", "tensorflow", "numpy", "builtins", "expmgr"})
 _SILENT_FIELDS = frozenset({"type_comment", "kind", "type_params", "type_ignores", "ctx"})
 
 
-def code_of(model: Any) -> str | None:
-    """Digest of the modules that the model's own classes and functions come from, and of what these import beside them.
+def code_of(model: Any, root: Path | None = None) -> str | None:
+    """Digest of the modules that the model's own classes and functions come from, and of what these import beside them;
+    with `root`, the checkout, of what they import from anywhere in it.
 
     None for a model that is made of Keras' layers alone. What has no source (a class of a notebook's cell that is gone,
     an extension) counts by its name.
@@ -35,7 +36,7 @@ def code_of(model: Any) -> str | None:
         return None
     texts: dict[str, str] = {}
     for one in classes:
-        for name, source in _sources(one):
+        for name, source in _sources(one, root):
             texts[name] = source
     return digest_of(part for name in sorted(texts) for part in (name, tree_digest(texts[name])))
 
@@ -48,8 +49,9 @@ def _is_library(module: str) -> bool:
     return module.partition(".")[0] in _LIBRARIES
 
 
-def _sources(one: Any) -> Iterator[tuple[str, str]]:
-    """Name and text of the module of a class or function, and of those that it imports from the same folder or below."""
+def _sources(one: Any, checkout: Path | None) -> Iterator[tuple[str, str]]:
+    """Name and text of the module of a class or function, and of those that it imports from the checkout, or from the
+    same folder or below."""
     try:
         file = inspect.getsourcefile(one)
         text = Path(file).read_text(encoding="utf-8") if file and Path(file).is_file() else inspect.getsource(one)
@@ -60,6 +62,8 @@ def _sources(one: Any) -> Iterator[tuple[str, str]]:
         yield f"{one.__module__}.{one.__qualname__}", text
         return
     root = Path(file).resolve().parent
+    if checkout is not None and root.is_relative_to(checkout.resolve()):
+        root = checkout.resolve()
     queue, seen = [(one.__module__, text)], set()
     while queue:
         name, text = queue.pop()

@@ -21,7 +21,7 @@ from expmgr.train.building import Built
 from expmgr.train.curves import Curves
 from expmgr.train.evaluations import Evaluations, Metrics
 from expmgr.train.events import Teller
-from expmgr.train.loop import Listener, Loop, NotFinite, metric_values
+from expmgr.train.loop import Listener, Loop, NotFinite
 from expmgr.train.patience import Patience
 from expmgr.train.saving import Saver
 from expmgr.train.schedule import Interval, Schedule
@@ -86,7 +86,8 @@ class Training(Listener):
         self.probed: str | None = None
         """What the probe said of the restored model; None where nothing was restored."""
         self._batch: probe.Batch | None = None
-        self._saver = Saver(self.model, self.folder)
+        self._moved_data: list[str] = []
+        self._saver = Saver(self.model, self.folder, lambda: built.inner.feed.state())
         self._patience = self._made_patience()
         self._callbacks = built.callbacks
         self.start_step = newest.saved.step if newest else foreign.step if foreign else 0
@@ -100,17 +101,20 @@ class Training(Listener):
     def restore(self, may_move: Collection[str]) -> None:
         """The state to start from, in memory alone, and the probe's look at it; raises where the probe says no."""
         self.loop.inner.trace()
+        wanted = self.built.signature(0).training.optimizer
         if self.newest is not None:
             self._restore(self.newest)
-            checkpoints.apply_settings(self.model, self.spec, self.newest.signature.training.optimizer)
+            checkpoints.apply_settings(self.model, wanted, self.newest.signature.training.optimizer)
             self._look(self.newest, may_move)
             self._go_on(self.newest.saved.carried)
+            told = self.loop.inner.feed.go_to(self.start_step, checkpoints.pipeline_of(self.newest.prefix))
+            self._moved_data = [told] if told else []
         elif self._warm is not None:
             source = self._warm.source
             checkpoints.take(self.model, source.prefix, self._warm.plan, shown=source.shown, signature=source.signature)
         elif self._foreign is not None:
             adopting.take(self.model, self._foreign.prefix, self._foreign.adoption)
-            checkpoints.apply_settings(self.model, self.spec, {})
+            checkpoints.apply_settings(self.model, wanted, {})
 
     def _made_patience(self) -> Patience | None:
         rule = self.spec.train.early_stopping
@@ -125,14 +129,15 @@ class Training(Listener):
         """Why the run, taken up again, may not end bit for bit as one that was left alone; a line each."""
         if self.newest is None or self.start_step == 0:
             return []
-        lines = [f"callback {name} keeps nothing over a stop" for name in self._callbacks.not_kept()]
+        lines = [*self._moved_data, *self.built.inner.draws()]
+        lines += [f"callback {name} keeps nothing over a stop" for name in self._callbacks.not_kept()]
         if self._patience is not None and self.spec.eval.every_secs is not None:
             lines.append("early stopping looks at evaluations whose steps hang on the clock (eval.every_secs)")
         return lines
 
     def _look(self, newest: Whole, may_move: Collection[str]) -> None:
         saved = newest.signature.probe
-        batch = probe.read_batch(self.folder.path, saved.batch, [*self.built.first_inputs]) if saved else None
+        batch = probe.read_batch(self.folder.path, saved.batch, self.built.data.first()) if saved else None
         if saved is None or batch is None:
             self.probed = "not stored" if saved is None else "its rows are missing"
             return
@@ -143,7 +148,7 @@ class Training(Listener):
     def run(self) -> Outcome:
         """Train, save, evaluate. Raises whatever stops it, but for a signal."""
         self._prepare_folder()
-        if self.spec.run_config.checkpoint_save_graph_def:
+        if self.spec.run_config.checkpoint_save_graph_def and not self.built.inner.is_eager:
             self._write_graph(self.loop.inner.trace())
         try:
             self._callbacks.call("on_train_begin", {})
@@ -236,7 +241,7 @@ class Training(Listener):
         if not self._callbacks:
             return {}
         evaluated = self._evaluations.at(self.loop.step)
-        return {**metric_values(self.model), **{f"val_{name}": value for name, value in evaluated.items()}}
+        return {**self.built.inner.values(), **{f"val_{name}": value for name, value in evaluated.items()}}
 
     def block_begins(self, step: int) -> None:
         if self._callbacks.looks_at_batches:
@@ -310,7 +315,7 @@ class Training(Listener):
         is_end = step >= self.max_steps or self.stop.is_set() or self.is_over()
         if self.spec.probe == "off" or not (step == self.start_step or is_end or self._evaluations.is_best(metrics)):
             return None
-        self._batch = self._batch or probe.Batch.of(self.built.first_inputs, self.built.first_targets)
+        self._batch = self._batch or probe.Batch.of(self.built.data.first())
         if self._batch is None:
             return None
         self._batch.write(self.folder.path)
@@ -339,6 +344,7 @@ class Training(Listener):
             is_stopped=self.stop.is_set,
             clock=time.monotonic,
             step=self.start_step,
-            position=newest.saved.examples_seen if newest else self.start_step * self.spec.data.batch_size,
-            batch_size=self.spec.data.batch_size,
+            position=newest.saved.examples_seen
+            if newest
+            else self.start_step * (self.built.inner.feed.batch_size or 0),
         )

@@ -4,41 +4,114 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
+import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from expmgr.errors import ExpmgrError, UserCodeFailed
+from expmgr.paths import nearest
 
 _MOST_LINES = 12
+#: Errors that speak of the machine, not of the code.
+_OF_THE_MACHINE = frozenset({"MemoryError", "ResourceExhaustedError"})
+#: How TensorFlow quotes a frame in a message of its own, for code that it traced or that a pipeline called.
+_QUOTED = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<name>\S+)')
 
 
 class UserCode:
-    """The modules that a spec names, of the run's own checkout: the experiment's folder first, then the repository."""
+    """The modules that a spec names, of the run's own checkout: the experiment's folder first, then the repository.
 
-    def __init__(self, experiment_dir: Path, root: Path) -> None:
+    `repository` is the user's own checkout, from which nothing may come.
+    """
+
+    def __init__(self, experiment_dir: Path, root: Path, repository: Path | None = None) -> None:
         self._root = root
+        self.experiment_dir = experiment_dir
+        """The experiment's folder in it."""
+        self._repository = repository
         self._folders = [experiment_dir, root, root / "src"]
+
+    @property
+    def root(self) -> Path:
+        """The run's own checkout."""
+        return self._root
 
     def find(self, reference: str, key: str) -> Any:
         """What `module:name` means. `key` is the place in the spec that says it, for errors."""
-        for folder in reversed([str(one) for one in self._folders if one.is_dir()]):
-            if folder not in sys.path:
-                sys.path.insert(0, folder)
+        folders = [str(one) for one in self._folders if one.is_dir()]
+        if sys.path[: len(folders)] != folders:  # before what is installed, also in editable mode
+            sys.path[:] = [*folders, *(one for one in sys.path if one not in folders)]
         module_name, _, name = reference.partition(":")
         with self.errors(f"{key}: {reference} cannot be imported"):
             module = importlib.import_module(module_name)
+        self._look_at_modules(key)
         found = getattr(module, name, None)
         if found is None:
-            there = ", ".join(one for one in vars(module) if not one.startswith("_"))
+            there = [one for one in vars(module) if not one.startswith("_")]
+            near = nearest(name, there)
             raise UserCodeFailed(
-                f"{key}: module {module_name} has no {name}",
+                f"{self._at(key)}: module {module_name} has no {name}",
                 left_alone="Nothing was changed.",
-                hint=f"it has {there}" if there else None,
+                hint=f"did you mean {near}?" if near else f"it has {', '.join(there[:20])}" if there else None,
             )
         return found
+
+    def call(self, reference: str, key: str, given: Mapping[str, Any], *, main: str = "params") -> Any:
+        """The function `reference`, called with those of `given` that it names.
+
+        A single parameter of another name that has no default gets `main`.
+        """
+        function = self.find(reference, key)
+        if not callable(function):
+            raise UserCodeFailed(f"{self._at(key)}: {reference} is no function", left_alone="Nothing was changed.")
+        arguments = self._arguments(function, reference, key, given, main)
+        with self.errors(f"{key}: {reference} failed"):
+            return function(**arguments)
+
+    def takes(self, reference: str, key: str, name: str) -> bool:
+        """Whether the function names a parameter `name`."""
+        return name in _parameters(self.find(reference, key))
+
+    def _arguments(
+        self, function: Any, reference: str, key: str, given: Mapping[str, Any], main: str
+    ) -> dict[str, Any]:
+        parameters = _parameters(function)
+        arguments = {name: given[name] for name in parameters if name in given}
+        missing = [
+            name for name, one in parameters.items() if name not in given and one.default is inspect.Parameter.empty
+        ]
+        if len(missing) == 1 and main not in arguments:
+            arguments[missing[0]] = given[main]
+        elif missing:
+            raise UserCodeFailed(
+                f"{self._at(key)}: {reference} wants {', '.join(missing)}, which nobody gives it",
+                left_alone="Nothing was changed.",
+                hint=f"it may name {', '.join(given)}; what it needs besides goes into params",
+            )
+        return arguments
+
+    def _look_at_modules(self, key: str) -> None:
+        """Nothing of the user's own checkout may have been imported: its files may change while the run goes on."""
+        if self._repository is None:
+            return
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if not file or not Path(file).is_absolute() or not file.startswith(f"{self._repository}/"):
+                continue
+            path = Path(file)
+            if path.is_relative_to(self._root) or path.is_relative_to(sys.prefix) or "site-packages" in path.parts:
+                continue
+            if (self._repository / "expmgr") in path.parents and name.partition(".")[0] == "expmgr":
+                continue  # expmgr's own repository, where it runs from
+            raise UserCodeFailed(
+                f"{self._at(key)}: module {name} was imported from your checkout, {file}, not from the run's own",
+                left_alone="Nothing was changed.",
+                hint="keep the package at the repository's root or in src/, so that the run's checkout comes first",
+            )
 
     @contextlib.contextmanager
     def errors(self, what: str) -> Iterator[None]:
@@ -48,16 +121,72 @@ class UserCode:
         except ExpmgrError:
             raise
         except Exception as error:
+            if type(error).__name__ in _OF_THE_MACHINE:
+                raise
             traceback.print_exc()  # the whole of it goes to the log
-            raise UserCodeFailed(what, details=self._lines(error)) from error
+            raise UserCodeFailed(self._at(what), details=self._lines(error)) from error
+
+    def _at(self, what: str) -> str:
+        """`what`, which may begin with a key of the spec, with the line of that key before it."""
+        key, colon, _ = what.partition(":")
+        if not colon or " " in key:
+            return what
+        path = self.experiment_dir / "spec.yaml"
+        with contextlib.suppress(OSError, ExpmgrError, ValueError):
+            from expmgr.specfile import line_of
+
+            line = line_of(path.read_bytes(), key.split("."))
+            return f"{path.relative_to(self._root)}:{line}: {what}"
+        return what
 
     def _lines(self, error: BaseException) -> list[str]:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if Path(frame.filename).is_relative_to(self._root)]
         lines = []
-        for frame in own[-_MOST_LINES // 2 :]:
-            lines.append(f"{Path(frame.filename).relative_to(self._root)}:{frame.lineno}, in {frame.name}")
-            if frame.line:
-                lines.append(f"    {frame.line}")
-        first = next(iter(str(error).splitlines()), "")
-        return [*lines, f"{type(error).__name__}: {first}" if first else type(error).__name__]
+        for file, number, name, line in self._frames(error)[-_MOST_LINES // 2 :]:
+            lines.append(f"{Path(file).relative_to(self._root)}:{number}, in {name}")
+            if line:
+                lines.append(f"    {line}")
+        return [*lines, *_message(error)]
+
+    def _frames(self, error: BaseException) -> list[tuple[str, int, str, str]]:
+        """File, line, function and text of the user's own frames, the outermost first."""
+        found = [
+            (frame.filename, frame.lineno or 0, frame.name, frame.line or "")
+            for frame in traceback.extract_tb(error.__traceback__)
+            if Path(frame.filename).is_relative_to(self._root)
+        ]
+        for match in _QUOTED.finditer(str(error)):
+            file, number = match["file"], int(match["line"])
+            if Path(file).is_relative_to(self._root):
+                with contextlib.suppress(OSError, IndexError, UnicodeDecodeError):
+                    text = Path(file).read_text(encoding="utf-8").splitlines()[number - 1].strip()
+                    found.append((file, number, match["name"], text))
+        return list(dict.fromkeys(found))
+
+
+def _parameters(function: Any) -> dict[str, inspect.Parameter]:
+    """The parameters that can be given by name."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name: one for name, one in parameters.items() if one.kind in kinds}
+
+
+def _message(error: BaseException) -> list[str]:
+    """What the error says: the first lines that are words of its own."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    frames = {number for number, line in enumerate(lines) if _QUOTED.search(line)}
+    told = [
+        line
+        for number, line in enumerate(lines)
+        if line
+        and number not in frames
+        and number - 1 not in frames
+        and line not in ("in user code:", "Traceback (most recent call last):")
+    ]
+    kind = type(error).__name__
+    if not told:
+        return [kind]
+    first = told[0] if told[0].startswith(kind) else f"{kind}: {told[0]}"
+    return [first, *told[1:3]]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -300,3 +301,108 @@ def test_what_the_data_does_not_have_makes_no_branch(iris: Repo, setting: str, t
     result = iris.expmgr("new", "iris/base", "--set", setting)
     assert (result.code, told in result.stderr) == (1, True), result.stderr
     assert iris.snapshot() == before
+
+
+def editor(repo: Repo, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """Let $EDITOR be a `sed` that changes its file."""
+    path = repo.path.parent / "editor.sh"
+    path.write_text(f'#!/bin/sh\nsed -i "{command}" "$1"\n')
+    path.chmod(0o755)
+    monkeypatch.setenv("EDITOR", str(path))
+    for name in ("VISUAL", "GIT_EDITOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+
+
+def test_the_spec_is_edited_before_it_is_committed(base: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    editor(base, monkeypatch, "s/hidden_units: .10, 10./hidden_units: [7]/")
+    assert base.expmgr("new", "iris/mine", "--set", "train.max_steps=5", "--edit").code == 0
+    spec = base.git("show", "exp/iris/mine:experiments/iris/spec.yaml")
+    assert "hidden_units: [7]" in spec
+    assert "max_steps: 5" in spec
+
+
+def test_an_edited_spec_that_is_wrong_makes_no_branch_and_is_kept(base: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    editor(base, monkeypatch, "s/hidden_units/hidden_unit/")
+    before = base.git("for-each-ref")
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
+    result = base.expmgr("new", "iris/mine", "--edit")
+    assert result.code == 1
+    assert "did you mean model.hidden_units?" in result.stderr
+    kept = result.stderr.partition("What you wrote is kept: ")[2].splitlines()[0]
+    assert "hidden_unit:" in Path(kept).read_text(encoding="utf-8")
+    assert base.git("for-each-ref") == before
+
+
+def test_switch_checks_the_branch_out(base: Repo) -> None:
+    result = base.expmgr("new", "iris/mine", "--switch", "--set", "model.hidden_units=[7]")
+    assert result.code == 0
+    assert base.git("branch", "--show-current").strip() == "exp/iris/mine"
+    assert "[7]" in base.read("experiments/iris/spec.yaml")
+    assert base.git("status", "--porcelain") == ""
+
+
+def test_switch_overwrites_nothing(base: Repo) -> None:
+    assert base.expmgr("new", "iris/other", "--set", "model.hidden_units=[5]").code == 0
+    path = base.write("experiments/iris/spec.yaml", "mine: not committed\n")
+    result = base.expmgr("new", "iris/mine", "--from", "iris/other", "--switch")
+    assert result.code == 1
+    assert "was made, but its branch cannot be checked out" in result.stderr
+    assert path.read_text() == "mine: not committed\n"
+
+
+CODE = """
+import keras
+from pydantic import BaseModel
+
+class Params(BaseModel):
+    units: int = 3
+    rate: float
+
+def build_model(params):
+    raise RuntimeError("new runs no code")
+"""
+SPEC = """
+experiment: own
+data: {kind: python, train: "data:train", eval: "data:train"}
+model: {kind: python, build: "model:build_model", params: {rate: 0.5}, params_model: "model:Params"}
+optimizer: {kind: adam, learning_rate: 0.1}
+train: {max_steps: 5}
+"""
+
+
+@pytest.fixture
+def own(iris: Repo) -> Repo:
+    iris.write("experiments/own/spec.yaml", SPEC)
+    iris.write("experiments/own/model.py", CODE)
+    iris.write("experiments/own/data.py", "def train(): ...\n")
+    iris.commit()
+    return iris
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("model.build=model:build_modle", "did you mean model:build_model?"),
+        ("model.build=modl:build_model", "did you mean model?"),
+        ("data.eval=data:evaluation", "experiments/own/data.py has no evaluation"),
+        ("model.params.unit=4", "did you mean model.params.units?"),
+        ("model.params.units=four", "Params takes int, is 'four'"),
+        ("model.params={}", "model.params.rate: is missing"),
+        ("callbacks=[nothing:Here]", "the commit has no experiments/own/nothing.py"),
+        ("metrics=['model:Accurate']", "experiments/own/model.py has no Accurate"),
+        ("model.build=nonsense", "model.build: string should match pattern"),
+        ("selection.metric=quality", "selection.mode must say max or min"),
+    ],
+)
+def test_code_that_a_spec_names_is_looked_up_in_the_commit(own: Repo, setting: str, told: str) -> None:
+    before = own.snapshot()
+    result = own.expmgr("new", "own/base", "--set", setting)
+    assert (result.code, told in result.stderr) == (1, True), result.stderr
+    assert own.snapshot() == before
+
+
+def test_code_of_a_package_is_not_looked_into(own: Repo) -> None:
+    setting = "callbacks=['keras.callbacks:TerminateOnNaN']"
+    result = own.expmgr("new", "own/base", "--set", setting, "--set", "model.params.units=4")
+    assert result.code == 0, result.stderr

@@ -100,6 +100,8 @@ class Site:
         model_dir: Path | None = None,
         max_steps: int | None = None,
         candidates: bool = False,
+        code: dict[str, str] | None = None,
+        ask: dict[str, Any] | None = None,
     ) -> RunDir:
         """The folder of a run with its request and its checkout."""
         self._count += 1
@@ -108,6 +110,8 @@ class Site:
         experiment_dir.mkdir(parents=True)
         for name, rows in (("train", range(45)), ("eval", range(45, 60)), ("test", range(30, 50))):
             (experiment_dir / f"{name}.csv").write_text(csv_text(rows), encoding="utf-8")
+        for name, text in (code or {}).items():
+            (experiment_dir / name).write_text(text, encoding="utf-8")
         model_dir = model_dir or self.model_dir(variant, seed)
         request = {
             "format": 1, "mode": mode, "run_id": folder.path.name, "variant": variant, "seed": seed,
@@ -117,6 +121,14 @@ class Site:
             "max_steps": max_steps or spec["train"]["max_steps"], "fresh": fresh,
             "provenance": {"run": folder.path.name},
         }  # fmt: skip
+        if ask is not None:
+            source = {
+                "variant": variant,
+                "seed": seed,
+                "model_dir": str(model_dir),
+                "shown": request["shown_model_dir"],
+            }
+            request["ask"] = {"source": source, **ask}
         if candidates:
             about = {"variant": variant, "seed": seed, "model_dir": str(model_dir)}
             request["candidates"] = [{**about, "shown": request["shown_model_dir"]}]

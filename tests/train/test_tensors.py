@@ -16,7 +16,6 @@ from train.runs import Site, WorkerProcess, spec_of
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 tf = pytest.importorskip("tensorflow")
 
-from expmgr.csvdata import Split  # noqa: E402
 from expmgr.train import checkpoints  # noqa: E402
 from expmgr.train.building import Built, build  # noqa: E402
 from expmgr.train.datasets import Batches, Rows  # noqa: E402
@@ -100,8 +99,7 @@ def test_event_files_hold_a_point_every_save_summary_steps_and_a_resume_cuts_bac
 
 
 def rows(count: int) -> Rows:
-    feature = Feature(name="x", kind="numeric")
-    return Rows(Split("x.csv", "", count, {"x": [float(one) for one in range(count)]}, [0] * count), [feature], ["a"])
+    return Rows((tf.range(count, dtype=tf.float32), tf.zeros(count, tf.int32)))
 
 
 def order(batches: Batches, count: int) -> list[int]:
@@ -154,7 +152,7 @@ def train(site: Site, block: int) -> tuple[dict[str, Any], list[Any]]:
     length.learn = lambda *_: None  # type: ignore[method-assign]
     Loop(
         model=run.model, inner=run.inner, schedule=schedule, listener=listener, is_stopped=lambda: False,
-        clock=lambda: 0, step=0, position=0, batch_size=8, block=length,
+        clock=lambda: 0, step=0, position=0, block=length,
     ).run()  # fmt: skip
     return values(run.model), listener.points
 
@@ -171,27 +169,29 @@ def test_the_inner_loop_stops_at_the_step_of_the_first_loss_that_is_not_finite(s
     run = built(
         site, model__kind="dnn_regressor", data__label="amount", optimizer={"kind": "sgd", "learning_rate": 1e18}
     )
-    whole = run.inner.run(0, 100)
+    whole = run.inner.run(0, 0, 100)
     again = built(
         site, model__kind="dnn_regressor", data__label="amount", optimizer={"kind": "sgd", "learning_rate": 1e18}
     )
     single = 0
-    while again.inner.run(single * 8, 1)[1]:
+    while again.inner.run(single, single * 8, 1)[2]:
         single += 1
-    assert whole == (single + 1, False)
+    assert whole == (single + 1, 8 * (single + 1), False)
 
 
 def test_an_evaluation_takes_every_row_once_and_puts_the_training_metrics_back(site: Site) -> None:
     run = built(site)
-    run.inner.run(0, 5)
+    run.inner.run(0, 0, 5)
     before = values(run.model)
-    found = [Evaluation(run.model, run.rows["eval"], size).run(lambda: False, lambda: 0.0) for size in (4, 15, 100)]
+    found = [
+        Evaluation(run.model, run.data.rows("eval"), size).run(lambda: False, lambda: 0.0) for size in (4, 15, 100)
+    ]
     assert same(values(run.model), before)
-    inputs, targets = run.rows["eval"].take(tf.range(15))
+    inputs, targets = run.data.rows("eval").take(tf.range(15))
     logits = run.model(inputs, training=False).numpy()
     accuracy = float(np.mean(np.argmax(logits, axis=1) == targets.numpy()))
     assert [one["accuracy"] for one in found if one] == pytest.approx([accuracy] * 3)
-    assert Evaluation(run.model, run.rows["eval"], 4).run(lambda: True, lambda: 0.0) is None
+    assert Evaluation(run.model, run.data.rows("eval"), 4).run(lambda: True, lambda: 0.0) is None
 
 
 def test_paths_and_first_weights_do_not_hang_on_what_was_built_before(site: Site) -> None:
@@ -203,7 +203,7 @@ def test_paths_and_first_weights_do_not_hang_on_what_was_built_before(site: Site
 
 
 def saved(site: Site, run: Built, step: int = 5) -> Path:
-    run.inner.run(0, step)
+    run.inner.run(0, 0, step)
     prefix = site.path / f"model.ckpt-{step}"
     checkpoints.write(run.model, step, prefix)
     return prefix
@@ -267,7 +267,7 @@ def test_columns_with_such_names_train(site: Site) -> None:
             encoding="utf-8",
         )
     run = build(folder)
-    assert run.inner.run(0, 3) == (3, True)
+    assert run.inner.run(0, 0, 3) == (3, 3 * 8, True)
 
 
 def test_the_inner_loop_honours_a_train_step_of_the_user_s(site: Site) -> None:
@@ -280,5 +280,5 @@ def test_the_inner_loop_honours_a_train_step_of_the_user_s(site: Site) -> None:
         return own(data)
 
     run.model.train_step = train_step
-    InnerLoop(run.model, Batches(run.rows["train"], batch_size=8, seed=0, shuffle=True)).run(0, 4)
+    InnerLoop(run.model, Batches(run.data.rows("train"), batch_size=8, seed=0, shuffle=True)).run(0, 0, 4)
     assert len(calls) >= 1

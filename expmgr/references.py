@@ -1,0 +1,166 @@
+"""`module:name` in a spec, looked up in the syntax of the files that a commit holds: no code is run for it."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+from expmgr.errors import SpecProblem
+from expmgr.paths import nearest
+from expmgr.spec import CsvData, ExperimentSpec, Named, PythonModel
+
+_UNTOUCHED = "Nothing was changed."
+_PLAIN: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
+Read = Callable[[str], bytes | None]
+
+
+def references_of(spec: ExperimentSpec) -> Iterator[tuple[str, str]]:
+    """Key and reference of everything in `spec` that names code."""
+    if isinstance(spec.model, PythonModel):
+        yield "model.build", spec.model.build
+        if spec.model.params_model:
+            yield "model.params_model", spec.model.params_model
+    if not isinstance(spec.data, CsvData):
+        for key in ("train", "eval", "test", "predict", "params_model"):
+            if reference := getattr(spec.data, key):
+                yield f"data.{key}", reference
+    for number, callback in enumerate(spec.callbacks):
+        yield f"callbacks.{number}", callback.use
+    for key in ("loss", "metrics"):
+        for named in _named(getattr(spec, key)):
+            if ":" in named.use:
+                yield key, named.use
+
+
+def _named(value: Any) -> Iterator[Named]:
+    if isinstance(value, Named):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _named(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _named(one)
+
+
+def check_references(spec: ExperimentSpec, folder: str, paths: Collection[str], read: Read) -> None:
+    """`SpecProblem` where `spec` names code that is not among the files `paths`, or params that its model has not.
+
+    `folder` is the experiment's; `read` gives the content of one of `paths`. What another package has is not looked at.
+    """
+    found = {}
+    for key, reference in references_of(spec):
+        module, _, name = reference.partition(":")
+        path = _file_of(module, folder, paths)
+        if path is None:
+            _require_installed(key, reference, module, folder, paths)
+            continue
+        tree = _parsed(read(path) or b"", path, key)
+        names = dict(_top_level(tree))
+        if name not in names and not any(
+            isinstance(one, ast.ImportFrom) and one.names[0].name == "*" for one in tree.body
+        ):
+            near = nearest(name, names)
+            raise SpecProblem(
+                f"{key}: {path} has no {name}",
+                left_alone=_UNTOUCHED,
+                hint=f"did you mean {module}:{near}?" if near else f"it has {', '.join(names) or 'nothing'}",
+            )
+        found[key] = names.get(name)
+    if isinstance(spec.model, PythonModel):
+        _check_params("model", spec.model.params, found.get("model.params_model"))
+    if not isinstance(spec.data, CsvData):
+        _check_params("data", spec.data.params, found.get("data.params_model"))
+
+
+def _file_of(module: str, folder: str, paths: Collection[str]) -> str | None:
+    inner = module.replace(".", "/")
+    candidates = [f"{root}{inner}{end}" for root in (f"{folder}/", "", "src/") for end in (".py", "/__init__.py")]
+    return next((path for path in candidates if path in paths), None)
+
+
+def _require_installed(key: str, reference: str, module: str, folder: str, paths: Collection[str]) -> None:
+    try:
+        spec = importlib.util.find_spec(module.partition(".")[0])
+    except (ImportError, ValueError):
+        spec = None
+    if spec is not None and not _is_namespace(spec):
+        return
+    modules = [path.removeprefix(f"{folder}/").removesuffix(".py") for path in paths if path.endswith(".py")]
+    near = nearest(module, modules)
+    raise SpecProblem(
+        f"{key}: {reference}: the commit has no {folder}/{module.replace('.', '/')}.py",
+        left_alone=_UNTOUCHED,
+        hint=f"did you mean {near}?" if near else "add the file with git, and commit",
+    )
+
+
+def _is_namespace(spec: Any) -> bool:
+    """Whether it is a mere folder of that name, such as one in the working directory."""
+    return (spec.origin is None and spec.loader is None) or (
+        spec.origin is None and spec.submodule_search_locations is not None
+    )
+
+
+def _parsed(content: bytes, path: str, key: str) -> ast.Module:
+    try:
+        return ast.parse(content)
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        raise SpecProblem(
+            f"{key}: {path}{f':{line}' if line else ''}: {getattr(error, 'msg', error)}", left_alone=_UNTOUCHED
+        ) from None
+
+
+def _top_level(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+    """The names that a module has, as far as its syntax tells; those below `if` and `try` too."""
+    queue: list[ast.AST] = list(tree.body)
+    while queue:
+        node = queue.pop(0)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.name, node
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from ((alias.asname or alias.name.partition(".")[0], node) for alias in node.names)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for target in targets:
+                yield from ((one.id, node) for one in ast.walk(target) if isinstance(one, ast.Name))
+        elif isinstance(node, (ast.If, ast.Try, ast.With)):
+            queue.extend(ast.iter_child_nodes(node))
+
+
+def _check_params(section: str, params: Mapping[str, Any], node: ast.AST | None) -> None:
+    """Names and plain types of params, where the class that takes them is a plain pydantic model."""
+    if (
+        not isinstance(node, ast.ClassDef)
+        or len(node.bases) != 1
+        or ast.unparse(node.bases[0]).rpartition(".")[2] != "BaseModel"
+    ):
+        return
+    fields = {
+        one.target.id: one for one in node.body if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+    }
+    if "model_config" in {name for name, _ in _top_level(ast.Module(node.body, []))}:
+        return  # it may allow any name
+    for name, value in params.items():
+        if name not in fields:
+            near = nearest(name, fields)
+            raise SpecProblem(
+                f"{section}.params.{name}: unknown key",
+                left_alone=_UNTOUCHED,
+                hint=f"did you mean {section}.params.{near}?"
+                if near
+                else f"{section}.params takes {', '.join(fields)}",
+            )
+        kind = ast.unparse(fields[name].annotation)
+        if kind in _PLAIN and (not isinstance(value, _PLAIN[kind]) or (isinstance(value, bool) and kind != "bool")):
+            raise SpecProblem(f"{section}.params.{name}: {node.name} takes {kind}, is {value!r}", left_alone=_UNTOUCHED)
+    missing = [name for name, one in fields.items() if one.value is None and name not in params]
+    if missing:
+        raise SpecProblem(
+            f"{section}.params.{missing[0]}: is missing",
+            left_alone=_UNTOUCHED,
+            hint=f"{node.name} takes {', '.join(fields)}",
+        )
