@@ -16,7 +16,10 @@ def add_to(app: typer.Typer) -> None:
 
 def init(
     example: Annotated[
-        str | None, typer.Option("--example", metavar="NAME", help="Bring a runnable experiment: iris.")
+        str | None,
+        typer.Option(
+            "--example", metavar="NAME", help="Bring a runnable experiment: iris, digits, messages, houses, bars-vae."
+        ),
     ] = None,
     experiment: Annotated[
         str | None, typer.Option("--experiment", metavar="NAME", help="Write the first spec of your own.")
