@@ -18,6 +18,7 @@ from pathlib import Path
 
 from expmgr.errors import DataProblem
 from expmgr.paths import nearest
+from expmgr.places import Places, is_outside
 from expmgr.signature import DataContract, Feature, SplitContent
 from expmgr.spec import CsvData
 
@@ -25,6 +26,10 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)\Z", re.IGNORECASE)
 #: The model computes in float32; what is larger would be infinite there.
 _LARGEST = 3.4028234663852886e38
+
+
+#: A machine that knows of no data outside of git.
+NOWHERE = Places()
 
 
 @dataclass(frozen=True)
@@ -92,9 +97,9 @@ class Dataset:
         }
 
 
-def load(data: CsvData, *, is_classifier: bool, experiment_dir: Path, root: Path) -> Dataset:
+def load(data: CsvData, *, is_classifier: bool, experiment_dir: Path, root: Path, places: Places = NOWHERE) -> Dataset:
     """Read every split that `data` names from `experiment_dir`, which lies in the checkout `root`."""
-    tables = {split: read_file(name, split, experiment_dir, root) for split, name in files_of(data).items()}
+    tables = {split: read_file(name, split, experiment_dir, root, places) for split, name in files_of(data).items()}
     return dataset(data, tables, is_classifier=is_classifier)
 
 
@@ -127,21 +132,26 @@ def content_digest(values: Sequence[float] | Sequence[int] | Sequence[str]) -> s
     return digest.hexdigest()
 
 
-def read_file(name: str, split: str, experiment_dir: Path, root: Path) -> Table:
-    """The table in the file `name`, relative to `experiment_dir`; nothing outside the checkout `root` is read."""
+def read_file(name: str, split: str, experiment_dir: Path, root: Path, places: Places = NOWHERE) -> Table:
+    """The table in the file `name`: relative to `experiment_dir` and in the checkout `root`, or outside by intent."""
     inside = root.resolve()
     if "\0" in name:
         raise _problem(f"data.{split} is {name!r}: no file has such a name", "name the file without the zero byte")
+    if is_outside(name):
+        return read_table(places.read(name, f"data.{split}"), name)
     path = (experiment_dir / name).resolve()
-    if Path(name).is_absolute() or not path.is_relative_to(inside):
+    if not path.is_relative_to(inside):
         raise _problem(
             f"data.{split} is {name}, which lies outside the repository",
-            "a run reads what was committed: put the file into the experiment's folder and name it relative to that",
+            "a run reads what was committed: put the file into the experiment's folder and name it relative to that; "
+            "data that is not in git has an absolute path, or ${data_root}/...",
         )
     shown = path.relative_to(inside).as_posix()
     try:
         return read_table(path.read_bytes(), shown)
     except FileNotFoundError:
+        if (content := places.of_dvc(path, f"data.{split}")) is not None:
+            return read_table(content, shown)
         near = nearest(path.name, (one.name for one in path.parent.glob("*.csv")))
         raise _problem(
             f"{shown} is not in the commit (data.{split})",

@@ -24,6 +24,8 @@ class Settings(BaseModel):
 
     models_dir: str = "models"
     """Root of all model_dirs, relative to the main worktree's root, absolute, or below `~`."""
+    data_root: str | None = None
+    """Folder that `${data_root}` stands for in a spec: where this machine keeps data that is not in git."""
     record_user: bool = True
     """Whether records name the user."""
     record_host: bool = True

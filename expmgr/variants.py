@@ -204,11 +204,14 @@ def _check_data(repo: GitRepo, commit: CommitId, name: VariantName, data: CsvDat
     from posixpath import normpath
 
     from expmgr import csvdata
+    from expmgr.places import is_outside
 
     entries = {entry.path: entry for entry in repo.tree(commit, name.folder)}
     tables = {}
     for split, file in csvdata.files_of(data).items():
         path = normpath(f"{name.folder}/{file}")
+        if is_outside(file) or f"{path}.dvc" in entries:
+            return
         if not path.startswith(f"{name.folder}/"):
             return
         if path not in entries:

@@ -12,6 +12,7 @@ from expmgr.errors import BadName, ExitCode, ExpmgrError
 from expmgr.guard import Judgement
 from expmgr.launch.tasks import Candidate, Task, check_still_there, model_dir_of, plan_tasks, spec_digest, step_of
 from expmgr.model_dir import Whole
+from expmgr.places import is_outside
 from expmgr.project import Project
 from expmgr.rules import Verdict
 from expmgr.spec import CsvData, PythonModel
@@ -112,7 +113,7 @@ def _is_plain(project: Project, task: Task) -> bool:
     data = task.spec.data
     if not isinstance(data, CsvData) or isinstance(task.spec.model, PythonModel):
         return False
-    if any(".." in path.split("/") for path in (data.train, data.eval, data.test or "")):
+    if any(".." in path.split("/") or is_outside(path) for path in (data.train, data.eval, data.test or "")):
         return False
     return all(entry.mode != _LINK for entry in project.repo.tree(task.commit, task.name.folder))
 

@@ -354,6 +354,7 @@ def _request(project: Project, task: Task, record: RunRecord, folder: RunDir) ->
         "experiment_dir": str(folder.code / task.name.folder),
         "variant_dir": str(project.layout.variant_dir(task.name)),
         "repository": str(project.repo.root) if project.repo.root else None,
+        "data_root": project.settings.data_root,
         "model_dir": str(model_dir),
         "shown_model_dir": project.shown(model_dir),
         "max_steps": task.max_steps,

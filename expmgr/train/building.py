@@ -11,6 +11,7 @@ from typing import Any
 from expmgr.errors import DataProblem, SpecProblem
 from expmgr.model_dir import ModelDir
 from expmgr.paths import RunDir, nearest
+from expmgr.places import Places
 from expmgr.signature import Signature
 from expmgr.spec import CsvData, ExperimentSpec, PythonModel
 from expmgr.train import signatures
@@ -170,6 +171,10 @@ def build(run_dir: RunDir) -> Built:
 def _source(spec: ExperimentSpec, request: Request, code: UserCode) -> Source:
     if isinstance(spec.data, CsvData):
         return Tables(
-            spec.data, is_classifier=spec.is_classifier, experiment_dir=request.experiment_dir, root=code.root
+            spec.data,
+            is_classifier=spec.is_classifier,
+            experiment_dir=request.experiment_dir,
+            root=code.root,
+            places=Places(request.data_root, request.repository),
         )
-    return Functions(spec.data, code, seed=request.random_seed, most_eval=spec.eval.steps)
+    return Functions(spec.data, code, seed=request.random_seed, most_eval=spec.eval.steps, data_root=request.data_root)

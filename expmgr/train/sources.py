@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from expmgr import csvdata
 from expmgr.csvdata import Dataset
 from expmgr.errors import DataProblem
+from expmgr.places import Places
 from expmgr.signature import DataContract
 from expmgr.spec import CsvData
 from expmgr.train import signatures
@@ -66,9 +67,11 @@ class Source(Protocol):
 class Tables:
     """CSV files: columns by name, and a label."""
 
-    def __init__(self, data: CsvData, *, is_classifier: bool, experiment_dir: Path, root: Path) -> None:
+    def __init__(self, data: CsvData, *, is_classifier: bool, experiment_dir: Path, root: Path, places: Places) -> None:
         self._data = data
-        self.table: Dataset = csvdata.load(data, is_classifier=is_classifier, experiment_dir=experiment_dir, root=root)
+        self.table: Dataset = csvdata.load(
+            data, is_classifier=is_classifier, experiment_dir=experiment_dir, root=root, places=places
+        )
         self.labels = self.table.labels
         names = input_names(self.table.features)
         self.order = [names[one.name] for one in self.table.features]

@@ -30,8 +30,11 @@ class Functions:
 
     order: Sequence[str] = ()
 
-    def __init__(self, data: PythonData, code: UserCode, *, seed: int, most_eval: int | None) -> None:
+    def __init__(
+        self, data: PythonData, code: UserCode, *, seed: int, most_eval: int | None, data_root: str | None
+    ) -> None:
         self._data, self._code, self._seed, self._most_eval = data, code, seed, most_eval
+        self._data_root = str(Path(data_root).expanduser()) if data_root else None
         self.labels = list(data.labels) if data.labels is not None else None
         self._params = params_of(data.params, data.params_model, code, "data")
         self._results: dict[str, Any] = {}
@@ -63,6 +66,7 @@ class Functions:
         key = f"data.{what}"
         reference = getattr(self._data, what)
         given = {"params": self._params, "seed": seed, "batch_size": self._data.batch_size}
+        given["data_root"] = self._data_root
         if path is not None:
             given["path"] = str(path)
         result = self._code.call(reference, key, given)

@@ -1,0 +1,89 @@
+"""Data that is not in git: found by the machine's own settings, and read only."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from expmgr import csvdata
+from expmgr.errors import DataProblem
+from expmgr.places import Places
+from expmgr.spec import CsvData
+
+GOOD = "width,kind\n1,a\n2,b\n"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkout" / "experiments" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "eval.csv").write_text(GOOD)
+    return tmp_path / "checkout"
+
+
+def load(checkout: Path, train: str, places: Places) -> csvdata.Dataset:
+    data = CsvData.model_validate({"kind": "csv", "train": train, "eval": "eval.csv", "label": "kind"})
+    folder = checkout / "experiments" / "mine"
+    return csvdata.load(data, is_classifier=True, experiment_dir=folder, root=checkout, places=places)
+
+
+def told(checkout: Path, train: str, places: Places) -> list[str]:
+    with pytest.raises(DataProblem) as caught:
+        load(checkout, train, places)
+    return caught.value.lines()
+
+
+@pytest.mark.parametrize(
+    "form", ["{folder}/train.csv", "~/train.csv", "${{data_root}}/train.csv", "file://{folder}/train.csv"]
+)
+def test_a_path_leads_out_of_the_repository(
+    checkout: Path, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "train.csv").write_text(GOOD)
+    monkeypatch.setenv("HOME", str(folder))
+    name = form.format(folder=folder)
+    data = load(checkout, name, Places(data_root=str(folder)))
+    split = data.splits["train"]
+    assert (split.path, split.rows) == (name, 2)
+    assert split.sha256 == hashlib.sha256(GOOD.encode()).hexdigest()
+
+
+def test_a_machine_without_a_data_root(checkout: Path) -> None:
+    assert told(checkout, "${data_root}/train.csv", Places()) == [
+        "Error: data.train is ${data_root}/train.csv, and this machine has no data_root",
+        "Nothing was changed.",
+        'Hint: say where data lies, in .git/expmgr/config.toml: data_root = "/data"',
+    ]
+
+
+def test_what_is_not_there(checkout: Path, tmp_path: Path) -> None:
+    lines = told(checkout, "${data_root}/train.csv", Places(data_root=str(tmp_path / "no")))
+    assert lines[0] == f"Error: data.train: {tmp_path}/no/train.csv cannot be read: No such file or directory"
+    assert lines[-1] == f"Hint: data_root is {tmp_path}/no on this machine (.git/expmgr/config.toml)"
+    assert told(checkout, "nonsense://x/y.csv", Places())[0].startswith(
+        "Error: data.train: nonsense://x/y.csv cannot be read: "
+    )
+
+
+@pytest.mark.parametrize("layout", [".dvc/cache/files/md5", ".dvc/cache", "kept/files/md5"])
+def test_a_file_that_dvc_keeps_is_taken_from_its_cache(checkout: Path, tmp_path: Path, layout: str) -> None:
+    digest = hashlib.md5(GOOD.encode()).hexdigest()
+    repository = tmp_path / "repository"
+    kept = repository / layout / digest[:2] / digest[2:]
+    kept.parent.mkdir(parents=True)
+    kept.write_text(GOOD)
+    (repository / ".dvc").mkdir(exist_ok=True)
+    (repository / ".dvc" / "config").write_text("[cache]\n    dir = ../kept\n")
+    pointer = checkout / "experiments" / "mine" / "train.csv.dvc"
+    pointer.write_text(f"outs:\n- md5: {digest}\n  size: {len(GOOD)}\n  hash: md5\n  path: train.csv\n")
+    assert load(checkout, "train.csv", Places(repository=repository)).splits["train"].rows == 2
+    kept.write_text("width,kind\n9,a\n9,b\n")  # a cache that somebody wrote into is no witness
+    assert told(checkout, "train.csv", Places(repository=repository)) == [
+        f"Error: data.train: train.csv is kept by DVC, and its cache does not hold {digest}",
+        "Nothing was changed.",
+        "Hint: dvc pull",
+    ]
