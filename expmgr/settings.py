@@ -26,6 +26,9 @@ class Settings(BaseModel):
     """Root of all model_dirs, relative to the main worktree's root, absolute, or below `~`."""
     data_root: str | None = None
     """Folder that `${data_root}` stands for in a spec: where this machine keeps data that is not in git."""
+    pass_environment: list[str] | None = None
+    """Variables of the environment that a run is given besides those of the system, `AWS_*` for all of a kind; None:
+    all that the command was given."""
     record_user: bool = True
     """Whether records name the user."""
     record_host: bool = True

@@ -154,6 +154,9 @@ def run(
             flags = {"--fresh": fresh, "--with-optimizer": with_optimizer, "--grow": grow}
             _detach(project, tasks, [*variants, *_as_arguments(options, lists, flags)], as_json)
             return
+        from expmgr.cli.check import tell_backend
+
+        tell_backend()
         if scratch:
             project = project.scratch(Path(tempfile.mkdtemp(prefix="expmgr-scratch-")))
         with watcher(tasks, quiet=as_json) as watching:

@@ -355,6 +355,7 @@ def _request(project: Project, task: Task, record: RunRecord, folder: RunDir) ->
         "variant_dir": str(project.layout.variant_dir(task.name)),
         "repository": str(project.repo.root) if project.repo.root else None,
         "data_root": project.settings.data_root,
+        "pass_environment": project.settings.pass_environment,
         "model_dir": str(model_dir),
         "shown_model_dir": project.shown(model_dir),
         "max_steps": task.max_steps,

@@ -82,6 +82,8 @@ class Request(BaseModel):
     variant_dir: Path
     repository: Path | None = None
     """The user's own checkout, of which the run imports nothing."""
+    pass_environment: list[str] | None = None
+    """Variables of the environment that user code may see besides the system's; None: all."""
     data_root: str | None = None
     """What `${data_root}` stands for on this machine."""
     model_dir: Path

@@ -10,6 +10,7 @@ its worker stops by itself. So nothing outlives the command as an orphan.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import gc
 import json
 import os
@@ -36,6 +37,14 @@ _ASKING = {signal.SIGTERM, signal.SIGINT}
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "GRPC_VERBOSITY": "ERROR", "KERAS_BACKEND": "tensorflow"}
 
 
+#: Variables that say how the machine works, not what somebody may do with it.
+_OF_THE_SYSTEM = (
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "TERM", "PYTHON*"),
+    *("VIRTUAL_ENV", "CONDA_*", "LD_*", "DYLD_*", "CUDA_*", "NVIDIA_*", "XLA_*", "TF_*", "KERAS_*", "OMP_*", "MKL_*"),
+    *("OPENBLAS_*", "GRPC_*", "SSL_CERT_*", "XDG_*", "EXPMGR_*"),
+)
+
+
 class NoTensorFlow(ExpmgrError):
     """TensorFlow or Keras 3 cannot be imported."""
 
@@ -45,6 +54,11 @@ def import_tensorflow() -> None:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    if os.environ.get("TF_USE_LEGACY_KERAS", "0").lower() in ("1", "true"):
+        raise NoTensorFlow(
+            "TF_USE_LEGACY_KERAS is set, which makes tf.keras the old Keras 2; expmgr trains models of Keras 3",
+            hint="unset TF_USE_LEGACY_KERAS",
+        )
     gc.disable()  # a fifth of the import's time is the collector's, which finds nothing; and see below
     try:
         import keras
@@ -238,10 +252,20 @@ def _enter(run_dir: RunDir) -> None:
     """
     with contextlib.suppress(OSError, ValueError, KeyError):
         request = json.loads(run_dir.request.read_bytes())
+        _keep(request.get("pass_environment"))
         os.environ.update(
             EXPMGR_RUN_ID=request["run_id"], EXPMGR_RUN_DIR=str(run_dir.path), EXPMGR_MODEL_DIR=request["model_dir"]
         )
     os.chdir(run_dir.code)
+
+
+def _keep(names: Sequence[str] | None) -> None:
+    """Forget every variable of the environment that is neither the system's nor among `names`; None: keep all."""
+    if names is None:
+        return
+    for name in list(os.environ):
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in (*_OF_THE_SYSTEM, *names)):
+            del os.environ[name]
 
 
 def main(arguments: Sequence[str]) -> int:
