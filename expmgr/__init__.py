@@ -3,13 +3,31 @@
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "restore", "save"]
+__all__ = [
+    "ExperimentSpec",
+    "ExpmgrError",
+    "__version__",
+    "log_artifact",
+    "log_metrics",
+    "restore",
+    "save",
+]
+
+#: Where each name is: nothing is imported before it is used, and TensorFlow by `save` and `restore` alone.
+_HOMES = {
+    "ExperimentSpec": "spec",
+    "ExpmgrError": "errors",
+    "log_artifact": "running",
+    "log_metrics": "running",
+    "open": "repository",
+    "restore": "api",
+    "save": "api",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # The Python API needs TensorFlow, which the commands do without.
-    if name in ("restore", "save"):
+    if name in _HOMES:
         from importlib import import_module
 
-        return getattr(import_module("expmgr.api"), name)
+        return getattr(import_module(f"expmgr.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

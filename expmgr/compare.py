@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from expmgr.errors import UnknownMetric, UnknownVariant
 from expmgr.paths import VariantName, nearest
 from expmgr.records import ABOUT, RunRecord, counted_runs, is_outdated
 from expmgr.spec import CLASSIFIER_METRICS, REGRESSOR_METRICS, ExperimentSpec, changes, flat
 from expmgr.statistics import mean_and_std
+
+if TYPE_CHECKING:
+    from expmgr.project import Project
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,42 @@ def compare(
     rows.sort(key=lambda row: not row.is_baseline)
     effect = compared.minimum_effect if name == compared.metric else None
     return Comparison(name, mode, where, str(base.name), rows, effect)
+
+
+def chosen(project: Project, names: Sequence[str], baseline: str | None) -> tuple[list[Subject], VariantName | None]:
+    """What is compared, and the baseline.
+
+    Where `--baseline` says nothing, it is the one that the specs declare (`compare.baseline`) if it is among `names`,
+    or if a single variant is named, which is then compared with it; otherwise the first (None).
+    """
+    from expmgr.variants import find_variant
+
+    if baseline is not None:
+        return _subjects(project, [baseline, *names]), find_variant(project.repo, baseline).name
+    subjects = _subjects(project, names)
+    declared = subjects[0].spec.compared.baseline
+    if declared is None:
+        return subjects, None
+    if len(subjects) == 1 and declared != str(subjects[0].name):
+        subjects = _subjects(project, [declared, *names])
+    return subjects, next((one.name for one in subjects if str(one.name) == declared), None)
+
+
+def _subjects(project: Project, names: Sequence[str]) -> list[Subject]:
+    from expmgr.code import code_digest
+    from expmgr.variants import find_variant, spec_of
+
+    found = list(dict.fromkeys(find_variant(project.repo, name) for name in names))
+    runs = list(project.records.all())
+    return [
+        Subject(
+            one.name,
+            spec_of(project.repo, one),
+            code_digest(project.repo, one.commit, one.name),
+            [record for record in runs if record.variant == str(one.name)],
+        )
+        for one in found
+    ]
 
 
 def check_metric(metric: str, spec: ExperimentSpec) -> Literal["max", "min"]:

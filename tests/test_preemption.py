@@ -105,6 +105,7 @@ def test_it_is_told_once_and_off_asks_nobody(monkeypatch: pytest.MonkeyPatch) ->
     assert len(told) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.tf
 def test_a_run_saves_and_ends_with_75(iris: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     assert iris.expmgr("new", "iris/baseline").code == 0

@@ -11,9 +11,7 @@ from expmgr.cli import output
 from expmgr.paths import seeds_text
 
 if TYPE_CHECKING:
-    from expmgr.compare import Comparison, Row, Subject
-    from expmgr.paths import VariantName
-    from expmgr.project import Project
+    from expmgr.compare import Comparison, Row
 
 _SORT_KEYS = ("variant", "mean", "difference", "parameters", "time")
 
@@ -44,6 +42,7 @@ def compare(
 
     Example: expmgr compare iris/baseline iris/wide
     """
+    from expmgr.compare import chosen
     from expmgr.compare import compare as compared
     from expmgr.project import Project
 
@@ -51,7 +50,7 @@ def compare(
     if sort_by is not None and sort_by not in _SORT_KEYS:
         raise typer.BadParameter(f"--sort-by takes one of {', '.join(_SORT_KEYS)}")
     project = Project.open(output.folder())
-    subjects, base = _chosen(project, variants, baseline)
+    subjects, base = chosen(project, variants, baseline)
     comparison = compared(subjects, baseline=base, metric=metric, everything=everything)
     _sort(comparison, sort_by)
     output.tell_unreadable(project.records)
@@ -59,43 +58,6 @@ def compare(
         output.show_json(comparison.as_dict())
         return
     _show(comparison, how, precision, machine=how is output.Form.CSV)
-
-
-def _chosen(project: Project, names: list[str], baseline: str | None) -> tuple[list[Subject], VariantName | None]:
-    """What is compared, and the baseline.
-
-    Where `--baseline` says nothing, it is the one that the specs declare (`compare.baseline`) if it is among `names`,
-    or if a single variant is named, which is then compared with it; otherwise the first (None).
-    """
-    from expmgr.variants import find_variant
-
-    if baseline is not None:
-        return _subjects(project, [baseline, *names]), find_variant(project.repo, baseline).name
-    subjects = _subjects(project, names)
-    declared = subjects[0].spec.compared.baseline
-    if declared is None:
-        return subjects, None
-    if len(subjects) == 1 and declared != str(subjects[0].name):
-        subjects = _subjects(project, [declared, *names])
-    return subjects, next((one.name for one in subjects if str(one.name) == declared), None)
-
-
-def _subjects(project: Project, names: list[str]) -> list[Subject]:
-    from expmgr.code import code_digest
-    from expmgr.compare import Subject
-    from expmgr.variants import find_variant, spec_of
-
-    found = list(dict.fromkeys(find_variant(project.repo, name) for name in names))
-    runs = list(project.records.all())
-    return [
-        Subject(
-            one.name,
-            spec_of(project.repo, one),
-            code_digest(project.repo, one.commit, one.name),
-            [record for record in runs if record.variant == str(one.name)],
-        )
-        for one in found
-    ]
 
 
 def _sort(comparison: Comparison, key: str | None) -> None:

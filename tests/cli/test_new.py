@@ -257,6 +257,7 @@ def test_inside_a_hook_the_folder_counts_not_git_dir(base: Repo, monkeypatch: py
     assert base.git("rev-parse", "--verify", "exp/iris/wide")
 
 
+@pytest.mark.slow
 def test_sixteen_at_once(base: Repo) -> None:
     command = [sys.executable, "-m", "expmgr", "new", "--from", "iris/baseline", "--set", "train.max_steps=5"]
     started = [

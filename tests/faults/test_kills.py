@@ -110,6 +110,7 @@ def shown(repo: Repo, seed: int = 0) -> dict[str, object]:
     return told
 
 
+@pytest.mark.slow
 def test_everything_killed(base: Repo, training: Started) -> None:
     (run_dir,) = (base.path / ".git/expmgr/runs").iterdir()
     assert json.loads((run_dir / "run.json").read_text())["status"] == "starting"
@@ -241,6 +242,7 @@ def test_a_run_that_is_being_trained_is_busy(base: Repo, training: Started) -> N
     assert result.code == 4
 
 
+@pytest.mark.slow
 def test_hooks_of_the_user_do_not_fire(base: Repo) -> None:
     for hook in ("post-checkout", "pre-commit", "post-commit", "reference-transaction"):
         base.write(f".git/hooks/{hook}", f"#!/bin/sh\ntouch '{base.path}/{hook}-ran'\nexit 1\n").chmod(0o755)

@@ -203,6 +203,7 @@ print(signed(build(plan), rows()).model_dump_json())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", ["0", "1", "random"])
 def test_a_signature_is_the_same_in_every_process(seed: str) -> None:
     from guard.generated import KINDS, build, rows

@@ -89,6 +89,7 @@ def test_what_does_not_fit_is_refused_with_both_sides(old: Repo) -> None:
     assert left(old) == before
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_tensorflow_1_s_kind(old: Repo) -> None:
     """Variables of a partitioner, and Adagrad's slots under other names."""
     folder = ROOT / "tests/data/estimator_v1_iris"
@@ -102,6 +103,7 @@ def test_a_checkpoint_of_tensorflow_1_s_kind(old: Repo) -> None:
     assert (record["adopted"]["fresh"], record["adopted"]["step"]) == ([], 300)
 
 
+@pytest.mark.slow
 def test_a_lost_state_file_is_no_guess(old: Repo, tmp_path: Path) -> None:
     copied = tmp_path / "elsewhere"
     shutil.copytree(ESTIMATOR, copied)
@@ -117,6 +119,7 @@ def test_a_lost_state_file_is_no_guess(old: Repo, tmp_path: Path) -> None:
     assert json.loads(chosen.stdout)["adopted"]["step"] == 200
 
 
+@pytest.mark.slow
 def test_a_keras_model_s_checkpoint(old: Repo, tmp_path: Path) -> None:
     """Object-based: the names that its object graph gives to variables, or the user's own word."""
     import keras

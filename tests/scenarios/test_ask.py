@@ -101,12 +101,14 @@ def test_the_guard_stands_at_these_doors_too(copied: Repo, change: Callable[...,
     assert (allowed.code, "let pass by --allow activation" in allowed.stderr) == (0, True)
 
 
+@pytest.mark.slow
 def test_how_it_was_trained_does_not_count(copied: Repo, change: Callable[..., None]) -> None:
     change(copied, "iris/wide", "{kind: adagrad, learning_rate: 0.1}", "{kind: sgd, learning_rate: 0.5}")
     assert copied.expmgr("check", "iris/wide").code == 3
     assert copied.expmgr("evaluate", "iris/wide").code == 0
 
 
+@pytest.mark.slow
 def test_what_is_there_is_left_alone(copied: Repo, new_rows: object) -> None:
     copied.write("mine.csv", "precious")
     before = copied.snapshot()
@@ -124,6 +126,7 @@ def test_what_is_there_is_left_alone(copied: Repo, new_rows: object) -> None:
     assert copied.snapshot() == before
 
 
+@pytest.mark.slow
 def test_a_moving_average_is_what_is_asked(copied: Repo) -> None:
     """Evaluated after the run as in it, and not with the weights that it is the average of."""
     sets = ["--set", "optimizer.ema_momentum=0.99", "--set", "train.max_steps=60"]

@@ -70,6 +70,7 @@ def test_a_step_that_is_not_there(walked: Repo) -> None:
     assert walked.expmgr("check", "iris/wide@x").code == 1
 
 
+@pytest.mark.slow
 def test_who_may_start_from_whom(walked: Repo) -> None:
     before = walked.snapshot()
     result = walked.expmgr("check", "iris/wide", "--against", "iris/baseline")

@@ -113,6 +113,7 @@ def test_what_cannot_be_let_pass(walked: Repo, rule: str, why: str) -> None:
     assert why in " ".join(result.stderr.replace("\u2502", " ").split())
 
 
+@pytest.mark.slow
 def test_the_hints_name_the_seeds(copied: Repo, change: Callable[..., None]) -> None:
     """Typed as it stands, the hint for seed 1 must not set the good seed 0 aside; and one story is told once."""
     change(copied, "iris/wide", "[20, 20]", "[30, 30]")

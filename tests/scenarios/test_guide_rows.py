@@ -59,6 +59,7 @@ def test_row_model_dir_given_or_a_temporary_folder(copied: Repo) -> None:
     assert not folder.is_relative_to(copied.path)
 
 
+@pytest.mark.slow
 def test_row_checkpoint_every_600_seconds_at_the_first_and_the_last_step_and_the_newest_five(copied: Repo) -> None:
     config = read_spec(SPEC, "spec.yaml").run_config
     assert (config.save_checkpoints_secs, config.save_checkpoints_steps, config.keep_checkpoint_max) == (600, None, 5)
@@ -99,6 +100,7 @@ def test_row_two_lines_of_run_config_and_both_intervals_are_an_error(copied: Rep
     assert "save_checkpoints_steps and save_checkpoints_secs cannot both be set" in wrong.stderr
 
 
+@pytest.mark.slow
 def test_row_event_files_and_what_switches_them_off(copied: Repo) -> None:
     folder = copied.path / "models/iris/wide/seed-0"
     assert events(folder)
@@ -138,6 +140,7 @@ def test_row_tf_random_seed_stands_for_the_run_s(copied: Repo) -> None:
     assert (wrong.code, "fixes its seed" in wrong.stderr) == (1, True)
 
 
+@pytest.mark.slow
 def test_row_train_evaluate_and_predict_each_restore_the_newest(copied: Repo) -> None:
     assert "resumes at step 200" in copied.expmgr("run", "iris/wide", "--max-steps", "210").stderr
     told = json.loads(copied.expmgr("evaluate", "iris/wide", "--json").stdout)

@@ -72,6 +72,7 @@ def test_a_detached_run_is_watched_and_stopped_and_what_waits_of_it_does_not_beg
     assert base.expmgr("stop", run_id).code == 0
 
 
+@pytest.mark.slow
 def test_a_detached_call_that_cannot_begin_says_so_at_once(base: Repo) -> None:
     before = base.snapshot()
     wrong = base.expmgr("run", "iris/baseline", "--from-step", "100", "--detach")
@@ -84,6 +85,7 @@ def test_a_detached_call_that_cannot_begin_says_so_at_once(base: Repo) -> None:
     assert (done.code, "complete at step 300, nothing to do" in done.stderr) == (0, True)
 
 
+@pytest.mark.slow
 def test_logs_follow_to_the_end(base: Repo) -> None:
     assert base.expmgr("run", "iris/baseline", "--max-steps", "6000", "--detach").code == 0
     followed = base.expmgr_process("logs", "iris/baseline", "-f")
@@ -109,6 +111,7 @@ def checkpoints(repo: Repo) -> list[int]:
     return [one["step"] for one in listed["checkpoints"]]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_offers_the_one_before_and_going_back_is_exact(base: Repo) -> None:
     assert base.expmgr("run", "iris/baseline").code == 0
     folder = base.path / "models/iris/baseline/seed-0"
@@ -140,6 +143,7 @@ def test_a_damaged_checkpoint_offers_the_one_before_and_going_back_is_exact(base
     assert checkpoints(base) == [0, 100]
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_variants_by_name(base: Repo) -> None:
     pytest.importorskip("tensorboard")
     assert base.expmgr("tensorboard").code == 1

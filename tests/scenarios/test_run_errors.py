@@ -328,6 +328,7 @@ def test_a_seed_that_another_command_is_starting_is_busy(base: Repo) -> None:
     assert base.snapshot() == before
 
 
+@pytest.mark.slow
 @tf
 def test_a_run_whose_machine_is_gone_is_taken_on(copied: Repo) -> None:
     """A container that was removed: its processes cannot be seen from here, but the model_dir's lock can."""

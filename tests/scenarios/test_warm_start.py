@@ -91,6 +91,7 @@ def test_a_wider_layer_takes_the_slice_that_it_overlaps_with(copied: Repo) -> No
     assert np.array_equal(new["logits/bias"], old["logits/bias"])
 
 
+@pytest.mark.slow
 def test_what_is_refused_changes_nothing(copied: Repo) -> None:
     made(copied, "turned", "data.labels=[virginica, versicolor, setosa]")
     made(copied, "other", "optimizer={kind: sgd, learning_rate: 0.1}")

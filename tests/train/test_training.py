@@ -84,6 +84,7 @@ def test_an_average_is_what_is_evaluated(worker: WorkerProcess, site: Site) -> N
     assert trained.one("ended")["metrics"]["last"]["eval"]["mean_absolute_error"] == pytest.approx(error, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
@@ -349,6 +350,7 @@ def points(folder: Path, tag: str = "loss") -> list[tuple[int, float]]:
     return found
 
 
+@pytest.mark.slow
 def test_no_step_stands_twice_in_event_files(worker: WorkerProcess, site: Site) -> None:
     """Killed behind a checkpoint, with half a record at the end: cut back, and then as if never killed."""
     spec = spec_of(train__max_steps=4_000, run_config__save_checkpoints_steps=1_000, run_config__save_summary_steps=300,
@@ -410,6 +412,7 @@ class Slow(keras.callbacks.Callback):
 """
 
 
+@pytest.mark.slow
 def test_who_does_not_save_in_time_ends_and_goes_on_from_the_checkpoint_before(
     worker: WorkerProcess, site: Site
 ) -> None:

@@ -87,6 +87,7 @@ def test_each_premade_model_learns(
     assert curve[-1][1] < curve[0][1] / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sgd", "adam", "adamw", "rmsprop", "ftrl"])
 def test_each_optimizer_trains_and_goes_on(worker: WorkerProcess, site: Site, kind: str) -> None:
     spec = spec_of(optimizer={"kind": kind, "learning_rate": 0.01, "clipnorm": 1.0}, model__hidden_units=[3])
@@ -228,6 +229,7 @@ def test_a_changed_learning_rate_is_said_and_takes_effect(worker: WorkerProcess,
     assert reader.get_tensor("optimizer/adagrad/learning_rate/.ATTRIBUTES/VARIABLE_VALUE") == pytest.approx(0.1)
 
 
+@pytest.mark.slow
 def test_dropout_switched_on_and_off_goes_on(worker: WorkerProcess, site: Site) -> None:
     worker.run(site.ask(spec_of(), max_steps=10))
     on = worker.run(site.ask(spec_of(model__dropout=0.3), max_steps=15))
@@ -465,6 +467,7 @@ def test_what_the_probe_finds_is_refused_with_nothing_changed(
     assert tree(site.model_dir()) == before
 
 
+@pytest.mark.slow
 def test_a_rule_says_what_of_the_probe_may_move(worker: WorkerProcess, site: Site) -> None:
     """A dropout moves the step, an eval split that changed moves the metrics; without the stored rows it is said."""
     worker.run(site.ask(spec_of()))

@@ -1,0 +1,50 @@
+"""What the code of a run may leave beside its curves. Outside of a run both are no-ops, so that a script runs anywhere."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from expmgr import durable
+from expmgr.errors import DataProblem
+from expmgr.paths import RunDir
+
+_RUN_DIR = "EXPMGR_RUN_DIR"
+
+
+def log_metrics(step: int, values: Mapping[str, float]) -> None:
+    """Put a point of each of `values` at `step` into the run's record, as curves of the split `logged`.
+
+    Values that are not finite are left out. Outside of a run nothing happens.
+    """
+    folder = os.environ.get(_RUN_DIR)
+    if folder is None:
+        return
+    kept = {str(name): float(value) for name, value in values.items() if math.isfinite(float(value))}
+    if not kept:
+        return
+    event = {"kind": "point", "at": time.time(), "split": "logged", "step": int(step), "values": kept}
+    with durable.disk_errors("the run's events"):
+        durable.append_line(RunDir(Path(folder)).events, event)
+
+
+def log_artifact(path: str | Path, name: str | None = None) -> None:
+    """Copy the file `path` to the run's folder, `artifacts/<name>`, by default its own name.
+
+    Outside of a run nothing happens. Raises `DataProblem` where there is no such file, or `name` leads out of the folder.
+    """
+    folder = os.environ.get(_RUN_DIR)
+    if folder is None:
+        return
+    source, target = Path(path), Path(folder, "artifacts", name or Path(path).name)
+    if not source.is_file():
+        raise DataProblem(f"log_artifact: there is no file {source}")
+    if ".." in target.parts or not target.is_relative_to(Path(folder, "artifacts")):
+        raise DataProblem(f"log_artifact: {name} leads out of the run's folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with durable.disk_errors(f"artifact {target.name}"):
+        shutil.copyfile(source, target)
