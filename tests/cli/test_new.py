@@ -273,6 +273,7 @@ def test_sixteen_at_once(base: Repo) -> None:
     assert base.git("fsck", "--strict") == ""
 
 
+@pytest.mark.slow
 def test_of_sixteen_that_want_one_name_one_gets_it(base: Repo) -> None:
     command = [sys.executable, "-m", "expmgr", "new", "iris/one", "--from", "iris/baseline"]
     started = [

@@ -67,6 +67,7 @@ def test_an_estimator_s_checkpoint_evaluates_to_the_same(old: Repo) -> None:
     assert (again.code, "has checkpoints already" in again.stderr) == (1, True)
 
 
+@pytest.mark.slow
 def test_nobody_vouches(old: Repo) -> None:
     before = left(old)
     result = old.expmgr("adopt", str(ESTIMATOR), "--as", "iris/old")

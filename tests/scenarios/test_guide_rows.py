@@ -43,6 +43,7 @@ def events(folder: Path) -> list[Path]:
     return list(folder.glob("events.out.tfevents.*"))
 
 
+@pytest.mark.slow
 def test_row_two_formats_checkpoint_and_saved_model(copied: Repo) -> None:
     """The first needs the code, the second does not."""
     assert copied.expmgr("export", "iris/wide@200", "-o", "served").code == 0

@@ -97,6 +97,7 @@ def test_the_code_sees_the_environment_that_the_user_names(own: Repo, names: lis
     assert not any(b"MY_SECRET" in path.read_bytes() for path in kept)
 
 
+@pytest.mark.slow
 def test_another_backend_is_told_of_and_legacy_keras_refused(own: Repo) -> None:
     result = own.expmgr_process("run", "own/base", env={"KERAS_BACKEND": "jax"})
     assert result.code == 0, result.stderr

@@ -238,6 +238,7 @@ def test_dropout_switched_on_and_off_goes_on(worker: WorkerProcess, site: Site) 
     assert ([one["what"] for one in off.one("ready")["changes"]], off.status) == (["model.dropout"], 0)
 
 
+@pytest.mark.slow
 def test_another_batch_size_goes_on_where_the_data_was(worker: WorkerProcess, site: Site) -> None:
     worker.run(site.ask(spec_of(), max_steps=10))
     trained = worker.run(site.ask(spec_of(data__batch_size=20)))
