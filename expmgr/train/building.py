@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from expmgr.errors import DataProblem, SpecProblem
+from expmgr.errors import DataProblem, SpecProblem, UserCodeFailed
 from expmgr.model_dir import ModelDir
 from expmgr.paths import RunDir, nearest
 from expmgr.places import Places
@@ -18,7 +18,7 @@ from expmgr.train import signatures
 from expmgr.train.callbacks import Callbacks
 from expmgr.train.datasets import Rows
 from expmgr.train.environment import versions
-from expmgr.train.loop import Errors, Evaluation, InnerLoop
+from expmgr.train.loop import Errors, Evaluation, InnerLoop, StepFunction
 from expmgr.train.models import build_model
 from expmgr.train.pipelines import Stream
 from expmgr.train.probe import as_it_was
@@ -125,12 +125,22 @@ class Built:
         return Evaluation(self.model, rows, self.spec.data.batch_size, self.errors)
 
     def check_metrics(self) -> None:
-        """`SpecProblem` where the spec goes by a metric that no evaluation of the user's model gives."""
-        named = self.spec.named_metrics
-        if not isinstance(self.spec.model, PythonModel) or not named:
+        """Evaluate a few rows, so that what is wrong with it is known before training: `UserCodeFailed`, or
+        `SpecProblem` where the spec goes by a metric that an evaluation of the user's model does not give."""
+        named, plan = self.spec.named_metrics, self.spec.eval
+        if named.get("compare.metric") == "loss":  # also what is compared where nobody said so
+            del named["compare.metric"]
+        is_evaluated = bool(named.keys() - {"compare.metric"}) or plan.at_end or plan.every_steps is not None or plan.every_secs is not None
+        if not isinstance(self.spec.model, PythonModel) or not is_evaluated:
             return
-        with as_it_was(self.model):
-            found = self.evaluation(Rows(self.data.first())).run(lambda: False, lambda: 0.0) or {}
+        try:
+            with as_it_was(self.model):
+                found = self.evaluation(Rows(self.data.first())).run(lambda: False, lambda: 0.0) or {}
+        except UserCodeFailed as error:
+            if not StepFunction(self.model, "test_step").is_own:
+                error.hint = "give the model a test_step(self, data), or evaluate nothing: eval: {at_end: false}"
+            error.left_alone = "Nothing was changed."
+            raise
         for key, metric in named.items():
             if metric not in found:
                 near = nearest(metric, found)
