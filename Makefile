@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help env demo test test-fast test-slow lint format docs bench clean
+.PHONY: help env demo matrix test test-fast test-slow lint format docs bench clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,18 @@ test-fast: env ## the tests without TensorFlow
 test-slow: env ## the slow and wide tests: many kills, many processes
 	$(BIN)/python -m pytest -m slow
 
+# PYTHON:TENSORFLOW, the newest patch of each.
+MATRIX ?= python3.10:2.16 python3.12:2.18 python3.13:2.21
+
+matrix: ## the tests of the worker and the guard with other versions: make matrix MATRIX="python3.10:2.16"
+	@set -e; for pair in $(MATRIX); do \
+	  folder=.matrix/$$(echo $$pair | tr ':' '-'); \
+	  echo "TensorFlow $${pair#*:} with $${pair%%:*}"; \
+	  $${pair%%:*} -m venv $$folder; \
+	  $$folder/bin/python -m pip install --quiet --disable-pip-version-check "tensorflow==$${pair#*:}.*" --editable '.[dev]'; \
+	  $$folder/bin/python -m pytest -n 2 --dist worksteal -m "tf and not slow" tests/train tests/guard; \
+	done
+
 lint: env ## style, types, and which module may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,5 +60,5 @@ bench: env ## measure start-up, new, steps a second, and what the guard costs
 	$(BIN)/python benchmarks/guard.py
 
 clean: ## remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) .matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

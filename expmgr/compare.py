@@ -65,6 +65,8 @@ class Row:
     """Whether the spec fixes the seed (`run_config.tf_random_seed`)."""
     allowed: list[str]
     """Rules of the guard whose refusal was let pass in a run counted here."""
+    other_code: bool = False
+    """Whether files of the experiment, or modules that it reaches, are others than the baseline's; the spec apart."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class Comparison:
                     "steps": {str(seed): step for seed, step in sorted(row.steps.items())},
                     "max_steps": row.max_steps,
                     "allowed": row.allowed,
+                    "other_code": row.other_code,
                 }
                 for row in self.rows
             ],
@@ -247,6 +250,7 @@ def _row(subject: Subject, base: Subject, metric: str, split: str, base_mean: fl
             name: list(dict.fromkeys(digest for one in runs if (digest := _digest(one, name)) is not None))
             for name in ("train", split)
         },
+        other_code=subject.name.experiment == base.name.experiment and subject.code_digest != base.code_digest,
         changed_on_the_way=any(attempt.changes for chain in chains for one in chain for attempt in one.attempts),
     )
 

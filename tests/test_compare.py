@@ -130,3 +130,11 @@ def test_the_order_of_the_columns_is_a_change() -> None:
     )
     rows = compare([subject("base", of=one), subject("turned", of=two)]).rows
     assert rows[1].changes == {"data.features": (["a", "b"], ["b", "a"])}
+
+
+def test_other_code_than_the_baseline_s_is_said() -> None:
+    assert [row.other_code for row in compare([BASE, OTHER, subject("own", of=WIDE, code="e")]).rows] == [
+        False,
+        False,
+        True,
+    ]

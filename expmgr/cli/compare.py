@@ -152,6 +152,9 @@ def _notes_on(row: Row, comparison: Comparison) -> Iterator[str]:
         seeds = next((one.values for one in comparison.rows if one.values), None) or (0, 1, 2)
         option = "" if row.fixed_seed else f" --seeds {seeds_text(seeds)}"
         yield f"Note: {name} has no run: expmgr run {name}{option}"
+    if row.other_code:
+        refs = " ".join(f"exp/{one}" for one in (comparison.baseline, name))
+        yield f"Note: {name} has other code or data files than {comparison.baseline}: git diff {refs}"
     if row.left_aside:
         option = "" if row.fixed_seed else f" --seeds {seeds_text(row.left_aside)}"
         yield (

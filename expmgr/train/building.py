@@ -130,7 +130,12 @@ class Built:
         named, plan = self.spec.named_metrics, self.spec.eval
         if named.get("compare.metric") == "loss":  # also what is compared where nobody said so
             del named["compare.metric"]
-        is_evaluated = bool(named.keys() - {"compare.metric"}) or plan.at_end or plan.every_steps is not None or plan.every_secs is not None
+        is_evaluated = (
+            bool(named.keys() - {"compare.metric"})
+            or plan.at_end
+            or plan.every_steps is not None
+            or plan.every_secs is not None
+        )
         if not isinstance(self.spec.model, PythonModel) or not is_evaluated:
             return
         try:

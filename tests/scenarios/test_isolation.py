@@ -62,6 +62,8 @@ def test_two_variants_with_other_code_of_one_module_run_side_by_side(own: Repo) 
     result = own.expmgr_process("run", "own/base", "own/wide", "--jobs", "2")
     assert result.code == 0, result.stderr
     assert (parameters(own, "own/base"), parameters(own, "own/wide")) == (11, 26)
+    told = own.expmgr("compare", "own/base", "own/wide").stderr
+    assert "Note: own/wide has other code or data files than own/base: git diff exp/own/base exp/own/wide" in told
 
 
 def test_a_package_that_is_installed_from_the_user_s_checkout_comes_from_the_run_s(own: Repo) -> None:
