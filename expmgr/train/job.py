@@ -244,6 +244,7 @@ def _begin(built: Built, stop: StopFlag, teller: Teller) -> int:
         tf.config.experimental.enable_op_determinism()
     built.inner.trace()
     built.check_metrics()
+    built.code.look_at_modules("model.build")  # what functions imported while they ran
     built.callbacks.state()  # made and asked before anything is written, so that what is wrong with them leaves no trace
     _look_at(stop)
     with _locked(built, stop) as lock:

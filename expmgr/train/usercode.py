@@ -48,7 +48,7 @@ class UserCode:
         module_name, _, name = reference.partition(":")
         with self.errors(f"{key}: {reference} cannot be imported"):
             module = importlib.import_module(module_name)
-        self._look_at_modules(key)
+        self.look_at_modules(key)
         found = getattr(module, name, None)
         if found is None:
             there = [one for one in vars(module) if not one.startswith("_")]
@@ -94,8 +94,11 @@ class UserCode:
             )
         return arguments
 
-    def _look_at_modules(self, key: str) -> None:
-        """Nothing of the user's own checkout may have been imported: its files may change while the run goes on."""
+    def look_at_modules(self, key: str) -> None:
+        """Nothing of the user's own checkout may have been imported: its files may change while the run goes on.
+
+        Raises `UserCodeFailed`, which names the module; `key` is the place in the spec that led there.
+        """
         if self._repository is None:
             return
         for name, module in list(sys.modules.items()):

@@ -73,7 +73,12 @@ def test_a_package_that_is_installed_from_the_user_s_checkout_comes_from_the_run
     assert parameters(own, "own/base") == 11
 
 
-def test_a_module_that_comes_from_the_user_s_checkout_all_the_same_stops_the_run(own: Repo) -> None:
+@pytest.mark.parametrize("place", ["at the top", "in the function"])
+def test_a_module_that_comes_from_the_user_s_checkout_all_the_same_stops_the_run(own: Repo, place: str) -> None:
+    if place == "in the function":
+        line = "from widths import WIDTH\n"
+        text = MODEL.replace(line, "").replace("    return", f"    {line}    return")
+        own.write("experiments/own/model.py", text)
     own.git("mv", "src", "lib")  # where the run does not look
     own.commit("moved")
     own.git("branch", "--force", "exp/own/base")
