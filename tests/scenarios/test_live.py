@@ -154,6 +154,8 @@ def test_tensorboard_shows_variants_by_name(base: Repo) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "expmgr", "tensorboard", "iris/baseline", "--port", str(port)],
         cwd=base.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        # Who starts the tests in the background has ^C ignored, and every process below inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         names: list[str] = []
