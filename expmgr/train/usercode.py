@@ -131,8 +131,8 @@ class UserCode:
 
     def _at(self, what: str) -> str:
         """`what`, which may begin with a key of the spec, with the line of that key before it."""
-        key, colon, _ = what.partition(":")
-        if not colon or " " in key:
+        key = what.partition(":")[0]
+        if " " in key:
             return what
         path = self.experiment_dir / "spec.yaml"
         with contextlib.suppress(OSError, ExpmgrError, ValueError):

@@ -86,7 +86,10 @@ def test_a_module_that_comes_from_the_user_s_checkout_all_the_same_stops_the_run
     result = own.expmgr_process("run", "own/base", env={"PYTHONPATH": str(own.path / "lib")})
     assert result.code == 1
     path = Path(own.path, "lib/widths/__init__.py")
-    assert f"module widths was imported from your checkout, {path}, not from the run's own" in result.stderr
+    assert (
+        f"experiments/own/spec.yaml:4: model.build: module widths was imported from your checkout, {path}, not from the run's own"
+        in result.stderr
+    )
     assert not (own.path / "models").exists()
     assert own.digest(".git/refs").keys() >= before.keys()
 
