@@ -70,7 +70,9 @@ class UserCode:
             raise UserCodeFailed(f"{self._at(key)}: {reference} is no function", left_alone="Nothing was changed.")
         arguments = self._arguments(function, reference, key, given, main)
         with self.errors(f"{key}: {reference} failed"):
-            return function(**arguments)
+            result = function(**arguments)
+        self.look_at_modules(key)  # what it imported while it ran
+        return result
 
     def takes(self, reference: str, key: str, name: str) -> bool:
         """Whether the function names a parameter `name`."""
