@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +20,8 @@ from expmgr.records import Attempt, RunRecord
 from expmgr.rules import RULES
 from expmgr.settings import Settings
 from expmgr.signature import Signature
+from typed import ESTIMATOR, settled, typed
 from typed import commands as typed_commands
-from typed import settled, typed
 from world import ROOT, Repo
 
 DOCS = ROOT / "docs"
@@ -194,10 +195,12 @@ def test_the_readme_was_typed(repo: Repo) -> None:
 
 @pytest.mark.slow
 @pytest.mark.tf
-def test_the_tutorial_was_typed(empty: Repo) -> None:
-    """Line by line in a shell, each with the exit code that the tutorial names and what it shows."""
-    shown = typed_commands((ROOT / "docs/tutorial.md").read_text(encoding="utf-8"))
-    assert len(shown) > 25
+@pytest.mark.parametrize(("name", "least"), [("tutorial", 25), ("migrate-from-estimators", 6)])
+def test_a_page_was_typed(empty: Repo, name: str, least: int) -> None:
+    """Line by line in a shell, each with the exit code that the page names and what it shows."""
+    shown = typed_commands((ROOT / f"docs/{name}.md").read_text(encoding="utf-8"))
+    assert len(shown) >= least
+    shutil.copytree(ESTIMATOR, empty.path.parent / "old_model")
     environ = {**os.environ, "COLUMNS": "110"}
     for line, code, lines in shown:
         found = typed(line, empty.path, environ)

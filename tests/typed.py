@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+#: The model_dir that a page finds beside its folder, as `old_model`.
+ESTIMATOR = Path(__file__).parent / "data" / "estimator_iris"
 _BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _VARYING = (
     (re.compile(r"\d{8}-\d{9}-[0-9a-f]{6}"), "<run>"),
+    (re.compile(r"/\S*old_model"), "<old_model>"),
     (re.compile(r"events\.out\.tfevents\.\S+"), "<events>"),
     (re.compile(r"probe-[0-9a-f]{16}"), "<probe>"),
     (re.compile(r"index [0-9a-f]{7,}\.\.[0-9a-f]{7,}"), "<index>"),
@@ -71,6 +75,7 @@ def _rewrite(page: Path) -> None:
         )
         environ = {**sealed(Path(home), os.environ), "COLUMNS": "110", "USER": "ann", "LOGNAME": "ann"}
         Path(folder, "iris").mkdir()
+        shutil.copytree(ESTIMATOR, Path(folder, "old_model"))
 
         def block(match: re.Match[str]) -> str:
             lines = []

@@ -53,7 +53,7 @@ def adopt(
         pairs.append((old, new))
     project = Project.open(output.folder())
     (task,) = plan_tasks(project, [variant], [seed] if seed else None)
-    asked = Adopt(model_dir.absolute(), step, tuple(pairs), vouch)
+    asked = Adopt(model_dir.resolve(), step, tuple(pairs), vouch)
     with watcher([task], quiet=True) as watching:
         (looked,) = run_tasks(project, [replace(task, mode="check", adopt=asked)], watcher=watching)
     if looked.error is not None:

@@ -82,7 +82,10 @@ class _Teller(Watcher):
             count = f"[{self._numbers[str(task)]}/{total}] " if total > 1 else ""
             step = event["from_step"]
             start = "starts" if step == 0 else f"resumes at step {step}"
-            start += f", to step {task.max_steps}" if step < task.max_steps else ", where it is evaluated"
+            if event.get("adopted"):
+                start = f"takes the checkpoint of step {step}, which is evaluated"
+            else:
+                start += f", to step {task.max_steps}" if step < task.max_steps else ", where it is evaluated"
             self.say(f"{count}{task}: {start} (run {prepared.record.run_id})")
             for line in _warm_start(event.get("warm_start")):
                 self.say(f"  {line}")
