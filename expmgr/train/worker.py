@@ -74,8 +74,21 @@ def import_tensorflow() -> None:
         )
     import expmgr.train.job  # noqa: F401
 
+    sum_in_order()
     gc.freeze()  # what was imported stays: never looked at again, and its pages are shared by every fork
     gc.enable()
+
+
+def sum_in_order() -> None:
+    """Have TensorFlow add up in the order that the code is written in.
+
+    Its arithmetic optimizer makes one AddN of `a + (b + c)`, and AddN's kernel for CPUs begins with whichever input
+    lies in a buffer that nobody else holds at that moment: a race, so that two evaluations of one checkpoint differ in
+    the last bit. (AddN of the gradients stays: its inputs are held by nobody else.)
+    """
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
 
 
 class Worker:
