@@ -243,6 +243,7 @@ def _begin(built: Built, stop: StopFlag, teller: Teller) -> int:
     if built.spec.train.determinism:  # after the signature: it lets other operations be traced for the same computation
         tf.config.experimental.enable_op_determinism()
     built.inner.trace()
+    built.inner.warm_up()
     built.check_metrics()
     built.code.look_at_modules("model.build")  # what functions imported while they ran
     built.callbacks.state()  # made and asked before anything is written, so that what is wrong with them leaves no trace

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -131,6 +132,7 @@ class InnerLoop:
         self._traced: Any = None
         self._logs: dict[str, Any] = {}
         self._is_tried = False
+        self._warming: threading.Thread | None = None
         self.is_eager = self._step.is_eager
 
     @property
@@ -149,6 +151,20 @@ class InnerLoop:
                 else:
                     self._traced = self._step.traced(self._feed.spec)
         return self._traced
+
+    def warm_up(self) -> None:
+        """Let TensorFlow optimize the traced loop now, in a thread beside whatever Python does next: of no step, so that
+        nothing is computed. What is wrong with it, the first real call says."""
+        if self.is_eager or not self._feed.in_graph:
+            return
+        traced, zero = self.trace(), tf.constant(0, tf.int64)
+
+        def call() -> None:
+            with contextlib.suppress(Exception):
+                traced(zero, zero)
+
+        self._warming = threading.Thread(target=call, daemon=True)
+        self._warming.start()
 
     def _try(self) -> None:
         """Take one step for its variables alone, where no trace can build them."""
@@ -174,6 +190,9 @@ class InnerLoop:
     def run(self, step: int, position: int, count: int) -> tuple[int, int, bool]:
         """Train `count` steps from `step`, which begins at row `position`: how many were done, on how many rows, and
         whether the last loss was finite."""
+        if self._warming is not None:
+            self._warming.join()
+            self._warming = None
         with self._errors("a training step failed"):
             if self.is_eager or not self._feed.in_graph:
                 return self._one_by_one(step, position, count)
