@@ -116,6 +116,8 @@ def _is_slot(tensor: Tensor) -> bool:
 def _slot(
     path: str, wanted: Signature, weights: Mapping[str, Tensor | None], by_key: Mapping[str, Tensor]
 ) -> Tensor | None:
+    if wanted.keys == "names":  # an Estimator's own model_dir: its names are the model's
+        return by_key.get(path)
     kind = str(wanted.training.optimizer.get("kind"))
     optimizer, _, rest = path.partition("/")
     if rest == "iteration":
@@ -158,7 +160,7 @@ def _require_fit(
 
 def _match(tensor: Tensor, group: str, path: str, wanted: Signature) -> Match:
     rows = None
-    if "dnn/hiddenlayer_0/kernel" in tensor.key:
+    if "dnn/hiddenlayer_0/kernel" in tensor.key and wanted.keys == "paths":
         rows = _rows(wanted, tensor.shape[0] if tensor.shape else 0)
     return Match(tensor.key, group, path, tensor.shape, rows)
 

@@ -161,6 +161,10 @@ class CheckoutFailed(ExpmgrError):
     """The run's own checkout could not be made whole."""
 
 
+class EnvironmentProblem(ExpmgrError):
+    """A Python environment that a run cannot happen in: not named, not there, or without what a worker needs."""
+
+
 class RunFolderProblem(ExpmgrError):
     """The folder of a run, below `.git/expmgr`, cannot be made or written."""
 

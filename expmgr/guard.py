@@ -13,6 +13,8 @@ from expmgr.errors import CheckpointRefused
 from expmgr.rules import NEVER_ALLOWED, RULES, TRAINING, Rule, Verdict, seeds_option
 from expmgr.signature import AVERAGE, DataContract, Feature, Signature, TrainingSetup, Variable, slot_path
 
+#: Kinds of models that code of the repository makes.
+_OWN = frozenset({"python", "estimator"})
 #: Settings of an optimizer that take effect from any step on.
 _LIVE_SETTINGS = frozenset(
     {"learning_rate", "clipnorm", "clipvalue", "global_clipnorm", "momentum", "nesterov", "rho", "epsilon"}
@@ -191,7 +193,7 @@ class _Case:
     def _layers(self) -> Iterator[Difference]:
         """What the configuration says. Settings of the spec's model section stand for those of the layers they make."""
         one, two = self.saved.architecture, self.wanted.architecture
-        is_premade = one is not None and two is not None and "python" not in (one.get("kind"), two.get("kind"))
+        is_premade = one is not None and two is not None and not _OWN & {one.get("kind"), two.get("kind")}
         if is_premade and one is not None and two is not None and one != two:
             for key, old, new in _pairs(one, two):
                 yield Difference(RULES[_ARCHITECTURE.get(key, "architecture")], f"model.{key}", old, new)
@@ -248,7 +250,7 @@ class _Case:
     def _is_told_by_graphs(self) -> bool:
         """Whether the model is a user's own, and graphs alone say what it computes and how it is trained."""
         sides = (self.saved, self.wanted)
-        is_own = all((side.architecture or {}).get("kind") == "python" for side in sides)
+        is_own = all((side.architecture or {}).get("kind") in _OWN for side in sides)
         return is_own and self.is_comparable and all(side.training_step.by == "graph" for side in sides)
 
     # The optimizer.
@@ -462,7 +464,7 @@ def _optimizer_rule(key: str, old: Any, new: Any) -> str:
         return "weight-average"
     if key in ("amsgrad", "centered"):
         return "optimizer-variables"
-    return "optimizer-setting" if key in _LIVE_SETTINGS else "optimizer-start"
+    return "optimizer-setting" if key.rpartition(".")[2] in _LIVE_SETTINGS else "optimizer-start"
 
 
 def _pairs(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from expmgr.errors import SpecProblem
 from expmgr.paths import nearest
-from expmgr.spec import CsvData, ExperimentSpec, Named, PythonModel
+from expmgr.spec import CsvData, EstimatorModel, ExperimentSpec, Named, PythonModel
 
 _UNTOUCHED = "Nothing was changed."
 _PLAIN: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
@@ -18,10 +18,16 @@ Read = Callable[[str], bytes | None]
 
 def references_of(spec: ExperimentSpec) -> Iterator[tuple[str, str]]:
     """Key and reference of everything in `spec` that names code."""
-    if isinstance(spec.model, PythonModel):
+    if isinstance(spec.model, PythonModel | EstimatorModel):
         yield "model.build", spec.model.build
         if spec.model.params_model:
             yield "model.params_model", spec.model.params_model
+    if isinstance(spec.model, EstimatorModel):
+        if spec.model.serving:
+            yield "model.serving", spec.model.serving
+        for key in ("train_distribute", "eval_distribute", "experimental_distribute", "device_fn"):
+            if reference := getattr(spec.run_config, key):
+                yield f"run_config.{key}", reference
     if not isinstance(spec.data, CsvData):
         for key in ("train", "eval", "test", "predict", "params_model"):
             if reference := getattr(spec.data, key):
@@ -55,7 +61,8 @@ def check_references(spec: ExperimentSpec, folder: str, paths: Collection[str], 
         module, _, name = reference.partition(":")
         path = _file_of(module, folder, paths)
         if path is None:
-            _require_installed(key, reference, module, folder, paths)
+            if spec.environment is None:  # what another environment has is its own affair
+                _require_installed(key, reference, module, folder, paths)
             continue
         tree = _parsed(read(path) or b"", path, key)
         names = dict(_top_level(tree))
@@ -69,7 +76,7 @@ def check_references(spec: ExperimentSpec, folder: str, paths: Collection[str], 
                 hint=f"did you mean {module}:{near}?" if near else f"it has {', '.join(names) or 'nothing'}",
             )
         found[key] = names.get(name)
-    if isinstance(spec.model, PythonModel):
+    if isinstance(spec.model, PythonModel | EstimatorModel):
         _check_params("model", spec.model.params, found.get("model.params_model"))
     if not isinstance(spec.data, CsvData):
         _check_params("data", spec.data.params, found.get("data.params_model"))

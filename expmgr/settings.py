@@ -29,6 +29,9 @@ class Settings(BaseModel):
     pass_environment: list[str] | None = None
     """Variables of the environment that a run is given besides those of the system, `AWS_*` for all of a kind; None:
     all that the command was given."""
+    environments: dict[str, str] = {}
+    """Name to the Python that runs what names it (`environment` in a spec): a virtual environment's folder or an
+    interpreter, relative to the main worktree's root, absolute, or below `~`."""
     record_user: bool = True
     """Whether records name the user."""
     record_host: bool = True
@@ -50,7 +53,8 @@ def read_settings(root: Path | None, own: Path) -> Settings:
             Settings.model_validate(table)
         except ValidationError as error:
             raise _problem(path, error) from None
-        values.update(table)
+        named = {**values.get("environments", {}), **table.get("environments", {})}
+        values.update(table, environments=named)
     return Settings.model_validate(values)
 
 

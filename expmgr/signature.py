@@ -129,6 +129,8 @@ class Signature(_Part):
     """What a checkpoint requires of a model, or what a model offers to a checkpoint."""
 
     format: Literal[2] = 2
+    keys: Literal["paths", "names"] = "paths"
+    """How the checkpoint calls its tensors: `variables/<path>/...` and so on, or by name, as an Estimator's does."""
     step: int
     variables: list[Variable]
     """The model's weights, in the order of its layers."""
@@ -155,9 +157,13 @@ class Signature(_Part):
 
     def unlike(self, index: Mapping[str, Tensor]) -> Iterator[str]:
         """What a checkpoint's index says otherwise of weights and optimizer than this signature, a line each."""
-        groups = {"variables": self.variables, "optimizer": self.optimizer_variables}
-        promised = {key_of(name, one.path): one for name, group in groups.items() for one in group}
-        held = {key: one for key, one in index.items() if key.partition("/")[0] in groups and key.endswith(VALUE)}
+        if self.keys == "names":
+            promised = {one.path: one for one in (*self.variables, *self.optimizer_variables, *self.state)}
+            held = {key: one for key, one in index.items() if key != "global_step"}
+        else:
+            groups = {"variables": self.variables, "optimizer": self.optimizer_variables}
+            promised = {key_of(name, one.path): one for name, group in groups.items() for one in group}
+            held = {key: one for key, one in index.items() if key.partition("/")[0] in groups and key.endswith(VALUE)}
         for key in sorted(promised.keys() | held.keys()):
             name = key.removesuffix(VALUE)
             one, tensor = promised.get(key), held.get(key)

@@ -163,6 +163,23 @@ class PythonModel(_Part):
     """A pydantic model that `params` are made, so that `--set` checks them."""
 
 
+class EstimatorModel(_Part):
+    """What a function of the repository builds: `build(params, run_config) -> tf.estimator.Estimator`.
+
+    It is trained by TensorFlow 2.14 or 2.15, the last that have Estimators, in an environment of its own.
+    """
+
+    kind: Literal["estimator"]
+    build: Reference
+    """The function; it is given the run's `tf.estimator.RunConfig` as `run_config`, and may name `seed` too."""
+    params: dict[str, Any] = {}
+    """What it is given as `params`."""
+    params_model: Reference | None = None
+    """A pydantic model that `params` are made, so that `--set` checks them."""
+    serving: Reference | None = None
+    """A `serving_input_receiver_fn` for `export`; None: raw tensors, as the features of the data are."""
+
+
 class Named(_Part):
     """A loss or metric: of Keras by its name, or of the repository as `module:name`."""
 
@@ -419,14 +436,19 @@ class RunConfig(_Part):
     """Steps from one report of steps a second to the next; None: none."""
     checkpoint_save_graph_def: bool = True
     """Whether `graph.pbtxt`, the graph of the model, is written beside the checkpoints."""
-    session_config: None = None
-    train_distribute: None = None
-    eval_distribute: None = None
-    experimental_distribute: None = None
-    device_fn: None = None
-    protocol: None = None
-    experimental_max_worker_delay_secs: None = None
-    session_creation_timeout_secs: Literal[7200] = 7200
+    session_config: dict[str, Any] | None = None
+    """Fields of `tf.compat.v1.ConfigProto`. This and what follows is for Estimators alone."""
+    train_distribute: Reference | None = None
+    """A function that gives the `tf.distribute.Strategy` of training."""
+    eval_distribute: Reference | None = None
+    """A function that gives that of evaluations."""
+    experimental_distribute: Reference | None = None
+    """A function that gives a `tf.contrib.distribute.DistributeConfig`, or what stands in for it."""
+    device_fn: Reference | None = None
+    """A function of an operation that gives its device."""
+    protocol: Literal["grpc", "grpc+verbs"] | None = None
+    experimental_max_worker_delay_secs: NonNegativeInt | None = None
+    session_creation_timeout_secs: PositiveInt = 7200
 
     @model_validator(mode="before")
     @classmethod
@@ -498,9 +520,12 @@ class ExperimentSpec(_Part):
     experiment: str
     question: str | None = None
     """What the experiment is to find out."""
+    environment: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """The Python environment that it runs in, a name of `[tool.expmgr.environments]`; None: expmgr's own."""
     data: Annotated[CsvData | PythonData, Field(discriminator="kind")]
     model: Annotated[
-        DnnClassifier | DnnRegressor | LinearClassifier | LinearRegressor | PythonModel, Field(discriminator="kind")
+        DnnClassifier | DnnRegressor | LinearClassifier | LinearRegressor | PythonModel | EstimatorModel,
+        Field(discriminator="kind"),
     ]
     optimizer: Annotated[Adagrad | Sgd | Adam | AdamW | RmsProp | Ftrl, Field(discriminator="kind")] | None = None
     """None where the function that builds the model compiles it."""
@@ -520,16 +545,21 @@ class ExperimentSpec(_Part):
     """Whether a few rows of the eval split are stored with the checkpoints, to ask a restored model again."""
 
     @property
+    def is_own(self) -> bool:
+        """Whether code of the repository makes the model."""
+        return isinstance(self.model, PythonModel | EstimatorModel)
+
+    @property
     def is_classifier(self) -> bool:
         """Whether the model's outputs are classes, as far as the spec knows."""
-        if isinstance(self.model, PythonModel):
+        if self.is_own:
             return self.data.labels is not None
         return self.model.kind in CLASSIFIERS
 
     @property
     def known_metrics(self) -> dict[str, str] | None:
         """The metrics that an evaluation gives, and the direction in which each is better; None: code decides."""
-        if isinstance(self.model, PythonModel):
+        if self.is_own:
             return None
         return CLASSIFIER_METRICS if self.is_classifier else REGRESSOR_METRICS
 
@@ -560,7 +590,11 @@ class ExperimentSpec(_Part):
     @model_validator(mode="after")
     def _parts_agree(self) -> ExperimentSpec:
         data = self.data
-        if not isinstance(self.model, PythonModel):
+        if isinstance(self.model, EstimatorModel):
+            self._check_estimator(self.model)
+        else:
+            self._check_run_config()
+        if not self.is_own:
             self._check_premade(self.model.kind)
             if not self.is_classifier and data.labels is not None:
                 raise ValueError(f"data.labels names classes, but {self.model.kind} predicts a number")
@@ -579,7 +613,7 @@ class ExperimentSpec(_Part):
         if self.train.early_stopping and not (self.eval.every_steps or self.eval.every_secs):
             raise ValueError("train.early_stopping needs evaluations to look at: set eval.every_steps")
         if self.train.class_weight is not None:
-            if isinstance(self.model, PythonModel) and data.labels is None:
+            if self.is_own and data.labels is None:
                 raise ValueError("train.class_weight names classes: set data.labels, in the order of the outputs")
             _check_class_weight(self.train.class_weight, data.labels, self.model.kind, self.is_classifier)
         return self
@@ -595,6 +629,25 @@ class ExperimentSpec(_Part):
         for name in ("loss", "loss_weights", "metrics"):
             if getattr(self, name) is not None:
                 raise ValueError(f"{name}: {kind} has its own; only model.kind python takes one")
+
+    def _check_estimator(self, model: EstimatorModel) -> None:
+        """What the Estimator's own code says, and not the spec."""
+        for name in ("optimizer", "loss", "loss_weights", "metrics"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name}: an Estimator brings its own: it stands in the code of {model.build}")
+        for name, default in (("class_weight", None), ("precision", "float32"), ("determinism", False)):
+            if getattr(self.train, name) != default:
+                raise ValueError(f"train.{name}: an Estimator brings its own: it stands in the code of {model.build}")
+        if self.callbacks:
+            raise ValueError("callbacks are Keras'; an Estimator's hooks stand in its own code (training_hooks)")
+        if isinstance(self.data, CsvData) and self.data.normalize:
+            raise ValueError("data.normalize: an Estimator normalises in its feature columns (normalizer_fn)")
+
+    def _check_run_config(self) -> None:
+        for name, reason in RUN_CONFIG_REASONS.items():
+            field = RunConfig.model_fields.get(name)
+            if field is not None and getattr(self.run_config, name) != field.default:
+                raise ValueError(f"run_config.{name}: cannot be honoured: {reason}")
 
     def _check_metrics(self) -> None:
         modes = {

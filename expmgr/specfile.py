@@ -18,6 +18,7 @@ from expmgr.spec import NUMBER, RUN_CONFIG_REASONS, ExperimentSpec, RunConfig
 from expmgr.spectext import with_value
 
 _MAX_BYTES = 1_000_000
+_OF_RUN_CONFIG = re.compile(r"(run_config\.\w+): (.*)", re.DOTALL)
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
 
 
@@ -173,7 +174,7 @@ class _Problem:
                 self.hint = f"did you mean {'.'.join([*self.path[:-1], near])}?"
             elif model and not reason:
                 self.hint = f"{'.'.join(self.path[:-1]) or 'a spec'} takes {', '.join(model.model_fields)}"
-        elif model is RunConfig and last in RUN_CONFIG_REASONS:
+        elif model is RunConfig and last in RUN_CONFIG_REASONS and not _is_estimator(document):
             self.text = f"cannot be honoured: {RUN_CONFIG_REASONS[last]}"
         elif error["type"] == "missing":
             self.text = "is missing"
@@ -188,12 +189,22 @@ class _Problem:
             self.hint = f"did you mean {near}?" if near else None
         elif error["type"] == "value_error":
             self.text = str(context["error"])
+            if not self.path and (named := _OF_RUN_CONFIG.match(self.text)):
+                self.key, self.text = named[1], named[2]
+                self.path = self.key.split(".")
+                self.line = _line(document, self.path)
         else:
             self.text = f"{_lowered(error['msg'])}, is {_short(error['input'])}"
 
     def told(self, source: str) -> str:
         where = f"{source}:{self.line}"
         return f"{where}: {self.key}: {self.text}" if self.key else f"{where}: {self.text}"
+
+
+def _is_estimator(document: Any) -> bool:
+    """Whether the spec is of an Estimator, which takes every value of RunConfig."""
+    model = document.get("model") if isinstance(document, dict) else None
+    return isinstance(model, dict) and model.get("kind") == "estimator"
 
 
 def _tags(model: type[BaseModel] | None, part: str) -> str:

@@ -135,7 +135,7 @@ def run(
     worker = None if detach else Worker()
     try:
         from expmgr.cli.watch import watcher
-        from expmgr.launch.local import run_tasks
+        from expmgr.launch.local import is_own_worker, run_tasks
         from expmgr.launch.tasks import How, plan_tasks
         from expmgr.project import Project
 
@@ -147,6 +147,9 @@ def run(
             warm = _warm_start(project, warm_start_from, maps or [], only or [], with_optimizer, grow)
         how = How(max_steps, fresh, from_step, tuple(allowed), warm)
         tasks = plan_tasks(project, variants, chosen, how)
+        if worker is not None and not any(is_own_worker(task) for task in tasks):
+            worker.close()
+            worker = None
         if detach:
             options = {"--seeds": seeds, "--max-steps": max_steps, "--jobs": jobs, "--from-step": from_step}
             options["--warm-start-from"] = warm_start_from

@@ -10,15 +10,14 @@ from typing import Any
 from expmgr import __version__
 from expmgr.errors import BadName, ExitCode, ExpmgrError
 from expmgr.guard import Judgement
+from expmgr.launch.environments import TENSORFLOWS, environment_of
 from expmgr.launch.tasks import Candidate, Task, check_still_there, model_dir_of, plan_tasks, spec_digest, step_of
 from expmgr.model_dir import Whole
 from expmgr.places import is_outside
 from expmgr.project import Project
 from expmgr.rules import Verdict
-from expmgr.spec import CsvData, PythonModel
+from expmgr.spec import CsvData
 
-#: The names under which TensorFlow is installed.
-_DISTRIBUTIONS = ("tensorflow", "tensorflow-cpu", "tensorflow-macos", "tensorflow-intel", "tf-nightly")
 _LINK = "120000"
 
 
@@ -88,7 +87,7 @@ def decided(project: Project, task: Task) -> list[dict[str, Any]] | None:
         if whole is None:
             told.append({**about, "judgement": None, "error": None, "exit_code": int(ExitCode.DONE)})
             continue
-        if not is_plain or not _is_unchanged(task, candidate, whole):
+        if not is_plain or not _is_unchanged(project, task, candidate, whole):
             return None
         about.update(checkpoint=whole.shown, step=whole.saved.step)
         judgement = Judgement(Verdict.SAME, ()).as_dict()
@@ -96,26 +95,30 @@ def decided(project: Project, task: Task) -> list[dict[str, Any]] | None:
     return told
 
 
-def _is_unchanged(task: Task, candidate: Candidate, whole: Whole) -> bool:
+def _is_unchanged(project: Project, task: Task, candidate: Candidate, whole: Whole) -> bool:
     made = whole.signature.provenance
     now = {"code_digest": task.code_digest, "spec_digest": spec_digest(task.spec), "expmgr": __version__}
-    return (
-        candidate.seed == task.seed
-        and all(made.get(key) == value for key, value in now.items())
-        and made.get("tensorflow") == _version(_DISTRIBUTIONS)
-        and made.get("keras") == _version(("keras",))
-    )
+    versions = _versions(project, task)
+    return candidate.seed == task.seed and all(made.get(key) == one for key, one in {**now, **versions}.items())
 
 
 def _is_plain(project: Project, task: Task) -> bool:
     """Whether the code digest sees all that counts: no code makes model or data, and the data lies in the experiment's
     folder, behind no link."""
     data = task.spec.data
-    if not isinstance(data, CsvData) or isinstance(task.spec.model, PythonModel):
+    if not isinstance(data, CsvData) or task.spec.is_own:
         return False
     if any(".." in path.split("/") or is_outside(path) for path in (data.train, data.eval, data.test or "")):
         return False
     return all(entry.mode != _LINK for entry in project.repo.tree(task.commit, task.name.folder))
+
+
+def _versions(project: Project, task: Task) -> dict[str, str | None]:
+    """What would trace the model now."""
+    if task.spec.environment is None:
+        return {"tensorflow": _version(TENSORFLOWS), "keras": _version(("keras",))}
+    found = environment_of(project, task.spec)
+    return {"tensorflow": found.version_of(*TENSORFLOWS), "keras": found.version_of("keras")}
 
 
 def _version(names: Sequence[str]) -> str | None:

@@ -28,6 +28,7 @@ from expmgr.errors import (
     worst,
 )
 from expmgr.launch.checks import decided
+from expmgr.launch.environments import Environment, environment_of
 from expmgr.launch.preemption import watching
 from expmgr.launch.tasks import (
     Outcome,
@@ -43,8 +44,22 @@ from expmgr.launch.tasks import (
 from expmgr.launch.worker import Worker
 from expmgr.project import Project
 from expmgr.records import RunRecord
+from expmgr.spec import EstimatorModel
 
 _POLL_S = 0.1
+
+#: What a worker serves: the name of an environment, and the trainer in it.
+_Kind = tuple[str | None, str]
+_OWN: _Kind = (None, "keras")
+
+
+def _kind_of(task: Task) -> _Kind:
+    return task.spec.environment, "estimator" if isinstance(task.spec.model, EstimatorModel) else "keras"
+
+
+def is_own_worker(task: Task) -> bool:
+    """Whether `task` runs in expmgr's own environment, by the worker that is started first."""
+    return _kind_of(task) == _OWN
 
 
 class Watcher:
@@ -69,8 +84,8 @@ def run_tasks(
     watcher: Watcher | None = None,
     worker: Worker | None = None,
 ) -> list[Outcome]:
-    """Run `tasks`, `jobs` at a time, and return their outcomes in the same order. `worker`: one that was started
-    before, and that is closed at the end.
+    """Run `tasks`, `jobs` at a time, and return their outcomes in the same order. `worker`: one of expmgr's own
+    environment that was started before, and that is closed at the end.
 
     One that fails does not stop the others. SIGINT and SIGTERM ask every run to save and end; a second one kills.
     """
@@ -86,6 +101,7 @@ class _Running:
 
     number: int
     prepared: Prepared
+    environment: Environment
     read_to: int = 0
     told: list[dict[str, Any]] = field(default_factory=list)
     shown: float = 0.0
@@ -106,7 +122,7 @@ class _Batch:
         self.watcher = watcher
         self.running: dict[str, _Running] = {}
         self.outcomes: dict[int, Outcome] = {}
-        self.worker = worker
+        self.workers: dict[_Kind, Worker] = {_OWN: worker} if worker is not None else {}
         self.interrupts = 0
         self.signal: int | None = None
         self._answered = 0
@@ -166,10 +182,10 @@ class _Batch:
                 return
             if task.mode == "train":
                 model_dir_of(self.project, task).check_usable()  # before seconds go into starting TensorFlow
-            if self.worker is None:  # it imports TensorFlow while the checkout is made
-                self.worker = Worker()
+            environment = environment_of(self.project, task.spec)
+            worker = self._worker(task, environment)  # it imports TensorFlow while the checkout is made
             with durable.disk_errors("the run's folder"):
-                prepared = prepare(self.project, task)
+                prepared = prepare(self.project, task, environment)
         except ExpmgrError as error:
             told = self._not_begun(task) if self.interrupts else error  # ^C reaches git too, which then says no
             self._end(number, Outcome(task, told.exit_code, error=told))
@@ -178,9 +194,15 @@ class _Batch:
             story = RunFolderProblem(f"{task} could not be started: {problem}", left_alone="No run was started.")
             self._end(number, Outcome(task, story.exit_code, error=story))
             return
-        self.running[str(prepared.folder.path)] = _Running(number, prepared)
+        self.running[str(prepared.folder.path)] = _Running(number, prepared, environment)
         self.watcher.started(prepared)
-        self.worker.start(prepared.folder.path)
+        worker.start(prepared.folder.path)
+
+    def _worker(self, task: Task, environment: Environment) -> Worker:
+        kind = _kind_of(task)
+        if kind not in self.workers:
+            self.workers[kind] = Worker(str(environment.python), kind[1])
+        return self.workers[kind]
 
     def _check_wanted(self, task: Task) -> None:
         """`Stopped` where somebody said `expmgr stop VARIANT` while the task waited for its turn."""
@@ -189,14 +211,14 @@ class _Batch:
                 raise Stopped(f"{task} was not started: its variant was stopped", hint=task.command)
 
     def _follow(self) -> None:
-        assert self.worker is not None
-        for message in self.worker.said(_POLL_S):
-            if "ended" in message and message["ended"] in self.running:
-                self._finish_or_tell(self.running.pop(message["ended"]), message["status"])
-            elif "failed" in message:
-                self._all_failed(Reported(message["failed"]))
-            elif "gone" in message:
-                self._all_failed(self._worker_gone(message["gone"]))
+        for kind, worker in list(self.workers.items()):
+            for message in worker.said(_POLL_S / len(self.workers)):
+                if "ended" in message and message["ended"] in self.running:
+                    self._finish_or_tell(self.running.pop(message["ended"]), message["status"])
+                elif "failed" in message:
+                    self._all_failed(kind, Reported(message["failed"]))
+                elif "gone" in message:
+                    self._all_failed(kind, self._worker_gone(worker, message["gone"]))
         for running in self.running.values():
             self._read(running)
             self._show_progress(running)
@@ -207,6 +229,8 @@ class _Batch:
             running.told.append(event)
             if event["kind"] == "ready":  # a clone in which nobody called init
                 self.project.ignore_models()
+                with contextlib.suppress(OSError):  # its digest stands in the record
+                    running.environment.keep_lock(self.project.layout.own / "environments")
                 self._bury(running.prepared.unseen)
             self.watcher.event(running.prepared, event)
 
@@ -296,23 +320,23 @@ class _Batch:
         shutil.copyfile(prepared.folder.log, kept)
         return kept
 
-    def _all_failed(self, error: ExpmgrError) -> None:
-        """The worker itself is at an end: its children too, before anything is said of them."""
-        if self.worker is not None:
-            self.worker.kill()
-        for running in list(self.running.values()):
+    def _all_failed(self, kind: _Kind, error: ExpmgrError) -> None:
+        """A worker itself is at an end: its children too, before anything is said of them."""
+        worker = self.workers.pop(kind, None)
+        if worker is None:
+            return
+        worker.kill()
+        for running in [one for one in self.running.values() if _kind_of(one.prepared.task) == kind]:
             self.running.pop(str(running.prepared.folder.path))
             try:
                 self._finish_without_worker(running, error)
             except (OSError, ExpmgrError):  # the next command records what became of it
                 self._end(running.number, Outcome(running.prepared.task, error.exit_code, error=error))
-        if self.worker is not None:
-            self.worker.close()
-            self.worker = None
+        worker.close()
         if not isinstance(error, Stopped):
-            for number, task in self.waiting:
+            for number, task in [one for one in self.waiting if _kind_of(one[1]) == kind]:
                 self._end(number, Outcome(task, error.exit_code, error=error))
-            self.waiting.clear()
+            self.waiting = deque(one for one in self.waiting if _kind_of(one[1]) != kind)
 
     def _finish_without_worker(self, running: _Running, error: ExpmgrError) -> None:
         self._read(running)
@@ -324,25 +348,25 @@ class _Batch:
             take_back(self.project, prepared)
             self._end(running.number, Outcome(prepared.task, error.exit_code, error=error))
 
-    def _worker_gone(self, status: int) -> ExpmgrError:
+    def _worker_gone(self, worker: Worker, status: int) -> ExpmgrError:
         if self.interrupts > 1:
             return _interrupted()
         words = []
-        if self.worker is not None:
-            with contextlib.suppress(OSError):
-                words = self.worker.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
+        with contextlib.suppress(OSError):
+            words = worker.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
         return OurBug(f"the worker process ended by itself ({_status(status)})", details=words)
 
     def _answer_interrupts(self) -> None:
-        if self.interrupts == self._answered or self.worker is None:
+        if self.interrupts == self._answered or not self.workers:
             return
         self._answered = self.interrupts
         if self.interrupts > 1:
-            self.worker.kill()
+            for worker in self.workers.values():
+                worker.kill()
             return
         self.watcher.stopping()
         for running in self.running.values():
-            self.worker.stop(running.prepared.folder.path)
+            self.workers[_kind_of(running.prepared.task)].stop(running.prepared.folder.path)
 
     def _drop_waiting(self) -> None:
         for number, task in self.waiting:
@@ -357,8 +381,8 @@ class _Batch:
         self.watcher.ended(outcome)
 
     def _close(self) -> None:
-        if self.worker is not None:
-            self.worker.close()
+        for worker in self.workers.values():
+            worker.close()
 
 
 def _died(task: Task, status: int) -> ExpmgrError:

@@ -19,6 +19,7 @@ from expmgr.checkout import make_checkout
 from expmgr.code import code_digest, uncommitted_code
 from expmgr.errors import Busy, CheckpointRefused, ExpmgrError, SpecProblem, UncommittedChanges
 from expmgr.gitrepo import CommitId
+from expmgr.launch.environments import Environment
 from expmgr.locks import Process
 from expmgr.model_dir import ModelDir
 from expmgr.paths import RunDir, VariantName
@@ -276,7 +277,7 @@ def check_still_there(project: Project, task: Task, previous: RunRecord | None) 
         )
 
 
-def prepare(project: Project, task: Task) -> Prepared:
+def prepare(project: Project, task: Task, environment: Environment) -> Prepared:
     """Make everything that the worker needs: record, pin, checkout, request. On an error nothing of it stays."""
     previous = project.records.newest(task.name, task.seed)
     unseen = None
@@ -295,7 +296,8 @@ def prepare(project: Project, task: Task) -> Prepared:
         if before is None and not project.is_scratch:
             project.repo.set_ref(keep_ref(record.run_id), task.commit, "expmgr: run")
         make_checkout(project.repo, task.commit, folder.code)
-        durable.write_json(folder.request, _request(project, task, record, folder))
+        request = _request(project, task, record, folder)
+        durable.write_json(folder.request, {**request, "environment": environment.as_dict()})
     except BaseException:
         take_back(project, Prepared(task, record, folder, before))
         raise

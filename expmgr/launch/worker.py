@@ -26,8 +26,9 @@ class Worker:
     command dies, its end of the pipe closes, and the worker ends its children.
     """
 
-    def __init__(self) -> None:
-        """Start it in a folder of its own, which is its place for temporary files too.
+    def __init__(self, python: str = sys.executable, trainer: str = "keras") -> None:
+        """Start it with the interpreter `python`, for models that `trainer` (`keras`, `estimator`) trains, in a folder
+        of its own, which is its place for temporary files too.
 
         `close` removes the folder, and so does the worker itself when it ends: TensorFlow leaves files of autograph
         there when a process is killed.
@@ -39,12 +40,12 @@ class Worker:
         environment = {name: value for name, value in os.environ.items() if name not in REPOSITORY_VARIABLES}
         environment["TMPDIR"] = str(folder)
         environment["EXPMGR_WORKER_FOLDER"] = str(folder)
-        environment["PYTHONPATH"] = os.pathsep.join(
-            part for part in (str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")) if part
-        )
+        environment["PYTHONPATH"] = self._import_path(python, environment.pop("PYTHONPATH", ""))
+        if python != sys.executable:
+            environment.pop("PYTHONHOME", None)
         with open(self.log, "wb") as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "expmgr.train.worker"],
+                [python, "-m", "expmgr.train.worker", "--trainer", trainer],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.PIPE,
@@ -54,6 +55,17 @@ class Worker:
             )
         self._said: SimpleQueue[dict[str, Any]] = SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()
+
+    def _import_path(self, python: str, given: str) -> str:
+        """Where the worker finds expmgr. For another interpreter the package alone: what lies beside it belongs to this
+        environment, and so does the PYTHONPATH that was given."""
+        package = Path(__file__).parents[1]
+        if python == sys.executable:
+            return os.pathsep.join(part for part in (str(package.parent), given) if part)
+        folder = self._folder / "package"
+        folder.mkdir()
+        (folder / package.name).symlink_to(package)
+        return str(folder)
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -19,15 +19,24 @@ from expmgr import durable
 from expmgr.errors import OutputProblem, UnknownCheckpoint
 from expmgr.guard import Judgement, judge, refusal
 from expmgr.model_dir import ModelDir, Whole
-from expmgr.spec import PythonModel
+from expmgr.signature import Signature
 from expmgr.train import checkpoints, probe
 from expmgr.train.building import Built
 from expmgr.train.datasets import Rows
 from expmgr.train.pipelines import Stream
-from expmgr.train.request import Ask
+from expmgr.train.request import Ask, Request
 from expmgr.train.structure import parts_of
 
 _BATCH = 1024
+
+
+class Asked(Protocol):
+    """A model that is asked, whoever trained it."""
+
+    @property
+    def request(self) -> Request: ...
+
+    def signature(self, step: int) -> Signature: ...
 
 
 def answer(built: Built) -> dict[str, Any]:
@@ -41,7 +50,8 @@ def answer(built: Built) -> dict[str, Any]:
     return {**about, **done}
 
 
-def _restored(built: Built, ask: Ask) -> tuple[Whole, Judgement]:
+def admitted(built: Asked, ask: Ask) -> tuple[Whole, Judgement]:
+    """The checkpoint that is asked, which the guard lets through."""
     at = ask.source
     folder = ModelDir(at.model_dir, shown=at.shown, variant=at.variant, seed=at.seed)
     whole = folder.inspect(at.step)
@@ -51,6 +61,11 @@ def _restored(built: Built, ask: Ask) -> tuple[Whole, Judgement]:
     judgement = judge(whole.signature, wanted, built.request.allow, purpose="ask")
     if not judgement.verdict.may_restore:
         raise refusal(judgement, whole.shown, at.variant, at.seed)
+    return whole, judgement
+
+
+def _restored(built: Built, ask: Ask) -> tuple[Whole, Judgement]:
+    whole, judgement = admitted(built, ask)
     checkpoints.restore(
         built.model,
         whole.prefix,
@@ -59,7 +74,7 @@ def _restored(built: Built, ask: Ask) -> tuple[Whole, Judgement]:
         renames=judgement.renames,
         weights_only=True,
     )
-    _look(built, whole, judgement, folder.path)
+    _look(built, whole, judgement, whole.prefix.parent)
     checkpoints.take_averages(built.model, whole.prefix, whole.signature, judgement.renames)
     return whole, judgement
 
@@ -98,7 +113,7 @@ def _predict(built: Built, ask: Ask) -> dict[str, Any]:
         for batch in _batches(rows):
             inputs, _, _ = parts_of(batch)
             predicted += _lines(built, built.model(inputs, training=False), is_nested=is_json)
-    content = _as_json_lines(predicted) if is_json else _as_csv(predicted)
+    content = as_json_lines(predicted) if is_json else as_csv(predicted)
     with durable.disk_errors(str(ask.output)):
         durable.write_bytes(ask.output, content)
     return {"data": str(ask.data), "rows": len(predicted), "output": str(ask.output)}
@@ -118,13 +133,14 @@ def _lines(built: Built, outputs: Any, *, is_nested: bool) -> list[dict[str, Any
     if labels is not None and isinstance(outputs, tf.Tensor) and outputs.shape.rank == 2:
         shares = _shares(built, outputs, len(labels))
         if shares is not None:
-            return [_classified(labels, row) for row in shares]
+            return [classified(labels, row) for row in shares]
     named = _named(outputs)
     arrays = {name: tf.cast(one, tf.float64).numpy() if one.dtype.is_floating else one.numpy() for name, one in named}
-    return [_row(arrays, number, is_nested) for number in range(len(next(iter(arrays.values()))))]
+    return [row_of(arrays, number, is_nested) for number in range(len(next(iter(arrays.values()))))]
 
 
-def _classified(labels: list[str], row: Any) -> dict[str, Any]:
+def classified(labels: list[str], row: Any) -> dict[str, Any]:
+    """The class and the probability of each."""
     shares = {f"p_{label}": float(share) for label, share in zip(labels, row, strict=True)}
     return {"prediction": labels[int(row.argmax())], **shares}
 
@@ -150,7 +166,8 @@ def _named(outputs: Any) -> list[tuple[str, Any]]:
     return [("prediction", outputs)]
 
 
-def _row(arrays: Mapping[str, Any], number: int, is_nested: bool) -> dict[str, Any]:
+def row_of(arrays: Mapping[str, Any], number: int, is_nested: bool) -> dict[str, Any]:
+    """Row `number` of every output."""
     line: dict[str, Any] = {}
     for name, array in arrays.items():
         value = array[number]
@@ -167,7 +184,8 @@ def _plain(value: Any) -> Any:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value.item()
 
 
-def _as_csv(lines: list[dict[str, Any]]) -> bytes:
+def as_csv(lines: list[dict[str, Any]]) -> bytes:
+    """Predictions as a table."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, [*lines[0]], lineterminator="\n")
     writer.writeheader()
@@ -175,7 +193,8 @@ def _as_csv(lines: list[dict[str, Any]]) -> bytes:
     return stream.getvalue().encode()
 
 
-def _as_json_lines(lines: list[dict[str, Any]]) -> bytes:
+def as_json_lines(lines: list[dict[str, Any]]) -> bytes:
+    """Predictions as JSON, a line each."""
     return "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines).encode()
 
 
@@ -197,6 +216,6 @@ def _export(built: Built, ask: Ask) -> dict[str, Any]:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         aside.unlink(missing_ok=True) if aside.is_file() else None
-    is_known = not isinstance(built.spec.model, PythonModel)
+    is_known = not built.spec.is_own
     outputs = ("logits" if built.data.labels else "value") if is_known else "as built"
     return {"output": str(target), "format": ask.format, "outputs": outputs}

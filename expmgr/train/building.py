@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import tensorflow as tf
+
 from expmgr.errors import DataProblem, SpecProblem, UserCodeFailed
 from expmgr.model_dir import ModelDir
 from expmgr.paths import RunDir, nearest
@@ -17,7 +19,7 @@ from expmgr.spec import CsvData, ExperimentSpec, PythonModel
 from expmgr.train import signatures
 from expmgr.train.callbacks import Callbacks
 from expmgr.train.datasets import Rows
-from expmgr.train.environment import versions
+from expmgr.train.environment import environment, versions
 from expmgr.train.loop import Errors, Evaluation, InnerLoop, StepFunction
 from expmgr.train.models import build_model
 from expmgr.train.pipelines import Stream
@@ -124,6 +126,23 @@ class Built:
         """An evaluation of `rows`."""
         return Evaluation(self.model, rows, self.spec.data.batch_size, self.errors)
 
+    def make_ready(self) -> None:
+        """Trace and try everything that training needs, so that what is wrong leaves no trace on the disk."""
+        self.signature(0)
+        if (
+            self.spec.train.determinism
+        ):  # after the signature: it lets other operations be traced for the same computation
+            tf.config.experimental.enable_op_determinism()
+        self.inner.trace()
+        self.inner.warm_up()
+        self.check_metrics()
+        self.code.look_at_modules("model.build")  # what functions imported while they ran
+        self.callbacks.state()  # made and asked
+
+    def environment(self) -> dict[str, Any]:
+        """What the record says of the machine and the libraries."""
+        return environment(self.spec.train.precision, self.request.environment)
+
     def check_metrics(self) -> None:
         """Evaluate a few rows, so that what is wrong with it is known before training: `UserCodeFailed`, or
         `SpecProblem` where the spec goes by a metric that an evaluation of the user's model does not give."""
@@ -173,7 +192,7 @@ def build(run_dir: RunDir) -> Built:
     request = read_request(run_dir)
     spec = request.resolved
     code = UserCode(request.experiment_dir, run_dir.code, request.repository)
-    data = _source(spec, request, code)
+    data = source_of(spec, request, code)
     if isinstance(spec.model, PythonModel):
         model = build_user_model(spec, code, request.random_seed, data.first())
     else:
@@ -183,7 +202,8 @@ def build(run_dir: RunDir) -> Built:
     return Built(request, spec, data, model, folder, code, {**request.provenance, **versions()})
 
 
-def _source(spec: ExperimentSpec, request: Request, code: UserCode) -> Source:
+def source_of(spec: ExperimentSpec, request: Request, code: UserCode) -> Source:
+    """The splits that the spec names."""
     if isinstance(spec.data, CsvData):
         return Tables(
             spec.data,

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from expmgr.spec import flat, learned_from
 from expmgr.train import summaries
@@ -18,6 +18,19 @@ from expmgr.train.summaries import EventFile
 
 #: Where the event files of a split lie in the model_dir, as an Estimator's do.
 _FOLDERS = {"train": ".", "eval": "eval", "test": "eval_test"}
+
+
+class Look(Protocol):
+    """What is looked at of a training, whoever trains."""
+
+    def cut_back(self) -> None:
+        """Forget what earlier event files hold beyond the checkpoint."""
+
+    def progress(self, phase: str, step: int) -> None:
+        """Where the run stands."""
+
+    def evaluated(self, split: str, step: int, values: Mapping[str, float]) -> None:
+        """A point of the curves of a split."""
 
 
 class Curves:

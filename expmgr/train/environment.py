@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -24,10 +25,12 @@ def versions() -> dict[str, str]:
     }
 
 
-def environment(precision: str) -> dict[str, Any]:
-    """Versions, hardware, and the switches that change the bits of a result."""
+def environment(precision: str, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Versions, hardware, and the switches that change the bits of a result; `about`: name and lock digest of the
+    Python environment."""
     return {
         **versions(),
+        **about,
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpus": _usable_cpus(),

@@ -4,29 +4,63 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from expmgr.errors import Stopped
-from expmgr.model_dir import SavedCheckpoint, Whole
-from expmgr.spec import BestCheckpoint
-from expmgr.train.building import Built
-from expmgr.train.curves import Curves
-from expmgr.train.loop import Evaluation
+from expmgr.model_dir import ModelDir, SavedCheckpoint, Whole
+from expmgr.spec import BestCheckpoint, ExperimentSpec
+from expmgr.train.curves import Look
 from expmgr.train.stopping import StopFlag
 
 Values = dict[str, float]
 Metrics = dict[str, Values]
 
 
+class Evaluated(Protocol):
+    """A model with its data, whoever evaluates it."""
+
+    @property
+    def spec(self) -> ExperimentSpec: ...
+
+    @property
+    def folder(self) -> ModelDir: ...
+
+    @property
+    def data(self) -> Splits: ...
+
+    def evaluation(self, source: Any) -> OneEvaluation:
+        """An evaluation of what `data.rows` gives."""
+
+
+class Splits(Protocol):
+    """The splits that can be evaluated."""
+
+    @property
+    def splits(self) -> list[str]: ...
+
+    def rows(self, split: str) -> Any: ...
+
+    def sha256(self, split: str) -> str: ...
+
+
+class OneEvaluation(Protocol):
+    """An evaluation of one split."""
+
+    def run(
+        self, is_stopped: Callable[[], bool], clock: Callable[[], float], *, most_batches: int | None = None
+    ) -> Values | None:
+        """The metrics; None where `is_stopped` said so."""
+
+
 class Evaluations:
     """The evaluations of one training. `restore` puts a checkpoint of it into the model."""
 
-    def __init__(self, built: Built, curves: Curves, stop: StopFlag, restore: Callable[[Whole], None]) -> None:
+    def __init__(self, built: Evaluated, curves: Look, stop: StopFlag, restore: Callable[[Whole], None]) -> None:
         self._built, self._curves, self._stop, self._restore = built, curves, stop, restore
         self._spec, self._folder = built.spec, built.folder
         selection = built.spec.selection
         self._selection = selection if isinstance(selection, BestCheckpoint) else None
-        self._made: dict[str, Evaluation] = {}
+        self._made: dict[str, OneEvaluation] = {}
         self._newest: tuple[int, Values] | None = None
 
     # In training.

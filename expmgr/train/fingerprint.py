@@ -95,9 +95,17 @@ def _traced(
         first = next(iter(str(error).splitlines()), "")
         raise CannotTrace(f"{type(error).__name__}: {first[:200]}") from error
     # The trace built the variables of metrics, so what is ignored is known only now.
-    leaves = [*_inputs(specs, order), *_captures(concrete, model, {id(one) for one in ignored()})]
-    digest, roles = _Graph(concrete, leaves, is_blind=False).canonical()
-    blind, blind_roles = _Graph(concrete, leaves, is_blind=True).canonical()
+    leaves = [*inputs_of(specs, order), *_captures(concrete, model, {id(one) for one in ignored()})]
+    library = concrete.graph.as_graph_def().library.function
+    return fingerprint(concrete.function_def, library, leaves)
+
+
+def fingerprint(function: Any, library: Iterable[Any], leaves: Sequence[Leaf]) -> Traced:
+    """The fingerprint of `function` (a `FunctionDef`, or what looks like one), which calls those of `library`; `leaves`
+    say what each of its arguments is. Raises `CannotTrace`."""
+    functions = {one.signature.name: one for one in library}
+    digest, roles = _Graph(function, functions, leaves, is_blind=False).canonical()
+    blind, blind_roles = _Graph(function, functions, leaves, is_blind=True).canonical()
     return Traced(digest, blind, roles, blind_roles)
 
 
@@ -119,17 +127,19 @@ PYTHON_OPERATIONS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 
 
 @dataclass(frozen=True)
-class _Leaf:
+class Leaf:
+    """Something that a graph is given: a variable, which has a role, or what its label says."""
+
     label: str
     variable: Any = None
     is_ignored: bool = False
 
 
-def _inputs(specs: Any, order: Sequence[str]) -> Iterator[_Leaf]:
+def inputs_of(specs: Any, order: Sequence[str]) -> Iterator[Leaf]:
     """A leaf for each tensor of `specs`: its place, where a key of a dict counts by its number in `order`."""
     numbers = {name: number for number, name in enumerate(order)}
     for path in _paths(specs):
-        yield _Leaf("input " + "/".join(f"#{numbers[part]}" if part in numbers else str(part) for part in path))
+        yield Leaf("input " + "/".join(f"#{numbers[part]}" if part in numbers else str(part) for part in path))
 
 
 def _paths(structure: Any) -> Iterator[tuple[Any, ...]]:
@@ -144,7 +154,7 @@ def _paths(structure: Any) -> Iterator[tuple[Any, ...]]:
         yield ()
 
 
-def _captures(concrete: Any, model: Any, ignored: set[int]) -> Iterator[_Leaf]:
+def _captures(concrete: Any, model: Any, ignored: set[int]) -> Iterator[Leaf]:
     optimizer = getattr(model, "optimizer", None)
     variables = itertools.chain(model.variables, optimizer.variables if optimizer else (), model.metrics_variables)
     handles = {one.value.handle._id: one for one in variables}
@@ -155,15 +165,15 @@ def _captures(concrete: Any, model: Any, ignored: set[int]) -> Iterator[_Leaf]:
         handle = getattr(tensor, "_id", 0)
         if handle in handles:
             variable = handles[handle]
-            yield _Leaf(f"{tuple(variable.shape)} {variable.dtype}", variable, id(variable) in ignored)
+            yield Leaf(f"{tuple(variable.shape)} {variable.dtype}", variable, id(variable) in ignored)
         elif handle in known:
-            yield _Leaf(known[handle])
+            yield Leaf(known[handle])
         elif tensor.dtype == tf.resource:
-            yield _Leaf(_table(tensor, tables) or _other(others.get(handle)))
+            yield Leaf(_table(tensor, tables) or _other(others.get(handle)))
         elif tensor.dtype == tf.variant:
-            yield _Leaf("resource")
+            yield Leaf("resource")
         else:
-            yield _Leaf(f"constant {_array(tensor.numpy(), is_blind=False)}")
+            yield Leaf(f"constant {array_digest(tensor.numpy())}")
 
 
 def _table_types(concrete: Any) -> set[tuple[int, int]]:
@@ -189,7 +199,7 @@ def _other(variable: Any) -> str:
     """A variable that the model does not know as its own: no checkpoint holds it, so its value counts."""
     if variable is None or not variable.dtype.is_floating:
         return "resource"
-    return f"constant {_array(tf.identity(variable).numpy(), is_blind=False)}"
+    return f"constant {array_digest(tf.identity(variable).numpy())}"
 
 
 def _layer_tensors(model: Any) -> Iterator[tuple[int, str]]:
@@ -209,7 +219,7 @@ def _layer_tensors(model: Any) -> Iterator[tuple[int, str]]:
                     yield tensor._id, f"normalisation {name} {tuple(tensor.shape)}"
 
 
-def _array(value: Any, *, is_blind: bool) -> str:
+def array_digest(value: Any, *, is_blind: bool = False) -> str:
     """The content of a constant; blind, to two significant digits, since a narrow float holds no more."""
     array = np.asarray(value)
     if array.dtype == object:
@@ -241,18 +251,18 @@ class _Values:
 class _Graph:
     """All that a traced function computes, every function in it written out in place; equal nodes are one."""
 
-    def __init__(self, concrete: Any, leaves: Sequence[_Leaf], *, is_blind: bool) -> None:
+    def __init__(self, function: Any, library: Mapping[str, Any], leaves: Sequence[Leaf], *, is_blind: bool) -> None:
         self.is_blind = is_blind
-        self.library = {one.signature.name: one for one in concrete.graph.as_graph_def().library.function}
+        self.library = library
         self.nodes: list[_Node] = []
         self._known: dict[_Node, int] = {}
-        self._leaves: dict[int, _Leaf] = {}
+        self._leaves: dict[int, Leaf] = {}
         self.ignored: set[int] = set()
         self._depth = 0
         arguments = [self._leaf(number, leaf) for number, leaf in enumerate(leaves)]
-        self._values = self.call(concrete.function_def, arguments)
+        self._values = self.call(function, arguments)
 
-    def _leaf(self, number: int, leaf: _Leaf) -> int:
+    def _leaf(self, number: int, leaf: Leaf) -> int:
         if leaf.variable is None:
             return self.node("leaf", leaf.label)
         node = self.node("variable", str(number))
@@ -471,7 +481,7 @@ class _Body:
     def _attribute(self, value: Any) -> str:
         kind = value.WhichOneof("value")
         if kind == "tensor":
-            return _array(tf.make_ndarray(value.tensor), is_blind=self._graph.is_blind)
+            return array_digest(tf.make_ndarray(value.tensor), is_blind=self._graph.is_blind)
         if kind == "func":
             function = self._graph.library[value.func.name]
             leaves = [self._graph.node("leaf", f"argument {at}") for at in range(len(function.signature.input_arg))]

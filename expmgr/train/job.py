@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from expmgr.adoption import Adoption, plan_adoption
 from expmgr.errors import (
     DiskFull,
@@ -32,12 +30,12 @@ from expmgr.locks import Lock, Process
 from expmgr.model_dir import ModelDir, Whole
 from expmgr.paths import RunDir
 from expmgr.rules import WITHOUT_EFFECT
+from expmgr.spec import EstimatorModel
 from expmgr.train import adopting, checkpoints
 from expmgr.train.asking import answer
 from expmgr.train.building import Built, build
-from expmgr.train.environment import environment
 from expmgr.train.events import Teller
-from expmgr.train.request import Candidate
+from expmgr.train.request import Candidate, read_request
 from expmgr.train.stopping import Heartbeat, StopFlag
 from expmgr.train.training import Outcome, Training
 from expmgr.warmstart import Plan, plan_warm_start
@@ -90,21 +88,44 @@ def run_job(run_dir: RunDir, stop: StopFlag) -> int:
     """Do what `request.json` in `run_dir` asks; the exit code of the run's process."""
     teller = Teller(run_dir)
     try:
-        built = build(run_dir)
+        trainer, built = _built(run_dir)
         stop.grace_secs = built.spec.train.grace_secs
         if built.request.mode == "check" and built.request.adopt is not None:
             return _look_at_foreign(built, teller)
         if built.request.ask is not None:
-            teller.tell("judged", **answer(built))
+            teller.tell("judged", **trainer.answer(built))
             return int(ExitCode.DONE)
         if built.request.mode == "check":
             return _check(built, teller)
-        return _begin(built, stop, teller)
+        return _begin(trainer, built, stop, teller)
     except Exception as error:  # the last place where anything can be told
         story = as_story(error)
         with contextlib.suppress(DiskFull):  # a full disk takes no event: the exit code says it
             teller.tell("withdrawn", error=story.as_dict())
         return int(story.exit_code)
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Who trains and asks a kind of model."""
+
+    training: Any
+    """The class of a training."""
+    answer: Any
+    """The function that answers what the request asks."""
+
+
+def _built(run_dir: RunDir) -> tuple[Trainer, Built]:
+    """The model of the request with all that it needs, and who trains it."""
+    if not isinstance(read_request(run_dir).resolved.model, EstimatorModel):
+        return Trainer(Training, answer), build(run_dir)
+    # What these import is in an environment with Estimators alone.
+    from expmgr.train.estimators.asking import answer as answer_of_estimator
+    from expmgr.train.estimators.building import build as build_estimator
+    from expmgr.train.estimators.training import EstimatorTraining
+
+    built: Any = build_estimator(run_dir)
+    return Trainer(EstimatorTraining, answer_of_estimator), built
 
 
 def as_story(error: Exception) -> ExpmgrError:
@@ -236,21 +257,14 @@ def _look_at_what_is_left(built: Built, newest: Whole, judgement: Judgement) -> 
         )
 
 
-def _begin(built: Built, stop: StopFlag, teller: Teller) -> int:
+def _begin(trainer: Trainer, built: Built, stop: StopFlag, teller: Teller) -> int:
     judged = _admitted(built)
     teller.progress("building", judged.newest.saved.step if judged.newest else 0, built.request.max_steps)
-    built.signature(0)
-    if built.spec.train.determinism:  # after the signature: it lets other operations be traced for the same computation
-        tf.config.experimental.enable_op_determinism()
-    built.inner.trace()
-    built.inner.warm_up()
-    built.check_metrics()
-    built.code.look_at_modules("model.build")  # what functions imported while they ran
-    built.callbacks.state()  # made and asked before anything is written, so that what is wrong with them leaves no trace
+    built.make_ready()
     _look_at(stop)
     with _locked(built, stop) as lock:
         judged = _admitted(built)  # whoever held the lock before may have trained
-        return _train(built, judged, lock, stop, teller)
+        return _train(trainer, built, judged, lock, stop, teller)
 
 
 def _look_at(stop: StopFlag) -> None:
@@ -295,7 +309,7 @@ def _may_move(judgement: Judgement | None) -> set[str]:
     return found
 
 
-def _train(built: Built, judged: Judged, lock: Lock, stop: StopFlag, teller: Teller) -> int:
+def _train(trainer: Trainer, built: Built, judged: Judged, lock: Lock, stop: StopFlag, teller: Teller) -> int:
     renames = judged.judgement.renames if judged.judgement else {}
     if judged.warm is not None:
         built.provenance["warm_start"] = judged.warm.origin()
@@ -304,7 +318,7 @@ def _train(built: Built, judged: Judged, lock: Lock, stop: StopFlag, teller: Tel
     if judged.foreign is not None:
         told = judged.foreign.as_dict()
         built.provenance["adopted"] = {key: told[key] for key in ("path", "step", "files", "vouched_by", "unknown")}
-    training = Training(
+    training = trainer.training(
         built,
         judged.newest,
         lock=lock,
@@ -324,7 +338,7 @@ def _train(built: Built, judged: Judged, lock: Lock, stop: StopFlag, teller: Tel
         changes=[one.as_dict() for one in found if one.rule.id != "setting"],
         data=built.data.as_dict(),
         parameters=built.parameters,
-        environment=environment(built.spec.train.precision),
+        environment=built.environment(),
         probe=training.probed,
         not_exact=training.not_exact(),
         warm_start=judged.warm.as_dict() if judged.warm else None,
@@ -346,8 +360,8 @@ def _end(training: Training, outcome: Outcome, error: ExpmgrError | None, teller
             "ended",
             status=outcome.status,
             ended_early=outcome.ended_early,
-            step=training.loop.step,
-            examples_seen=training.loop.position,
+            step=training.step,
+            examples_seen=training.examples_seen,
             train_s=training.train_s,
             selected_step=outcome.selected_step,
             metrics=outcome.metrics,

@@ -84,6 +84,8 @@ class Request(BaseModel):
     """The user's own checkout, of which the run imports nothing."""
     pass_environment: list[str] | None = None
     """Variables of the environment that user code may see besides the system's; None: all."""
+    environment: dict[str, Any] = {}
+    """Name and lock digest of the Python environment, for the record."""
     data_root: str | None = None
     """What `${data_root}` stands for on this machine."""
     model_dir: Path

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,13 @@ def code_of(model: Any, root: Path | None = None) -> str | None:
             classes.add(part if inspect.isfunction(part) else type(part))
     if not classes:
         return None
+    return code_behind(classes, root)
+
+
+def code_behind(parts: Iterable[Any], root: Path | None = None) -> str:
+    """Digest of the modules of some classes and functions, and of what these import."""
     texts: dict[str, str] = {}
-    for one in classes:
+    for one in parts:
         for name, source in _sources(one, root):
             texts[name] = source
     return digest_of(part for name in sorted(texts) for part in (name, tree_digest(texts[name])))

@@ -14,15 +14,17 @@ from expmgr import durable
 from expmgr.adoption import Adoption
 from expmgr.errors import Busy, DiskFull, TrainingFailed
 from expmgr.locks import Lock
-from expmgr.model_dir import About, Aside, Whole
+from expmgr.model_dir import About, Aside, ModelDir, Whole
 from expmgr.signature import ProbeValues, Signature
+from expmgr.spec import ExperimentSpec
 from expmgr.train import adopting, checkpoints, probe
 from expmgr.train.building import Built
-from expmgr.train.curves import Curves
+from expmgr.train.curves import Curves, Look
 from expmgr.train.evaluations import Evaluations, Metrics
 from expmgr.train.events import Teller
 from expmgr.train.loop import Listener, Loop, NotFinite
 from expmgr.train.patience import Patience
+from expmgr.train.request import Request
 from expmgr.train.saving import Saver
 from expmgr.train.schedule import Interval, Schedule
 from expmgr.train.stopping import StopFlag
@@ -52,6 +54,19 @@ class Start(Protocol):
     def plan(self) -> Plan: ...
 
 
+class Subject(Protocol):
+    """What a training is of, as far as every trainer knows it."""
+
+    @property
+    def request(self) -> Request: ...
+
+    @property
+    def spec(self) -> ExperimentSpec: ...
+
+    @property
+    def folder(self) -> ModelDir: ...
+
+
 @dataclass
 class Outcome:
     """How a training ended: what the event `ended` says of it."""
@@ -63,7 +78,100 @@ class Outcome:
     metrics: dict[str, Metrics] = field(default_factory=dict)
 
 
-class Training(Listener):
+class Course(Listener):
+    """What every training does, whoever computes its steps: what it saves, when it is over, how it ends."""
+
+    def __init__(self, built: Subject, *, lock: Lock, teller: Teller, stop: StopFlag, newest: Whole | None) -> None:
+        self.request, self.spec, self.folder = built.request, built.spec, built.folder
+        self.newest, self.lock, self.teller, self.stop = newest, lock, teller, stop
+        self.probed: str | None = None
+        """What the probe said of the restored model; None where nothing was restored."""
+        self._patience = self._made_patience()
+        self._curves: Look
+        self._evaluations: Evaluations
+        self._began = time.monotonic()
+
+    @property
+    def step(self) -> int:
+        """The last step that was trained."""
+        raise NotImplementedError
+
+    def _made_patience(self) -> Patience | None:
+        rule = self.spec.train.early_stopping
+        return Patience(rule, rule.mode or self.spec.direction(rule.metric)) if rule else None
+
+    def _prepare_folder(self) -> None:
+        now = time.time()
+        if self.request.fresh:
+            self.folder.set_aside(now)
+        self.folder.prepare(now)
+        if self.request.from_step is not None:
+            self.folder.rewind(self.request.from_step, now)
+        self._curves.cut_back()
+
+    def _finished(self, max_steps: int) -> Outcome:
+        selected_step, metrics = self._evaluations.at_the_end(self.step)
+        return Outcome("finished", self._over() if self.step < max_steps else None, selected_step, metrics)
+
+    def _failed(self, error: NotFinite) -> TrainingFailed:
+        return TrainingFailed(
+            f"{error.what} of {self.request.variant} (seed {self.request.seed}) is {error.word} at step {error.step}",
+            left_alone=self._kept(),
+            hint=self._remedy,
+        )
+
+    _remedy = "look at the data, lower optimizer.learning_rate, or bound the gradients by optimizer.clipnorm"
+
+    def _kept(self) -> str | None:
+        saved = self.folder.manifest.checkpoints
+        return f"The newest checkpoint before it is kept: {self.folder.shown}/{saved[-1].name}" if saved else None
+
+    @property
+    def train_s(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self._began
+
+    def is_over(self) -> bool:
+        return self._over() is not None
+
+    def _over(self) -> str | None:
+        """Why training is to end before its last step."""
+        return self._patience.story if self._patience is not None and self._patience.is_over else None
+
+    def _check_lock(self) -> None:
+        if not self.lock.is_held():
+            raise Busy(
+                f"{self.folder.shown} was taken over by another process, so nothing more was written to it",
+                hint="expmgr list shows what runs",
+            )
+
+    def _about(self, position: int, metrics: Metrics) -> About:
+        """What the manifest says of a checkpoint that is saved now."""
+        return About(time.time(), position, metrics, self._evaluations.digests(metrics), self._carried())
+
+    def _carried(self) -> dict[str, Any]:
+        """What goes on over a stop beside the tensors."""
+        return {"early_stopping": self._patience.state} if self._patience else {}
+
+    def _take_in(self, aside: Aside, signature: Signature, about: About) -> None:
+        """What was written counts from now on."""
+        self._check_lock()
+        saved = self.folder.take_in(aside, signature, about)
+        best = self._evaluations.best_step()
+        if best is not None and best != self.folder.manifest.selected_step:
+            self.folder.select(best)
+        config = self.spec.run_config
+        self.folder.retain(config.keep_checkpoint_max, config.keep_checkpoint_every_n_hours)
+        self.teller.tell(
+            "checkpoint",
+            step=saved.step,
+            files={name: file.sha256 for name, file in saved.files.items()},
+            examples_seen=saved.examples_seen,
+            train_s=self.train_s,
+        )
+
+
+class Training(Course):
     """Trains from `newest` (None: from step 0) to the request's `max_steps`. The lock is held all along."""
 
     def __init__(
@@ -78,25 +186,30 @@ class Training(Listener):
         warm: Start | None = None,
         foreign: ForeignStart | None = None,
     ) -> None:
-        self.built, self.newest, self.lock, self.teller, self.stop = built, newest, lock, teller, stop
-        self.request, self.spec, self.model, self.folder = built.request, built.spec, built.model, built.folder
+        super().__init__(built, lock=lock, teller=teller, stop=stop, newest=newest)
+        self.built, self.model = built, built.model
         self._renames = renames or {}
         self._warm = warm
         self._foreign = foreign
-        self.probed: str | None = None
-        """What the probe said of the restored model; None where nothing was restored."""
         self._batch: probe.Batch | None = None
         self._moved_data: list[str] = []
         self._saver = Saver(self.model, self.folder, lambda: built.inner.feed.state())
-        self._patience = self._made_patience()
         self._callbacks = built.callbacks
         self.start_step = newest.saved.step if newest else foreign.step if foreign else 0
         self.max_steps = foreign.step if foreign else self.request.max_steps
         self.loop = self._loop()
         resumed_at = newest.saved.step if newest else None
-        self._curves = Curves(built, teller, self.loop.schedule, self.start_step, resumed_at)
+        self._curves: Curves = Curves(built, teller, self.loop.schedule, self.start_step, resumed_at)
         self._evaluations = Evaluations(built, self._curves, stop, self._restore)
-        self._began = time.monotonic()
+
+    @property
+    def step(self) -> int:
+        return self.loop.step
+
+    @property
+    def examples_seen(self) -> int:
+        """Rows trained on, over all attempts."""
+        return self.loop.position
 
     def restore(self, may_move: Collection[str]) -> None:
         """The state to start from, in memory alone, and the probe's look at it; raises where the probe says no."""
@@ -115,10 +228,6 @@ class Training(Listener):
         elif self._foreign is not None:
             adopting.take(self.model, self._foreign.prefix, self._foreign.adoption)
             checkpoints.apply_settings(self.model, wanted, {})
-
-    def _made_patience(self) -> Patience | None:
-        rule = self.spec.train.early_stopping
-        return Patience(rule, rule.mode or self.spec.direction(rule.metric)) if rule else None
 
     def _go_on(self, carried: Mapping[str, Any]) -> None:
         if self._patience is not None:
@@ -154,7 +263,7 @@ class Training(Listener):
             self._callbacks.call("on_train_begin", {})
             is_complete = self._train()
             self._callbacks.call("on_train_end", self._logs())
-            return self._finished() if is_complete else Outcome("preempted")
+            return self._finished(self.max_steps) if is_complete else Outcome("preempted")
         except NotFinite as error:
             raise self._failed(error) from None
         except DiskFull as error:
@@ -162,20 +271,6 @@ class Training(Listener):
             raise
         finally:
             self._curves.close()
-
-    def _finished(self) -> Outcome:
-        step = self.loop.step
-        selected_step, metrics = self._evaluations.at_the_end(step)
-        return Outcome("finished", self._over() if step < self.max_steps else None, selected_step, metrics)
-
-    def _prepare_folder(self) -> None:
-        now = time.time()
-        if self.request.fresh:
-            self.folder.set_aside(now)
-        self.folder.prepare(now)
-        if self.request.from_step is not None:
-            self.folder.rewind(self.request.from_step, now)
-        self._curves.cut_back()
 
     def _restore(self, whole: Whole) -> None:
         # What was saved in this run has the model's own names, and no old one is among them.
@@ -203,32 +298,10 @@ class Training(Listener):
             self._saver.settle()
         return is_complete
 
-    def _failed(self, error: NotFinite) -> TrainingFailed:
-        return TrainingFailed(
-            f"{error.what} of {self.request.variant} (seed {self.request.seed}) is {error.word} at step {error.step}",
-            left_alone=self._kept(),
-            hint="look at the data, lower optimizer.learning_rate, or bound the gradients by optimizer.clipnorm",
-        )
-
-    def _kept(self) -> str | None:
-        saved = self.folder.manifest.checkpoints
-        return f"The newest checkpoint before it is kept: {self.folder.shown}/{saved[-1].name}" if saved else None
-
-    @property
-    def train_s(self) -> float:
-        """Seconds since it began."""
-        return time.monotonic() - self._began
-
     # What the loop tells.
 
-    def is_over(self) -> bool:
-        return self._over() is not None
-
     def _over(self) -> str | None:
-        """Why training is to end before its last step."""
-        if self._patience is not None and self._patience.is_over:
-            return self._patience.story
-        return self._callbacks.asks_to_stop
+        return super()._over() or self._callbacks.asks_to_stop
 
     def epoch_begins(self, epoch: int) -> None:
         self._callbacks.call("on_epoch_begin", epoch, {})
@@ -276,38 +349,11 @@ class Training(Listener):
             raise NotFinite("a weight", "NaN or infinite", step)
         self._check_lock()
         signature = self.built.signature(step).model_copy(update={"probe": self._probed(step, metrics)})
-        about = About(time.time(), position, metrics, self._evaluations.digests(metrics), self._carried())
+        about = self._about(position, metrics)
         self._saver.begin(step, lambda aside: self._take_in(aside, signature, about))
 
-    def _check_lock(self) -> None:
-        if not self.lock.is_held():
-            raise Busy(
-                f"{self.folder.shown} was taken over by another process, so nothing more was written to it",
-                hint="expmgr list shows what runs",
-            )
-
-    def _take_in(self, aside: Aside, signature: Signature, about: About) -> None:
-        """What was written counts from now on."""
-        self._check_lock()
-        saved = self.folder.take_in(aside, signature, about)
-        best = self._evaluations.best_step()
-        if best is not None and best != self.folder.manifest.selected_step:
-            self.folder.select(best)
-        config = self.spec.run_config
-        self.folder.retain(config.keep_checkpoint_max, config.keep_checkpoint_every_n_hours)
-        self.teller.tell(
-            "checkpoint",
-            step=saved.step,
-            files={name: file.sha256 for name, file in saved.files.items()},
-            examples_seen=saved.examples_seen,
-            train_s=self.train_s,
-        )
-
     def _carried(self) -> dict[str, Any]:
-        carried = {
-            "early_stopping": self._patience.state if self._patience else None,
-            "callbacks": self._callbacks.state(),
-        }
+        carried = {**super()._carried(), "callbacks": self._callbacks.state()}
         return {key: value for key, value in carried.items() if value}
 
     def _probed(self, step: int, metrics: Metrics) -> ProbeValues | None:

@@ -23,6 +23,8 @@ from expmgr.train.usercode import UserCode
 from expmgr.train.userparams import params_of
 
 _SPLITS = ("train", "eval", "test")
+#: Keras 2, which comes with the last TensorFlow that has Estimators, knows it as Sequence.
+PyDataset = getattr(keras.utils, "PyDataset", None) or keras.utils.Sequence
 
 
 class Functions:
@@ -51,28 +53,33 @@ class Functions:
     def _rows(self, split: str) -> Rows | Stream:
         if split not in self._streams:
             most = self._most_eval if split == "eval" else None
-            self._streams[split] = self._source(self._given(split), f"data.{split}", most)
+            self._streams[split] = self._source(self.given(split), f"data.{split}", most)
         return self._streams[split]
 
-    def _given(self, split: str) -> Any:
+    def given(self, split: str) -> Any:
         """What the function of a split gave: `Rows`, a Dataset or a PyDataset."""
         if split not in self._results:
             self._results[split] = self._call(split, self._seed)
         return self._results[split]
 
+    def call_again(self, what: str, seed: int, path: Path | None = None) -> Any:
+        """What a function gives in the graph that is being made now."""
+        return self._called(what, seed, path)
+
     def _call(self, what: str, seed: int, path: Path | None = None) -> Any:
         """What the function of a split, or of `predict`, gives; everything that it draws is drawn from `seed`."""
         keras.utils.set_random_seed(seed % 2**32)
-        key = f"data.{what}"
-        reference = getattr(self._data, what)
+        result = self._called(what, seed, path)
+        if not isinstance(result, (tf.data.Dataset, PyDataset)):
+            result = self._arrays(result, f"data.{what}: {getattr(self._data, what)}")
+        return result
+
+    def _called(self, what: str, seed: int, path: Path | None) -> Any:
         given = {"params": self._params, "seed": seed, "batch_size": self._data.batch_size}
         given["data_root"] = self._data_root
         if path is not None:
             given["path"] = str(path)
-        result = self._code.call(reference, key, given)
-        if not isinstance(result, (tf.data.Dataset, keras.utils.PyDataset)):
-            result = self._arrays(result, f"{key}: {reference}")
-        return result
+        return self._code.call(getattr(self._data, what), f"data.{what}", given)
 
     def _arrays(self, given: Any, what: str) -> Rows:
         """Arrays on the device, each with as many rows."""
@@ -100,7 +107,7 @@ class Functions:
         if isinstance(given, Rows):
             return given
         with self._code.errors(f"{key}: its data cannot be read"):
-            if isinstance(given, keras.utils.PyDataset):
+            if isinstance(given, PyDataset):
                 return Stream(lambda: (tensors(given[place]) for place in range(len(given))), key=key)
             is_endless = int(given.cardinality()) == tf.data.INFINITE_CARDINALITY
             if is_endless and most is None:
@@ -112,14 +119,14 @@ class Functions:
             return Stream(lambda: iter(given), key=key, most=most if is_endless else None)
 
     def feed(self, seed: int, class_weight: Sequence[float] | None) -> Feed:
-        given, data = self._given("train"), self._data
+        given, data = self.given("train"), self._data
         if isinstance(given, Rows):
             return Batches(
                 given, batch_size=data.batch_size, seed=seed, shuffle=data.shuffle, class_weight=class_weight
             )
         key = f"data.train ({data.train})"
         with self._code.errors(f"data.train: {data.train} failed"):
-            if isinstance(given, keras.utils.PyDataset):
+            if isinstance(given, PyDataset):
                 return Generated(given, key=key, seed=seed, shuffle=data.shuffle, class_weight=class_weight)
             return Pipeline(
                 given,
@@ -135,10 +142,10 @@ class Functions:
 
     @property
     def train_spec(self) -> Any:
-        given = self._given("train")
+        given = self.given("train")
         if isinstance(given, Rows):
             return given.spec
-        if isinstance(given, keras.utils.PyDataset):
+        if isinstance(given, PyDataset):
             with self._code.errors(f"data.train: {self._data.train} failed"):
                 return any_rows(tensors(given[0]))
         return any_rows(given.element_spec)
@@ -146,7 +153,7 @@ class Functions:
     # What it is, for the guard and the record.
 
     def contract(self) -> DataContract:
-        train = self._given("train")
+        train = self.given("train")
         inputs, targets, weights = parts_of(self.first())
         is_there = isinstance(train, Rows)
         of_train = parts_of(train.batch if is_there else self.train_spec)
@@ -193,7 +200,7 @@ class Functions:
     def as_dict(self) -> dict[str, dict[str, Any]]:
         about: dict[str, dict[str, Any]] = {}
         for split in self.splits:
-            is_known = split != "train" or isinstance(self._given("train"), Rows)
+            is_known = split != "train" or isinstance(self.given("train"), Rows)
             about[split] = {
                 "path": getattr(self._data, split),
                 "rows": self._count(split) if is_known else None,

@@ -49,17 +49,26 @@ class NoTensorFlow(ExpmgrError):
     """TensorFlow or Keras 3 cannot be imported."""
 
 
-def import_tensorflow() -> None:
-    """Import everything that a run needs; nothing is computed, so that a fork stays safe."""
+def import_tensorflow(trainer: str = "keras") -> None:
+    """Import everything that a run of `trainer` needs; nothing is computed, so that a fork stays safe."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    gc.disable()  # a fifth of the import's time is the collector's, which finds nothing; and see below
+    if trainer == "estimator":
+        _import_estimators()
+    else:
+        _import_keras()
+    gc.freeze()  # what was imported stays: never looked at again, and its pages are shared by every fork
+    gc.enable()
+
+
+def _import_keras() -> None:
     os.environ["KERAS_BACKEND"] = "tensorflow"
     if os.environ.get("TF_USE_LEGACY_KERAS", "0").lower() in ("1", "true"):
         raise NoTensorFlow(
             "TF_USE_LEGACY_KERAS is set, which makes tf.keras the old Keras 2; expmgr trains models of Keras 3",
             hint="unset TF_USE_LEGACY_KERAS",
         )
-    gc.disable()  # a fifth of the import's time is the collector's, which finds nothing; and see below
     try:
         import keras
         import tensorflow as tf
@@ -75,8 +84,22 @@ def import_tensorflow() -> None:
     import expmgr.train.job  # noqa: F401
 
     sum_in_order()
-    gc.freeze()  # what was imported stays: never looked at again, and its pages are shared by every fork
-    gc.enable()
+
+
+def _import_estimators() -> None:
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise NoTensorFlow(
+            f"TensorFlow cannot be imported: {error}", hint="pip install 'tensorflow==2.15.*'"
+        ) from error
+    if not hasattr(tf, "estimator"):
+        raise NoTensorFlow(
+            f"TensorFlow {tf.__version__} has no Estimators: 2.15 was the last that had",
+            hint="pip install 'tensorflow==2.15.*'",
+        )
+    import expmgr.train.estimators.building
+    import expmgr.train.job  # noqa: F401
 
 
 def sum_in_order() -> None:
@@ -94,9 +117,10 @@ def sum_in_order() -> None:
 class Worker:
     """Serves the commands on `stdin` until it ends and every child is gone."""
 
-    def __init__(self, stdin: int, stdout: int) -> None:
+    def __init__(self, stdin: int, stdout: int, trainer: str) -> None:
         self._stdin = stdin
         self._stdout = stdout
+        self._trainer = trainer
         self._children: dict[int, str] = {}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}  # kept: a forgotten Popen would take our waitpid
         self._unread = b""
@@ -164,8 +188,9 @@ class Worker:
                 self._become_child(run_dir)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKING)
         else:
+            single = ["--one", run_dir, "--trainer", self._trainer, "--lifeline", str(self._lifeline)]
             process = subprocess.Popen(
-                [sys.executable, "-m", "expmgr.train.worker", "--one", run_dir, "--lifeline", str(self._lifeline)],
+                [sys.executable, "-m", "expmgr.train.worker", *single],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[self._lifeline],
             )
@@ -286,16 +311,17 @@ def main(arguments: Sequence[str]) -> int:
     stdout = os.dup(1)
     os.dup2(2, 1)
     is_single = "--one" in arguments
+    trainer = _value(arguments, "--trainer") if "--trainer" in arguments else "keras"
     if _FORKS or is_single:
         try:
-            import_tensorflow()
+            import_tensorflow(trainer)
         except Exception as error:  # whatever a broken installation raises
             story = error if isinstance(error, ExpmgrError) else OurBug(f"TensorFlow cannot be used: {error}")
             _tell_failed(story, stdout, arguments)
             return int(ExitCode.MISTAKE)
     if is_single:
         return run_one(Path(_value(arguments, "--one")), _lifeline_of(arguments))
-    Worker(0, stdout).serve()
+    Worker(0, stdout, trainer).serve()
     os._exit(int(ExitCode.DONE))  # all is told and written: TensorFlow takes a tenth of a second to tidy up
 
 

@@ -1,0 +1,111 @@
+"""An Estimator that is asked, not trained: evaluated, made to predict, or exported, through the guard."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from expmgr import durable
+from expmgr.errors import DataProblem, OutputProblem
+from expmgr.spec import EstimatorModel
+from expmgr.train.asking import admitted, as_csv, as_json_lines, classified, row_of
+from expmgr.train.estimators.building import BuiltEstimator
+from expmgr.train.request import Ask
+
+
+def answer(built: BuiltEstimator) -> dict[str, Any]:
+    """Do what the request asks of the checkpoint that it names. Nothing of the model_dir is written."""
+    ask = built.request.ask
+    assert ask is not None
+    whole, judgement = admitted(built, ask)
+    built.newest = whole.prefix
+    done = {"evaluate": _evaluate, "predict": _predict, "export": _export}[ask.what](built, ask)
+    about = {"checkpoint": whole.shown, "step": whole.saved.step, "judgement": judgement.as_dict()}
+    return {**about, "selected_step": whole.manifest.selected_step, **done}
+
+
+def _evaluate(built: BuiltEstimator, ask: Ask) -> dict[str, Any]:
+    if ask.data is None:
+        fed, what = built.data.rows(ask.split), built.data.as_dict()[ask.split]["path"]
+    else:
+        fed, what = built.data.read(ask.data), str(ask.data)
+    return {"data": what, "rows": fed.count, "metrics": built.evaluation(fed).run(lambda: False, time.monotonic)}
+
+
+def _predict(built: BuiltEstimator, ask: Ask) -> dict[str, Any]:
+    assert ask.data is not None
+    assert ask.output is not None
+    fed = built.data.read_inputs(ask.data)
+    is_json = ask.output.suffix in (".jsonl", ".json")
+    with built.code.errors("the model does not take what is to be predicted"):
+        found: Iterable[Any] = built.estimator.predict(fed.input_fn, checkpoint_path=str(built.newest))
+        lines = [_line(built.data.labels, one, is_json) for one in found]
+    with durable.disk_errors(str(ask.output)):
+        durable.write_bytes(ask.output, as_json_lines(lines) if is_json else as_csv(lines))
+    return {"data": str(ask.data), "rows": len(lines), "output": str(ask.output)}
+
+
+def _line(labels: list[str] | None, found: Any, is_nested: bool) -> dict[str, Any]:
+    """One row: the class and the probability of each where its head gives them, else every output by its name."""
+    outputs: Mapping[str, Any] = found if isinstance(found, Mapping) else {"prediction": found}
+    shares = outputs.get("probabilities")
+    if labels is not None and shares is not None and np.shape(shares) == (len(labels),):
+        return classified(labels, np.asarray(shares))
+    arrays = {str(name): np.asarray(one)[np.newaxis] for name, one in outputs.items()}
+    return row_of(arrays, 0, is_nested)
+
+
+def _export(built: BuiltEstimator, ask: Ask) -> dict[str, Any]:
+    assert ask.output is not None
+    if ask.format == "keras":
+        raise OutputProblem(
+            "an Estimator is no Keras model: it can be exported as a SavedModel alone",
+            left_alone="Nothing was written.",
+            hint="--format savedmodel",
+        )
+    target = ask.output
+    aside = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
+    try:
+        with built.code.errors("the model cannot be exported"):
+            made = built.estimator.export_saved_model(
+                str(aside), _serving(built), checkpoint_path=str(built.newest), as_text=False
+            )
+        os.rename(Path(os.fsdecode(made)), target)
+    except OSError as error:
+        raise OutputProblem(
+            f"{target} cannot be written: {error.strerror or error}", left_alone="Nothing was kept of it."
+        ) from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return {"output": str(target), "format": ask.format, "outputs": "as built"}
+
+
+def _serving(built: BuiltEstimator) -> Any:
+    """The spec's `serving_input_receiver_fn`; else one of raw tensors, as the features are."""
+    assert isinstance(built.spec.model, EstimatorModel)
+    if built.spec.model.serving is not None:
+        return built.code.find(built.spec.model.serving, "model.serving")
+    features, _ = built.data.specs("eval")
+    given = features if isinstance(features, Mapping) else {"features": features}
+    if not all(isinstance(one, tf.TensorSpec) for one in given.values()):
+        raise DataProblem(
+            "the features are not all dense tensors, so what a server is given has to be said",
+            left_alone="Nothing was written.",
+            hint='model.serving: "model:serving_input_receiver_fn"',
+        )
+
+    def receiver() -> Any:
+        placeholders = {
+            str(name): tf.compat.v1.placeholder(one.dtype, one.shape, name=str(name)) for name, one in given.items()
+        }
+        fed = placeholders if isinstance(features, Mapping) else placeholders["features"]
+        return tf.estimator.export.ServingInputReceiver(fed, placeholders)
+
+    return receiver

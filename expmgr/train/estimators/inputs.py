@@ -1,0 +1,156 @@
+"""What an Estimator is fed: functions that make its input inside its own graph."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from expmgr.errors import DataProblem
+from expmgr.signature import DataContract
+from expmgr.spec import CsvData, PythonData
+from expmgr.train.datasets import Rows
+from expmgr.train.sources import Source
+from expmgr.train.structure import leaves, packed, parts_of
+from expmgr.train.userdata import Functions
+
+#: Rows that a shuffled order is drawn from at most.
+_SHUFFLED = 1_000_000
+_ASKED_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Fed:
+    """An `input_fn`, and how many rows it gives where that is known."""
+
+    input_fn: Callable[[], Any]
+    count: int | None
+
+
+class Inputs:
+    """The splits of `source` as an Estimator takes them. `seed` is the run's."""
+
+    def __init__(self, source: Source, data: CsvData | PythonData, seed: int) -> None:
+        self._source, self._data, self._seed = source, data, seed
+        self.labels = source.labels
+        _require_known(source.first(), data)
+
+    @property
+    def order(self) -> Sequence[str]:
+        """Names of features whose places count, and not their names."""
+        return self._source.order
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that there are."""
+        return self._source.splits
+
+    def sha256(self, split: str) -> str:
+        """Digest of a split that is evaluated."""
+        return self._source.sha256(split)
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """What a record holds of the splits."""
+        return self._source.as_dict()
+
+    def contract(self) -> DataContract:
+        """What a checkpoint that learns from this data requires of data."""
+        return self._source.contract()
+
+    @property
+    def batch_size(self) -> int | None:
+        """Rows of a batch of training; None where a Dataset decides."""
+        return None if self._is_stream("train") else self._data.batch_size
+
+    def specs(self, split: str) -> Any:
+        """The specs of (features, labels), with any number of rows."""
+        spec = self._source.train_spec if split == "train" else self._source.rows(split).spec
+        features, labels, _ = parts_of(spec)
+        return features, labels
+
+    def _is_stream(self, split: str) -> bool:
+        return isinstance(self._source, Functions) and not isinstance(self._source.given(split), Rows)
+
+    def train(self, start_step: int) -> Fed:
+        """The training split, from a freshly drawn epoch at `start_step`: rows without end, a Dataset as it is."""
+        seed = (self._seed * 1_000_003 + start_step) % 2**31
+        if self._is_stream("train"):
+            return Fed(self._called("train", seed), None)
+        rows: Any = self._source.rows("train")
+        return _of_rows(rows, self._data.batch_size, seed if self._data.shuffle else None, is_endless=True)
+
+    def rows(self, split: str) -> Fed:
+        """A split to be evaluated: once, in its order."""
+        rows: Any = self._source.rows(split)
+        if isinstance(rows, Rows):
+            return _of_rows(rows, self._data.batch_size, None, is_endless=False)
+        return Fed(self._called(split, self._seed), rows.count)
+
+    def read(self, path: Path) -> Fed:
+        """A file with labels, which somebody wants evaluated."""
+        rows = self._source.read(path)
+        if isinstance(rows, Rows):
+            return _of_rows(rows, self._data.batch_size, None, is_endless=False)
+        return Fed(self._called("eval", self._seed, path), rows.count)
+
+    def read_inputs(self, path: Path) -> Fed:
+        """A file without labels, of which somebody wants predictions."""
+        rows = self._source.read_inputs(path)
+        if isinstance(rows, Rows):
+            return _of_rows(rows, _ASKED_ROWS, None, is_endless=False)
+        return Fed(self._called("predict", self._seed, path), rows.count)
+
+    def _called(self, what: str, seed: int, path: Path | None = None) -> Callable[[], Any]:
+        assert isinstance(self._source, Functions)
+        functions: Functions = self._source
+
+        def input_fn() -> Any:
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            return functions.call_again(what, seed, path)
+
+        return input_fn
+
+
+def _require_known(batch: Any, data: CsvData | PythonData) -> None:
+    """`DataProblem` where an Estimator does not take what the functions of the data give."""
+    _, targets, weights = parts_of(batch)
+    if weights is not None:
+        raise DataProblem(
+            "the data gives weights of its rows beside features and labels, which an Estimator does not take",
+            left_alone="Nothing was changed.",
+            hint="make them a feature, and name it as the head's weight_column",
+        )
+    if targets is None and isinstance(data, PythonData):
+        raise DataProblem(
+            f"data.eval: {data.eval} gives features without labels",
+            left_alone="Nothing was changed.",
+            hint="an Estimator is given (features, labels)",
+        )
+
+
+def _of_rows(rows: Rows, batch_size: int, seed: int | None, *, is_endless: bool) -> Fed:
+    """Batches of rows that are there; they are no part of the graph. `seed`: another order in every epoch."""
+    parts = [np.asarray(one) for one in leaves(rows.batch)]
+    dtypes = [tf.string if one.dtype.kind in "OUS" else tf.as_dtype(one.dtype) for one in parts]
+
+    def look_up(indices: Any) -> Any:
+        found = tf.numpy_function(lambda at: [part[at] for part in parts], [indices], dtypes)
+        for one, part in zip(found, parts, strict=True):
+            one.set_shape([None, *part.shape[1:]])
+        return packed(rows.batch, iter(found))
+
+    def input_fn() -> Any:
+        order = tf.data.Dataset.range(rows.count)
+        if seed is not None:
+            order = order.shuffle(min(rows.count, _SHUFFLED), seed=seed)
+        if is_endless:
+            order = order.repeat()
+        return order.batch(batch_size).map(look_up).prefetch(2)
+
+    return Fed(input_fn, rows.count)
