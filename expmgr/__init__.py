@@ -7,21 +7,27 @@ __all__ = [
     "ExperimentSpec",
     "ExpmgrError",
     "__version__",
+    "fit",
     "log_artifact",
     "log_metrics",
+    "params",
     "restore",
     "save",
+    "seed",
 ]
 
 #: Where each name is: nothing is imported before it is used, and TensorFlow by `save` and `restore` alone.
 _HOMES = {
     "ExperimentSpec": "spec",
     "ExpmgrError": "errors",
+    "fit": "scripts",
     "log_artifact": "running",
     "log_metrics": "running",
     "open": "repository",
+    "params": "scripts",
     "restore": "api",
     "save": "api",
+    "seed": "scripts",
 }
 
 

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import struct
 import tempfile
 import zlib
@@ -408,6 +409,9 @@ class GitRepo:
         new = NewObjects(self.object_format)
         tree = new.tree(folders, files).hex()
         self.run("unpack-objects", "-q", stdin=new.pack())
+        return self._commit_tree(tree, parent, message)
+
+    def _commit_tree(self, tree: str, parent: CommitId, message: str) -> CommitId:
         text = message.encode("utf-8", "surrogateescape")
         answer = call_git(
             self.folder, ["commit-tree", tree, "-p", parent], stdin=text, config=("i18n.commitEncoding=UTF-8",)
@@ -416,6 +420,25 @@ class GitRepo:
             self.identity()  # the usual reason, and the better words
             raise GitFailed(f"git could not make a commit in {self.folder}", details=answer.stderr.splitlines()[:5])
         return CommitId(answer.text.strip())
+
+    def snapshot(self, message: str) -> tuple[CommitId, list[str]]:
+        """The checkout as it lies there, untracked files included, as a commit on HEAD that no ref points to; and the
+        files by which it differs. HEAD itself where nothing does.
+
+        Index, HEAD and files stay as they are: a copy of the index takes everything in. What git ignores is left out.
+        """
+        assert self.root is not None
+        head, changed = self.head(), self.uncommitted(self.root, ["."])
+        if not changed:
+            return head, []
+        with tempfile.TemporaryDirectory(prefix="expmgr-index-") as folder:
+            index = Path(folder, "index")
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(self.git_dir / "index", index)
+            env = {"GIT_INDEX_FILE": str(index)}
+            run_git(self.root, ["add", "--all", "--", "."], env=env)
+            tree = run_git(self.root, ["write-tree"], env=env).text.strip()
+        return self._commit_tree(tree, head, message), changed
 
     def create_branch(self, ref: str, commit: CommitId, why: str) -> None:
         """Make `ref` at `commit`; `BranchExists` where it, or one that git cannot hold beside it, is there."""

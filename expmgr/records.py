@@ -118,6 +118,9 @@ class RunRecord(_Part):
     """From which checkpoint training started, and what was taken of it."""
     adopted: dict[str, Any] | None = None
     """The checkpoint that was made elsewhere, what of it was taken, and who vouched for what it does not say."""
+    by_hand: dict[str, Any] | None = None
+    """For a script that was called by hand: `script`, and `changed`, the files by which `commit` (a snapshot of the tree)
+    differs from `head`; empty where nothing did."""
     step: int = 0
     """The last step that was trained."""
     examples_seen: int = 0
@@ -263,10 +266,11 @@ class Records:
         return list(self._loaded(one for one in self._run_ids() if self._subject(one)[:1] in ((str(variant),), ())))
 
     def newest(self, variant: VariantName, seed: int) -> RunRecord | None:
-        """The newest run of that seed."""
+        """The newest run of that seed that expmgr trained."""
         wanted = (str(variant), seed)
         candidates = (one for one in reversed(self._run_ids()) if self._subject(one) in (wanted, ()))
-        return next((one for one in self._loaded(candidates) if (one.variant, one.seed) == wanted), None)
+        found = (one for one in self._loaded(candidates) if (one.variant, one.seed) == wanted)
+        return next((one for one in found if one.by_hand is None), None)
 
     def _subject(self, run_id: str) -> tuple[str, int] | tuple[()]:
         """Variant and seed of a run, from the head of its record, where both stand for ever; () where they do not."""
@@ -324,7 +328,7 @@ def counted_runs(runs: Iterable[RunRecord]) -> list[RunRecord]:
     """The newest finished run of each seed, by seed."""
     newest: dict[int, RunRecord] = {}
     for record in sorted(runs, key=lambda record: record.run_id):
-        if record.status == "finished":
+        if record.status == "finished" and record.by_hand is None:
             newest[record.seed] = record
     return [newest[seed] for seed in sorted(newest)]
 

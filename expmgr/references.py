@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import importlib.util
 from collections.abc import Callable, Collection, Iterator, Mapping
+from posixpath import normpath
 from typing import Any
 
 from expmgr.errors import SpecProblem
 from expmgr.paths import nearest
-from expmgr.spec import CsvData, EstimatorModel, ExperimentSpec, Named, PythonModel
+from expmgr.spec import EstimatorModel, ExperimentSpec, Named, PythonData, PythonModel, ScriptData, ScriptModel
 
 _UNTOUCHED = "Nothing was changed."
 _PLAIN: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
@@ -28,10 +29,14 @@ def references_of(spec: ExperimentSpec) -> Iterator[tuple[str, str]]:
         for key in ("train_distribute", "eval_distribute", "experimental_distribute", "device_fn"):
             if reference := getattr(spec.run_config, key):
                 yield f"run_config.{key}", reference
-    if not isinstance(spec.data, CsvData):
-        for key in ("train", "eval", "test", "predict", "params_model"):
-            if reference := getattr(spec.data, key):
-                yield f"data.{key}", reference
+    keys: tuple[str, ...] = ()
+    if isinstance(spec.data, PythonData):
+        keys = ("train", "eval", "test", "predict", "params_model")
+    elif isinstance(spec.data, ScriptData):
+        keys = ("predict", "evaluate")
+    for key in keys:
+        if reference := getattr(spec.data, key):
+            yield f"data.{key}", reference
     for number, callback in enumerate(spec.callbacks):
         yield f"callbacks.{number}", callback.use
     for key in ("loss", "metrics"):
@@ -78,8 +83,38 @@ def check_references(spec: ExperimentSpec, folder: str, paths: Collection[str], 
         found[key] = names.get(name)
     if isinstance(spec.model, PythonModel | EstimatorModel):
         _check_params("model", spec.model.params, found.get("model.params_model"))
-    if not isinstance(spec.data, CsvData):
+    if isinstance(spec.model, ScriptModel):
+        _check_script(spec.model, folder, paths, read)
+    if isinstance(spec.data, PythonData):
         _check_params("data", spec.data.params, found.get("data.params_model"))
+
+
+def _check_script(model: ScriptModel, folder: str, paths: Collection[str], read: Read) -> None:
+    """The script is there, calls `expmgr.fit`, and has the params that the spec names, as far as its syntax tells."""
+    path = normpath(f"{folder}/{model.script}")
+    if path not in paths:
+        near = nearest(path, (one for one in paths if one.endswith(".py")))
+        raise SpecProblem(
+            f"model.script: the commit has no {path}",
+            left_alone=_UNTOUCHED,
+            hint=f"did you mean {near.removeprefix(f'{folder}/')}?" if near else "add the file with git, and commit",
+        )
+    tree = _parsed(read(path) or b"", path, "model.script")
+    calls = {ast.unparse(one.func): one for one in ast.walk(tree) if isinstance(one, ast.Call)}
+    asked = next((one for name, one in calls.items() if name in ("expmgr.params", "params") and one.args), None)
+    if asked is None or not isinstance(asked.args[0], ast.Dict):
+        return
+    names = [str(key.value) for key in asked.args[0].keys if isinstance(key, ast.Constant)]
+    if len(names) != len(asked.args[0].keys):
+        return  # some are computed
+    for name in model.params:
+        if name not in names:
+            near = nearest(name, names)
+            raise SpecProblem(
+                f"model.params.{name}: {path} has no such parameter",
+                left_alone=_UNTOUCHED,
+                hint=f"did you mean model.params.{near}?" if near else f"it has {', '.join(names) or 'none'}",
+            )
 
 
 def _file_of(module: str, folder: str, paths: Collection[str]) -> str | None:

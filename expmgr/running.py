@@ -1,4 +1,5 @@
-"""What the code of a run may leave beside its curves. Outside of a run both are no-ops, so that a script runs anywhere."""
+"""What the code of a run may leave beside its curves, and what it is lent. Outside of a run nothing of it has an effect,
+so that a script runs anywhere."""
 
 from __future__ import annotations
 
@@ -6,14 +7,39 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from expmgr import durable
 from expmgr.errors import DataProblem
 from expmgr.paths import RunDir
 
 _RUN_DIR = "EXPMGR_RUN_DIR"
+
+
+@dataclass(frozen=True)
+class Lent:
+    """What a run lends to the training script that it calls."""
+
+    params: Mapping[str, Any]
+    """The spec's `model.params`."""
+    seed: int
+    take: Callable[[Any, Mapping[str, Any]], None]
+    """Takes what `expmgr.fit` was called with: the model, and the arguments by name. It does not come back."""
+
+
+lent: Lent | None = None
+"""Set in a run that calls a script; None everywhere else."""
+
+listeners: list[Callable[[int, Mapping[str, float]], None]] = []
+"""Who else wants to know what `log_metrics` is given, in a run: the writer of event files."""
+
+
+def is_inside() -> bool:
+    """Whether this process is one of a run."""
+    return _RUN_DIR in os.environ
 
 
 def log_metrics(step: int, values: Mapping[str, float]) -> None:
@@ -30,6 +56,8 @@ def log_metrics(step: int, values: Mapping[str, float]) -> None:
     event = {"kind": "point", "at": time.time(), "split": "logged", "step": int(step), "values": kept}
     with durable.disk_errors("the run's events"):
         durable.append_line(RunDir(Path(folder)).events, event)
+    for listener in listeners:
+        listener(int(step), kept)
 
 
 def log_artifact(path: str | Path, name: str | None = None) -> None:

@@ -117,6 +117,32 @@ class PythonData(_Part):
     """Steps of an epoch for callbacks, where a Dataset does not know its own length."""
 
 
+class ScriptData(_Part):
+    """What a training script gives to `expmgr.fit`: arrays, a `tf.data.Dataset`, a PyDataset, or a generator."""
+
+    kind: Literal["script"] = "script"
+    predict: Reference | None = None
+    """The function that reads what `predict --data` names, its `path`: inputs without labels."""
+    evaluate: Reference | None = None
+    """The function that reads what `evaluate --data` names, its `path`: inputs and labels."""
+    labels: list[str] | None = None
+    """Classes in the order of the model's outputs."""
+    vocabularies: dict[str, list[str] | str] = {}
+    """Words in their order, or the file of the experiment's folder that holds them: their content counts."""
+    preprocessing: dict[str, Any] = {}
+    """What else is done to the data before it enters the model: any values, which count by their content."""
+    batch_size: PositiveInt | None = None
+    """Rows a step, where the script gives arrays; None: what `fit` is called with."""
+    shuffle: bool | None = None
+    """Whether arrays have another order in every epoch; None: what `fit` is called with."""
+    steps_per_epoch: PositiveInt | None = None
+    """Steps of an epoch for callbacks, where nothing else tells; None: what `fit` is called with."""
+
+    @property
+    def test(self) -> None:
+        """A script has no third split."""
+
+
 class _Dnn(_Part):
     hidden_units: list[PositiveInt] = Field(min_length=1)
     """Width of each hidden layer, the input's side first."""
@@ -161,6 +187,16 @@ class PythonModel(_Part):
     """What it is given as `params`."""
     params_model: Reference | None = None
     """A pydantic model that `params` are made, so that `--set` checks them."""
+
+
+class ScriptModel(_Part):
+    """What a training script hands to `expmgr.fit`, compiled."""
+
+    kind: Literal["script"]
+    script: str = Field(min_length=1, pattern=r"^[^/].*\.py$")
+    """The script, in the experiment's folder."""
+    params: dict[str, Any] = {}
+    """What `expmgr.params({...})` gives in it, in the place of the defaults that stand there."""
 
 
 class EstimatorModel(_Part):
@@ -522,9 +558,10 @@ class ExperimentSpec(_Part):
     """What the experiment is to find out."""
     environment: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """The Python environment that it runs in, a name of `[tool.expmgr.environments]`; None: expmgr's own."""
-    data: Annotated[CsvData | PythonData, Field(discriminator="kind")]
+    data: Annotated[CsvData | PythonData | ScriptData, Field(discriminator="kind")]
+    """May be left out where a script brings it."""
     model: Annotated[
-        DnnClassifier | DnnRegressor | LinearClassifier | LinearRegressor | PythonModel | EstimatorModel,
+        DnnClassifier | DnnRegressor | LinearClassifier | LinearRegressor | PythonModel | ScriptModel | EstimatorModel,
         Field(discriminator="kind"),
     ]
     optimizer: Annotated[Adagrad | Sgd | Adam | AdamW | RmsProp | Ftrl, Field(discriminator="kind")] | None = None
@@ -547,7 +584,7 @@ class ExperimentSpec(_Part):
     @property
     def is_own(self) -> bool:
         """Whether code of the repository makes the model."""
-        return isinstance(self.model, PythonModel | EstimatorModel)
+        return isinstance(self.model, PythonModel | ScriptModel | EstimatorModel)
 
     @property
     def is_classifier(self) -> bool:
@@ -594,6 +631,10 @@ class ExperimentSpec(_Part):
             self._check_estimator(self.model)
         else:
             self._check_run_config()
+        if isinstance(self.model, ScriptModel):
+            self._check_script(self.model)
+        elif isinstance(data, ScriptData):
+            raise ValueError(f"data.kind script: only model.kind script brings it, not {self.model.kind}")
         if not self.is_own:
             self._check_premade(self.model.kind)
             if not self.is_classifier and data.labels is not None:
@@ -643,6 +684,16 @@ class ExperimentSpec(_Part):
         if isinstance(self.data, CsvData) and self.data.normalize:
             raise ValueError("data.normalize: an Estimator normalises in its feature columns (normalizer_fn)")
 
+    def _check_script(self, model: ScriptModel) -> None:
+        """What the script says, and not the spec."""
+        if not isinstance(self.data, ScriptData):
+            raise ValueError(f"data.kind {self.data.kind}: the script brings its data; leave data out")
+        for name in ("optimizer", "loss", "loss_weights", "metrics"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name}: {model.script} compiles its model itself")
+        if self.train.precision != "float32":
+            raise ValueError(f"train.precision: {model.script} says it itself (keras.config.set_dtype_policy)")
+
     def _check_run_config(self) -> None:
         for name, reason in RUN_CONFIG_REASONS.items():
             field = RunConfig.model_fields.get(name)
@@ -662,6 +713,20 @@ class ExperimentSpec(_Part):
             if known is None and modes[where] is None and direction_of(metric) is None:
                 mode = where.replace("metric", "mode")
                 raise ValueError(f"{mode} must say max or min: which is better of {metric!r} cannot be known")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _data_of_a_script(cls, values: Any) -> Any:
+        # A script brings its data: nothing has to be said of it.
+        if (
+            isinstance(values, dict)
+            and isinstance(values.get("model"), dict)
+            and values["model"].get("kind") == "script"
+        ):
+            data = values.get("data")
+            if data is None or (isinstance(data, dict) and "kind" not in data):
+                return {**values, "data": {"kind": "script", **(data or {})}}
+        return values
 
     @model_validator(mode="before")
     @classmethod

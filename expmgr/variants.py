@@ -185,11 +185,11 @@ def plan_variant(
 def check_spec(repo: GitRepo, commit: CommitId, name: VariantName, content: bytes, *, data: bool) -> None:
     """Raise `SpecProblem` or `DataProblem` where the commit has not the code that the new spec names, or not the data."""
     from expmgr.references import check_references, references_of
-    from expmgr.spec import CsvData
+    from expmgr.spec import CsvData, ScriptModel
     from expmgr.specfile import read_spec
 
     spec = read_spec(content, name.spec_path, name.experiment)
-    if any(references_of(spec)):
+    if any(references_of(spec)) or isinstance(spec.model, ScriptModel):
         paths = {entry.path for entry in repo.tree(commit)}
         check_references(spec, name.folder, paths, lambda path: repo.read(commit, path))
     if data and isinstance(spec.data, CsvData):

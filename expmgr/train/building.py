@@ -15,7 +15,7 @@ from expmgr.model_dir import ModelDir
 from expmgr.paths import RunDir, nearest
 from expmgr.places import Places
 from expmgr.signature import Signature
-from expmgr.spec import CsvData, ExperimentSpec, PythonModel
+from expmgr.spec import CsvData, ExperimentSpec, PythonData, PythonModel, ScriptModel
 from expmgr.train import signatures
 from expmgr.train.callbacks import Callbacks
 from expmgr.train.datasets import Rows
@@ -29,7 +29,8 @@ from expmgr.train.sourcecode import code_of
 from expmgr.train.sources import Source, Tables
 from expmgr.train.usercode import UserCode
 from expmgr.train.userdata import Functions
-from expmgr.train.usermodel import build_user_model
+from expmgr.train.usermodel import build_user_model, handed_over
+from expmgr.train.userscript import Call, Given, class_weight_of, filled, run_script
 
 
 @dataclass
@@ -44,6 +45,8 @@ class Built:
     code: UserCode
     """Where the modules that the spec names are."""
     provenance: dict[str, Any]
+    script: Call | None = None
+    """What a training script handed over."""
 
     def signature(self, step: int) -> Signature:
         """What a checkpoint of the model at `step` requires; what the model offers to one."""
@@ -79,6 +82,8 @@ class Built:
     def _class_weight(self) -> list[float] | None:
         """What an example of each class counts, in the order of the labels."""
         weights, labels = self.spec.train.class_weight, self.data.labels
+        if weights is None and self.script is not None:
+            return class_weight_of(self.script)
         if weights is None or labels is None:
             return None
         unknown = [name for name in weights if name not in labels]
@@ -98,13 +103,14 @@ class Built:
     def callbacks(self) -> Callbacks:
         """The callbacks that the spec names, made."""
         steps = self.inner.feed.steps_per_epoch
-        if steps is None and self.spec.callbacks:
+        given = self.script.callbacks if self.script is not None else []
+        if steps is None and (self.spec.callbacks or given):
             raise SpecProblem(
                 "callbacks are told of epochs, and nothing says how many steps an epoch has",
                 left_alone="Nothing was changed.",
                 hint="data.steps_per_epoch: 1000, or a Dataset that knows its length (Dataset.apply(assert_cardinality))",
             )
-        return Callbacks(self.spec.callbacks, self.code, self.model, steps or 1)
+        return Callbacks(self.spec.callbacks, self.code, self.model, steps or 1, given)
 
     @cached_property
     def inner(self) -> InnerLoop:
@@ -124,7 +130,7 @@ class Built:
 
     def evaluation(self, rows: Rows | Stream) -> Evaluation:
         """An evaluation of `rows`."""
-        return Evaluation(self.model, rows, self.spec.data.batch_size, self.errors)
+        return Evaluation(self.model, rows, self.spec.data.batch_size or 32, self.errors)
 
     def make_ready(self) -> None:
         """Trace and try everything that training needs, so that what is wrong leaves no trace on the disk."""
@@ -155,7 +161,7 @@ class Built:
             or plan.every_steps is not None
             or plan.every_secs is not None
         )
-        if not isinstance(self.spec.model, PythonModel) or not is_evaluated:
+        if not self.spec.is_own or not is_evaluated:
             return
         try:
             with as_it_was(self.model):
@@ -192,14 +198,36 @@ def build(run_dir: RunDir) -> Built:
     request = read_request(run_dir)
     spec = request.resolved
     code = UserCode(request.experiment_dir, run_dir.code, request.repository)
+    if isinstance(spec.model, ScriptModel):
+        return _of_script(spec, request, code)
     data = source_of(spec, request, code)
     if isinstance(spec.model, PythonModel):
         model = build_user_model(spec, code, request.random_seed, data.first())
     else:
         assert isinstance(data, Tables)
         model = build_model(spec, data.table.features, data.labels, request.random_seed)
-    folder = ModelDir(request.model_dir, shown=request.shown_model_dir, variant=request.variant, seed=request.seed)
-    return Built(request, spec, data, model, folder, code, {**request.provenance, **versions()})
+    return Built(request, spec, data, model, _folder(request), code, {**request.provenance, **versions()})
+
+
+def _of_script(spec: ExperimentSpec, request: Request, code: UserCode) -> Built:
+    """A script brings data and model at once."""
+    call = run_script(spec, code, request.random_seed)
+    spec = filled(spec, call)
+    data = Given(call, spec, code, seed=request.random_seed, data_root=request.data_root)
+    model = handed_over(call.model, code, request.resolved.model, data.first())
+    about = {**request.provenance, **versions()}
+    built = Built(request, spec, data, model, _folder(request), code, about, call)
+    steps = built.inner.feed.steps_per_epoch
+    if call.callbacks and steps is not None and not (spec.eval.every_steps or spec.eval.every_secs):
+        # `fit` evaluates at the end of every epoch, and tells callbacks.
+        built.spec = spec.model_copy(update={"eval": spec.eval.model_copy(update={"every_steps": steps})})
+    for name in call.left_out:
+        print(f"callback {name} is not called: expmgr does what it does", flush=True)
+    return built
+
+
+def _folder(request: Request) -> ModelDir:
+    return ModelDir(request.model_dir, shown=request.shown_model_dir, variant=request.variant, seed=request.seed)
 
 
 def source_of(spec: ExperimentSpec, request: Request, code: UserCode) -> Source:
@@ -212,4 +240,5 @@ def source_of(spec: ExperimentSpec, request: Request, code: UserCode) -> Source:
             root=code.root,
             places=Places(request.data_root, request.repository),
         )
+    assert isinstance(spec.data, PythonData)
     return Functions(spec.data, code, seed=request.random_seed, most_eval=spec.eval.steps, data_root=request.data_root)

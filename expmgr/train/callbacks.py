@@ -23,11 +23,19 @@ _BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_tr
 class Callbacks:
     """All callbacks of a run. `steps_per_epoch` is the length of an epoch."""
 
-    def __init__(self, named: Sequence[Callback], code: UserCode, model: Any, steps_per_epoch: int) -> None:
+    def __init__(
+        self,
+        named: Sequence[Callback],
+        code: UserCode,
+        model: Any,
+        steps_per_epoch: int,
+        given: Sequence[Any] = (),
+    ) -> None:
+        """`given`: those that a script made itself."""
         self._code = code
         self.steps_per_epoch = steps_per_epoch
-        self._names = [one.use for one in named]
-        self._made = [self._make(one, f"callbacks.{number}") for number, one in enumerate(named)]
+        self._names = [*(one.use for one in named), *(type(one).__name__ for one in given)]
+        self._made = [*(self._make(one, f"callbacks.{number}") for number, one in enumerate(named)), *given]
         self._model = model
         for one in self._made:
             one.set_model(model)

@@ -42,9 +42,7 @@ class UserCode:
 
     def find(self, reference: str, key: str) -> Any:
         """What `module:name` means. `key` is the place in the spec that says it, for errors."""
-        folders = [str(one) for one in self._folders if one.is_dir()]
-        if sys.path[: len(folders)] != folders:  # before what is installed, also in editable mode
-            sys.path[:] = [*folders, *(one for one in sys.path if one not in folders)]
+        self.prepare()
         module_name, _, name = reference.partition(":")
         with self.errors(f"{key}: {reference} cannot be imported"):
             module = importlib.import_module(module_name)
@@ -59,6 +57,12 @@ class UserCode:
                 hint=f"did you mean {near}?" if near else f"it has {', '.join(there[:20])}" if there else None,
             )
         return found
+
+    def prepare(self) -> None:
+        """Let imports find the run's own checkout first."""
+        folders = [str(one) for one in self._folders if one.is_dir()]
+        if sys.path[: len(folders)] != folders:  # before what is installed, also in editable mode
+            sys.path[:] = [*folders, *(one for one in sys.path if one not in folders)]
 
     def call(self, reference: str, key: str, given: Mapping[str, Any], *, main: str = "params") -> Any:
         """The function `reference`, called with those of `given` that it names.
@@ -137,7 +141,7 @@ class UserCode:
         if " " in key:
             return what
         path = self.experiment_dir / "spec.yaml"
-        with contextlib.suppress(OSError, ExpmgrError, ValueError):
+        with contextlib.suppress(OSError, ExpmgrError, ValueError, ImportError):  # an environment may have no YAML
             from expmgr.specfile import line_of
 
             line = line_of(path.read_bytes(), key.split("."))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import tensorflow as tf
 
 from expmgr.errors import DataProblem
 from expmgr.signature import DataContract, Feature, SplitContent
-from expmgr.spec import PythonData
 from expmgr.train import signatures
 from expmgr.train.datasets import Batches, Rows
 from expmgr.train.fingerprint import digest_of
@@ -27,14 +26,41 @@ _SPLITS = ("train", "eval", "test")
 PyDataset = getattr(keras.utils, "PyDataset", None) or keras.utils.Sequence
 
 
+class Said(Protocol):
+    """What has to be known of data that code gives, whoever says it (`spec.PythonData`)."""
+
+    @property
+    def train(self) -> str: ...
+    @property
+    def eval(self) -> str: ...
+    @property
+    def test(self) -> str | None: ...
+    @property
+    def predict(self) -> str | None: ...
+    @property
+    def params(self) -> Mapping[str, Any]: ...
+    @property
+    def params_model(self) -> str | None: ...
+    @property
+    def labels(self) -> list[str] | None: ...
+    @property
+    def vocabularies(self) -> Mapping[str, list[str] | str]: ...
+    @property
+    def preprocessing(self) -> Mapping[str, Any]: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def shuffle(self) -> bool: ...
+    @property
+    def steps_per_epoch(self) -> int | None: ...
+
+
 class Functions:
     """The splits that functions give. Each function is called once, but for a Dataset that has to be made anew."""
 
     order: Sequence[str] = ()
 
-    def __init__(
-        self, data: PythonData, code: UserCode, *, seed: int, most_eval: int | None, data_root: str | None
-    ) -> None:
+    def __init__(self, data: Said, code: UserCode, *, seed: int, most_eval: int | None, data_root: str | None) -> None:
         self._data, self._code, self._seed, self._most_eval = data, code, seed, most_eval
         self._data_root = str(Path(data_root).expanduser()) if data_root else None
         self.labels = list(data.labels) if data.labels is not None else None

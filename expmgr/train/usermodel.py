@@ -44,6 +44,13 @@ def build_user_model(spec: ExperimentSpec, code: UserCode, seed: int, batch: Any
     return model
 
 
+def handed_over(model: Any, code: UserCode, about: Any, batch: Any) -> Any:
+    """A compiled model that a script made, built."""
+    _build(model, code, about.script, batch)
+    _look_at_variables(model, about.script)
+    return model
+
+
 def _compile(model: Any, spec: ExperimentSpec, code: UserCode) -> None:
     said = [key for key in ("optimizer", "loss", "loss_weights", "metrics") if getattr(spec, key) is not None]
     build = getattr(spec.model, "build", "")

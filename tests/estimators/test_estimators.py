@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -195,7 +194,8 @@ def test_predictions_and_an_export_that_needs_neither_code_nor_expmgr(
         "made = tf.saved_model.load(sys.argv[1])\n"
         "names = ['sepal_length_cm', 'sepal_width_cm', 'petal_length_cm', 'petal_width_cm']\n"
         "given = [[5.1, 3.3, 1.7, 0.5], [6.9, 3.1, 5.4, 2.1]]\n"
-        "found = made.signatures.get('predict', made.signatures['serving_default'])(\n"
+        "name = 'predict' if 'predict' in made.signatures else 'serving_default'\n"
+        "found = made.signatures[name](\n"
         "    **{name: tf.constant([row[at] for row in given]) for at, name in enumerate(names)})\n"
         "print(found['probabilities'].numpy().tolist())\n"
     )
@@ -229,7 +229,8 @@ def test_killed_and_stopped_it_goes_on_from_its_newest_checkpoint(copied: Repo) 
     assert interrupted(signal.SIGKILL) == -signal.SIGKILL
     time.sleep(1)
     killed = record(copied, "iris/v2")
-    assert (killed["status"], killed["attempts"][-1]["from_step"]) == ("killed", stopped["step"])
+    assert killed["attempts"][-1]["from_step"] == stopped["step"]
+    assert killed["status"] in ("killed", "preempted")  # its worker may have seen that the command was gone, and saved
     newest = json.loads((copied.path / "models/iris/v2/seed-0/manifest.json").read_text())["checkpoints"][-1]["step"]
     result = copied.expmgr("run", "iris/v2", "--max-steps", str(newest + 50))
     assert result.code == 0, result.stderr
@@ -379,8 +380,7 @@ def test_an_environment_that_cannot_be_is_told_before_anything_is_started(copied
 
 
 def test_a_keras_variant_runs_in_another_environment_beside_its_sisters(copied: Repo) -> None:
-    text = f'[tool.expmgr.environments]\ntwin = "{sys.prefix}"\nestimator = "{os.environ.get("none", "")}"\n'
-    copied.write("pyproject.toml", text.replace('estimator = ""\n', ""))
+    copied.write("pyproject.toml", f'[tool.expmgr.environments]\ntwin = "{sys.prefix}"\n')
     spec = (ROOT / "experiments/iris/spec.yaml").read_text(encoding="utf-8")
     copied.write("experiments/iris/spec.yaml", spec.replace("1000", "20"))
     copied.commit("Keras")

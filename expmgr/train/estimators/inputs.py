@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from expmgr.errors import DataProblem
 from expmgr.signature import DataContract
-from expmgr.spec import CsvData, PythonData
+from expmgr.spec import PythonData
 from expmgr.train.datasets import Rows
 from expmgr.train.sources import Source
 from expmgr.train.structure import leaves, packed, parts_of
@@ -35,7 +35,7 @@ class Fed:
 class Inputs:
     """The splits of `source` as an Estimator takes them. `seed` is the run's."""
 
-    def __init__(self, source: Source, data: CsvData | PythonData, seed: int) -> None:
+    def __init__(self, source: Source, data: Any, seed: int) -> None:
         self._source, self._data, self._seed = source, data, seed
         self.labels = source.labels
         _require_known(source.first(), data)
@@ -117,7 +117,7 @@ class Inputs:
         return input_fn
 
 
-def _require_known(batch: Any, data: CsvData | PythonData) -> None:
+def _require_known(batch: Any, data: Any) -> None:
     """`DataProblem` where an Estimator does not take what the functions of the data give."""
     _, targets, weights = parts_of(batch)
     if weights is not None:
