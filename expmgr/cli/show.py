@@ -43,8 +43,12 @@ def list_variants(
     project = Project.open(output.folder())
     made = origins(project.repo)
     by_variant: dict[str, list[RunRecord]] = {}
+    by_hand: list[RunRecord] = []
     for record in project.records.all():
-        by_variant.setdefault(record.variant, []).append(record)
+        if record.by_hand is not None:
+            by_hand.append(record)
+        else:
+            by_variant.setdefault(record.variant, []).append(record)
     output.tell_unreadable(project.records)
     variants = [one for one in all_variants(project.repo) if experiment in (None, one.name.experiment)]
     if experiment is not None:
@@ -54,7 +58,8 @@ def list_variants(
         origin = made.get(variant.name)
         rows.append(_summary(project, variant, origin, by_variant.pop(str(variant.name), [])))
     if how is output.Form.JSON:
-        output.show_json({"format": 1, "variants": rows, "without_branch": sorted(by_variant)})
+        about = {"without_branch": sorted(by_variant), "by_hand": [record.run_id for record in by_hand]}
+        output.show_json({"format": 1, "variants": rows, **about})
         return
     table = output.Table(
         ("variant", "from", "runs", "result", "last run", "why"),
@@ -80,6 +85,11 @@ def list_variants(
         )
     for name in sorted(by_variant):
         output.tell([f"Note: {name} has {len(by_variant[name])} runs, but its branch is gone (expmgr show {name}:0)"])
+    if by_hand:
+        runs = "run is" if len(by_hand) == 1 else "runs are"
+        output.tell(
+            [f"Note: {len(by_hand)} {runs} of scripts called by hand, the newest: expmgr show {by_hand[-1].run_id}"]
+        )
 
 
 def _current(project: Project, variant: Variant, runs: Sequence[RunRecord]) -> list[RunRecord]:
@@ -298,6 +308,20 @@ def _now(project: Project, record: RunRecord) -> list[tuple[str, str]]:
     return [("now", f"{about}, {left} left" if left else about)]
 
 
+def _by_hand(record: RunRecord) -> list[tuple[str, str]]:
+    """What a script that was called by hand ran from."""
+    if record.by_hand is None:
+        return []
+    changed = record.by_hand["changed"]
+    more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+    of = (
+        f"a snapshot: {record.by_hand['head'][:12]} with {', '.join(changed[:5])}{more} changed"
+        if changed
+        else "as it is"
+    )
+    return [("by hand", f"{record.by_hand['script']}, {of}")]
+
+
 def _show_run(project: Project, record: RunRecord, as_json: bool) -> None:
     if as_json:
         output.show_json(record.model_dump(mode="json"))
@@ -306,16 +330,24 @@ def _show_run(project: Project, record: RunRecord, as_json: bool) -> None:
     versions = ", ".join(
         f"{name} {environment[name]}" for name in ("tensorflow", "keras", "python") if name in environment
     )
+    if environment.get("name"):
+        versions += f" ({environment['name']})"
+    if environment.get("lock"):
+        versions += f", packages {environment['lock'][:12]}"
     facts = [
         ("run", record.run_id),
         ("variant", f"{record.variant}, seed {record.seed}"),
         ("status", f"{record.status} at step {record.step} of {record.attempts[-1].max_steps}"),
         *_now(project, record),
         ("commit", record.commit),
+        *_by_hand(record),
         ("parent run", record.parent_run or "-"),
         ("warm start", _warm_start(record.warm_start) or "-"),
-        ("model_dir", f"{record.model_dir}/"),
-        ("selected", "-" if record.selected_step is None else f"model.ckpt-{record.selected_step}"),
+        ("model_dir", f"{record.model_dir}/" if record.model_dir else "-"),
+        (
+            "selected",
+            f"model.ckpt-{record.selected_step}" if record.selected_step is not None and record.checkpoints else "-",
+        ),
         ("parameters", "-" if record.parameters is None else f"{record.parameters:,}"),
         ("examples seen", f"{record.examples_seen:,}"),
         ("time", output.seconds(record.train_s)),
