@@ -55,6 +55,10 @@ class Fingerprint(_Part):
     digest: str = ""
     blind: str = ""
     """The digest of the graph without regard to precision; only `by: graph` has it."""
+    named: str = ""
+    """The digest of the graph in which a variable is known by its name; only `by: graph` has it, and so `neutral`."""
+    neutral: str = ""
+    """The digest of the graph in which single numbers (rates, coefficients) do not count."""
     reason: str | None = None
     """Why the graph could not be traced."""
 
@@ -124,6 +128,15 @@ class ProbeValues(_Part):
     step: list[float]
     """Norm of what one training step on the batch changes in each trained variable."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, values: Any) -> Any:
+        # An infinite output was once written as null: then nothing is known of it.
+        if not isinstance(values, dict):
+            return values
+        lists = {key: values.get(key) for key in ("outputs", "step")}
+        return {**values, **{key: [] for key, one in lists.items() if isinstance(one, list) and None in one}}
+
 
 class Signature(_Part):
     """What a checkpoint requires of a model, or what a model offers to a checkpoint."""
@@ -143,6 +156,8 @@ class Signature(_Part):
     """What one step does to weights and optimizer: the loss and the update rule."""
     code: str | None = None
     """Digest of the syntax trees of the repository's code that the model is made of; None for a premade model."""
+    step_code: str | None = None
+    """The same where the training step or the loss is the repository's own code; else None."""
     architecture: dict[str, Any] | None = None
     """The `model` section of the spec, resolved: defaults included."""
     layers: dict[str, dict[str, Any]]

@@ -199,7 +199,7 @@ def restore(
     if _STEP_KEY not in shapes or int(reader.get_tensor(_STEP_KEY)) != signature.step:
         raise _unfit(shown, f"its global_step is not {signature.step}")
     wanted = {key_of(name, path): one for name, group in live.groups.items() for path, one in group.items()}
-    taken_from = _sources(signature, renames)
+    taken_from = {**_sources(signature, renames), **_renamed_state(signature, live)}
     saved = {key for key in shapes if key.endswith(VALUE) and key != _STEP_KEY}
     values = {}
     for key in sorted(saved):
@@ -248,6 +248,18 @@ def _sources(signature: Signature, renames: Mapping[str, str]) -> dict[str, str]
     for variable in signature.optimizer_variables:
         found[key_of("optimizer", variable.path)] = key_of("optimizer", slot_path(variable.path, dict(renames)))
     return found
+
+
+def _renamed_state(signature: Signature, live: LiveVariables) -> dict[str, str]:
+    """Key in the checkpoint to key in the model, for the seeds of layers that have another name now: in their order, where
+    there are as many."""
+    saved = {one.path: one for one in signature.state if not one.path.startswith("metrics/")}
+    gone = [path for path in saved if path not in live.state]
+    come = [path for path in live.state if path not in saved and not path.startswith("metrics/")]
+    kinds = [[path.rpartition("/")[2] for path in side] for side in (gone, come)]
+    if kinds[0] != kinds[1]:
+        return {}
+    return {key_of("state", old): key_of("state", new) for old, new in zip(gone, come, strict=True)}
 
 
 def _look_again(live: LiveVariables, signature: Signature, renames: Mapping[str, str], shown: str) -> None:

@@ -19,6 +19,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from expmgr.train.checkpoints import live_variables
+
 #: Operations whose inputs may be exchanged.
 _COMMUTING = frozenset(
     {"Add", "AddN", "AddV2", "BitwiseAnd", "BitwiseOr", "Equal", "LogicalAnd", "LogicalOr", "Maximum", "Minimum", "Mul"}
@@ -58,6 +60,11 @@ class Traced:
     roles: Mapping[int, int]
     """`id` of a variable to its number; a variable that the function does not use has none."""
     blind_roles: Mapping[int, int]
+    named: str = ""
+    """The digest of the same graph in which a variable is known by its name: where names stay, whether each still plays
+    its part."""
+    neutral: str = ""
+    """The digest of the same graph in which every single number is like any other: rates, coefficients, bounds."""
 
 
 def trace_inference(model: Any, inputs: Any, order: Sequence[str] = ()) -> Traced:
@@ -66,7 +73,7 @@ def trace_inference(model: Any, inputs: Any, order: Sequence[str] = ()) -> Trace
     `inputs` are `tf.TensorSpec` in the structure that the model takes. `order` gives the keys of a dict of inputs in the
     order that counts; a key that it has not counts by its name. Raises `CannotTrace`.
     """
-    return _traced(lambda given: model(given, training=False), inputs, model, order, tuple)
+    return _traced(lambda given: model(given, training=False), inputs, model, order, tuple, counts_seeds=True)
 
 
 def trace_training(model: Any, data: Any, order: Sequence[str] = ()) -> Traced:
@@ -88,6 +95,8 @@ def _traced(
     model: Any,
     order: Sequence[str],
     ignored: Callable[[], Iterable[Any]],
+    *,
+    counts_seeds: bool = False,
 ) -> Traced:
     try:
         concrete = tf.function(function, autograph=False).get_concrete_function(specs)
@@ -97,16 +106,30 @@ def _traced(
     # The trace built the variables of metrics, so what is ignored is known only now.
     leaves = [*inputs_of(specs, order), *_captures(concrete, model, {id(one) for one in ignored()})]
     library = concrete.graph.as_graph_def().library.function
-    return fingerprint(concrete.function_def, library, leaves)
+    groups = live_variables(model).groups.values()
+    names = {id(one): path for group in groups for path, one in group.items()}
+    return fingerprint(concrete.function_def, library, leaves, names, counts_seeds=counts_seeds)
 
 
-def fingerprint(function: Any, library: Iterable[Any], leaves: Sequence[Leaf]) -> Traced:
+def fingerprint(
+    function: Any,
+    library: Iterable[Any],
+    leaves: Sequence[Leaf],
+    names: Mapping[int, str],
+    *,
+    counts_seeds: bool = False,
+) -> Traced:
     """The fingerprint of `function` (a `FunctionDef`, or what looks like one), which calls those of `library`; `leaves`
-    say what each of its arguments is. Raises `CannotTrace`."""
+    say what each of its arguments is, `names` what a variable is called, by its `id`.
+
+    `counts_seeds`: a seed that is a constant counts, since the function gives the same for it each time. One that a
+    variable holds goes on by itself. Raises `CannotTrace`.
+    """
     functions = {one.signature.name: one for one in library}
-    digest, roles = _Graph(function, functions, leaves, is_blind=False).canonical()
-    blind, blind_roles = _Graph(function, functions, leaves, is_blind=True).canonical()
-    return Traced(digest, blind, roles, blind_roles)
+    graph = _Graph(function, functions, leaves, is_blind=False, counts_seeds=counts_seeds)
+    digest, roles = graph.canonical()
+    blind, blind_roles = _Graph(function, functions, leaves, is_blind=True, counts_seeds=counts_seeds).canonical()
+    return Traced(digest, blind, roles, blind_roles, graph.by_names(names), graph.neutral())
 
 
 def digest_of(parts: Iterable[str]) -> str:
@@ -238,6 +261,8 @@ class _Node:
     operation: str
     detail: str
     inputs: tuple[int, ...]
+    neutral: str | None = None
+    """What stands for `detail` where single numbers do not count; None: itself."""
 
 
 @dataclass(frozen=True)
@@ -251,8 +276,17 @@ class _Values:
 class _Graph:
     """All that a traced function computes, every function in it written out in place; equal nodes are one."""
 
-    def __init__(self, function: Any, library: Mapping[str, Any], leaves: Sequence[Leaf], *, is_blind: bool) -> None:
+    def __init__(
+        self,
+        function: Any,
+        library: Mapping[str, Any],
+        leaves: Sequence[Leaf],
+        *,
+        is_blind: bool,
+        counts_seeds: bool = False,
+    ) -> None:
         self.is_blind = is_blind
+        self.counts_seeds = counts_seeds
         self.library = library
         self.nodes: list[_Node] = []
         self._known: dict[_Node, int] = {}
@@ -271,9 +305,9 @@ class _Graph:
             self.ignored.add(node)
         return node
 
-    def node(self, operation: str, detail: str, inputs: Iterable[int] = ()) -> int:
+    def node(self, operation: str, detail: str, inputs: Iterable[int] = (), neutral: str | None = None) -> int:
         """The number of that node, made where it is new."""
-        made = _Node(operation, detail, tuple(inputs))
+        made = _Node(operation, detail, tuple(inputs), neutral)
         if made not in self._known:
             self._known[made] = len(self.nodes)
             self.nodes.append(made)
@@ -322,19 +356,41 @@ class _Graph:
 
     def canonical(self) -> tuple[str, dict[int, int]]:
         """The digest, and the role of each variable."""
-        plain = self._hashes({})
-        roles = self._roles(plain)
-        named = self._hashes(roles)
-        parts = [named[node] for node in self._values.outputs]
-        digest = digest_of([*parts, "effects", *sorted({named[node] for node in self._values.effects})])
+        roles = self._roles(self._hashes({}))
+        digest = self._digest(self._hashes(roles))
         return digest, {id(self._leaves[node].variable): role for node, role in roles.items()}
 
-    def _hashes(self, roles: Mapping[int, int]) -> list[str]:
+    def by_names(self, names: Mapping[int, str]) -> str:
+        """The digest, a variable known by its name."""
+        return self._digest(self._hashes({node: names.get(id(one.variable), "") for node, one in self._leaves.items()}))
+
+    def neutral(self) -> str:
+        """The digest, every single number like any other."""
+        return self._digest(self._hashes(self._roles(self._hashes({}, neutral=True)), neutral=True))
+
+    def _digest(self, hashes: Sequence[str]) -> str:
+        parts = [hashes[node] for node in self._values.outputs]
+        return digest_of([*parts, "effects", *sorted({hashes[node] for node in self._values.effects})])
+
+    def is_constant(self, number: int) -> bool:
+        """Whether nothing that a node is made of is a variable, or an input."""
+        seen, stack = set(), [number]
+        while stack:
+            one = stack.pop()
+            node = self.nodes[one]
+            if one in self._leaves or (node.operation == "leaf" and not node.detail.startswith("constant")):
+                return False
+            if one not in seen:
+                seen.add(one)
+                stack.extend(node.inputs)
+        return True
+
+    def _hashes(self, roles: Mapping[int, Any], *, neutral: bool = False) -> list[str]:
         """The hash of every node, its inputs' before its own; without roles all variables of a kind are alike."""
         hashes: list[str] = []
         for number, node in enumerate(self.nodes):
             inputs = [hashes[one] for one in node.inputs]
-            detail = node.detail
+            detail = node.neutral if neutral and node.neutral is not None else node.detail
             if leaf := self._leaves.get(number):
                 shape, _, dtype = leaf.label.rpartition(" ")
                 detail = shape if self.is_blind and "float" in dtype else leaf.label
@@ -457,11 +513,15 @@ class _Body:
         seeds = _SEEDS.get(operation, ())
         if operation.startswith(("StatelessRandom", "StatelessTruncated")) and not seeds:
             seeds = {1, 2} if operation.endswith("V2") else {1}
-        kept = [one for place, one in enumerate(inputs) if place not in seeds]
+        kept = [
+            one
+            for place, one in enumerate(inputs)
+            if place not in seeds or (graph.counts_seeds and graph.is_constant(one))
+        ]
         if operation == "ReadVariableOp":  # what was written to it before is what it reads
             written = [self._wrote[text[1:]] for text in node.input if text.startswith("^") and text[1:] in self._wrote]
             kept.extend(sorted(effect for target, effect in written if target == inputs[0]))
-        made = graph.node(operation, self._detail(node), kept)
+        made = graph.node(operation, self._detail(node), kept, "number" if _is_number(node) else None)
         if operation.startswith(_WRITING) and inputs[0] not in graph.ignored:
             self._wrote[node.name] = (inputs[0], made)
             self._effects.append(made)
@@ -490,3 +550,10 @@ class _Body:
         if kind == "type" and self._graph.is_blind and value.type in _FLOAT_TYPES:
             return "float"
         return str(value.SerializeToString(deterministic=True).hex())
+
+
+def _is_number(node: Any) -> bool:
+    """Whether a node is a single floating-point number."""
+    if node.op != "Const" or node.attr["dtype"].type not in _FLOAT_TYPES:
+        return False
+    return all(dimension.size == 1 for dimension in node.attr["value"].tensor.tensor_shape.dim)

@@ -131,19 +131,19 @@ class _Said:
             given = [
                 np.asarray(tf.cast(one, tf.float32)).ravel() for one in tf.nest.flatten(model(inputs, training=False))
             ]
-            self.outputs = _projected(np.concatenate(given))
+            self.outputs = _projected(_finite(np.concatenate(given)))
         model.reset_metrics()
         with _what_can_be_said(is_own):
             step = StepFunction(model, "test_step")
             found = step.values(step.logs(model.test_step(data)))
-            self.loss = found.pop("loss", None)
+            self.loss = found.pop("loss", None)  # `values` leaves out what is not finite
             self.metrics = found
         before = [np.asarray(tf.cast(one.value, tf.float32)) for one in model.trainable_variables]
         with _what_can_be_said(is_own):
             model.train_step(data)
             after = [np.asarray(tf.cast(one.value, tf.float32)) for one in model.trainable_variables]
             norms = [float(np.linalg.norm(new - old)) for old, new in zip(before, after, strict=True)]
-            self.step = np.array(norms)
+            self.step = np.array(norms if np.isfinite(norms).all() else [])
 
 
 def _has_own_code(model: Any) -> bool:
@@ -179,6 +179,11 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _finite(values: Any) -> Any:
+    """What is infinite (a mask of logits) or NaN as 0: a signature is JSON, which has neither."""
+    return np.where(np.isfinite(values), values, np.float32(0.0))
 
 
 def _projected(values: Any) -> Any:

@@ -57,6 +57,7 @@ def signature_of(
         inference=inference,
         training_step=training_step,
         code=code,
+        step_code=code if _has_own_step(model) else None,
         architecture=dict(architecture) if architecture is not None else None,
         layers=layer_configs(model),
         data=contract,
@@ -99,6 +100,19 @@ def inference_signature(
     )
 
 
+def _has_own_step(model: Any) -> bool:
+    """Whether the model's training step, or its loss, is not Keras' own."""
+    names = ("train_step", "compute_loss", "_compute_loss")
+    if any(getattr(type(model), name, None) is not getattr(keras.Model, name, None) for name in names):
+        return True
+    losses = tf.nest.flatten(getattr(model, "loss", None))
+    return any(
+        not isinstance(one, str) and not (getattr(one, "__module__", None) or "").startswith("keras.")
+        for one in losses
+        if one is not None
+    )
+
+
 def _with_role(variable: Variable, role: int | None, blind: int | None) -> Variable:
     return variable.model_copy(update={"role": role, "blind_role": blind if blind != role else None})
 
@@ -124,10 +138,16 @@ def _fingerprint(
         except CannotTrace as error:
             reason = reason or str(error)
             continue
-        return Fingerprint(by="graph", digest=traced.digest, blind=traced.blind), traced
+        return fingerprint_of(traced), traced
     if code is None:
         return Fingerprint(by="none", reason=reason), None
     return Fingerprint(by="code", digest=code, reason=reason), None
+
+
+def fingerprint_of(traced: Traced) -> Fingerprint:
+    """What a signature keeps of a trace."""
+    about = {"digest": traced.digest, "blind": traced.blind, "named": traced.named, "neutral": traced.neutral}
+    return Fingerprint(by="graph", **about)
 
 
 def _own_rows(structure: Any) -> Any:

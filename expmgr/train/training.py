@@ -30,6 +30,9 @@ from expmgr.train.schedule import Interval, Schedule
 from expmgr.train.stopping import StopFlag
 from expmgr.warmstart import Plan
 
+#: Seconds after which a checkpoint has the probe's values again, besides the first, the last and the best.
+_PROBE_SECS = 30.0
+
 
 class ForeignStart(Protocol):
     """A checkpoint that was made elsewhere."""
@@ -192,6 +195,7 @@ class Training(Course):
         self._warm = warm
         self._foreign = foreign
         self._batch: probe.Batch | None = None
+        self._probed_at = time.monotonic()
         self._moved_data: list[str] = []
         self._saver = Saver(self.model, self.folder, lambda: built.inner.feed.state())
         self._callbacks = built.callbacks
@@ -358,9 +362,14 @@ class Training(Course):
 
     def _probed(self, step: int, metrics: Metrics) -> ProbeValues | None:
         """The probe's values at the first, the last and the best checkpoint, its rows stored before them."""
+        now = time.monotonic()
         is_end = step >= self.max_steps or self.stop.is_set() or self.is_over()
-        if self.spec.probe == "off" or not (step == self.start_step or is_end or self._evaluations.is_best(metrics)):
+        is_due = now - self._probed_at >= _PROBE_SECS  # a run that is killed has it with one of its last checkpoints
+        if self.spec.probe == "off" or not (
+            step == self.start_step or is_end or is_due or self._evaluations.is_best(metrics)
+        ):
             return None
+        self._probed_at = now
         self._batch = self._batch or probe.Batch.of(self.built.data.first())
         if self._batch is None:
             return None

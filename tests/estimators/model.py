@@ -59,5 +59,5 @@ def build_elsewhere(params, run_config):
     return tf.estimator.DNNClassifier(params["hidden_units"], columns(), n_classes=3, model_dir=params["folder"])
 
 
-def only_the_cpu(_operation):
+def only_the_cpu(op):
     return "/device:CPU:0"

@@ -242,10 +242,10 @@ def test_killed_and_stopped_it_goes_on_from_its_newest_checkpoint(copied: Repo) 
 
 
 def test_a_loss_that_is_not_a_number_ends_it_with_its_step(copied: Repo, change: Callable[..., None]) -> None:
-    change(copied, "iris/own", "[10, 10]", "[10, 10], learning_rate: .nan")
+    change(copied, "iris/own", "[10, 10]", "[10, 10], learning_rate: 1.0e+30")
     result = copied.expmgr("run", "iris/own", "--max-steps", "200", "--fresh")
     assert result.code == 1
-    assert "iris/own (seed 0) is NaN at step 2" in result.stderr
+    assert "iris/own (seed 0) is NaN at step " in result.stderr
     assert record(copied, "iris/own")["status"] == "failed"
 
 

@@ -57,7 +57,7 @@ def weights(repo: Repo, step: int, variant: str = "base", seed: int = 0) -> dict
 
     prefix = str(repo.path / f"models/digits/{variant}/seed-{seed}/model.ckpt-{step}")
     reader = tf.train.load_checkpoint(prefix)
-    return {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map() if key != "pipeline"}
+    return {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map() if not key.startswith("pipeline")}
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -73,7 +73,7 @@ def test_a_script_is_trained_asked_and_refused(scripted: Callable[[str], Repo], 
     told = json.loads(repo.expmgr("evaluate", "digits/base", "--json").stdout)
     assert told["metrics"] == pytest.approx(found["metrics"]["selected"]["eval"], rel=1e-5)
     assert repo.expmgr("check", "digits/base").stdout.startswith("digits/base seed 0: same")
-    assert repo.expmgr("export", "digits/base", "-o", "served").code == (1 if name == "subclassed" else 0)
+    assert repo.expmgr("export", "digits/base", "-o", "served").code == 0
 
     old, new = {
         "functional": ("32", "64"),
@@ -106,7 +106,7 @@ def test_stopped_and_taken_up_again_it_is_the_same_bit_for_bit(
     assert stopped["metrics"] == alone["metrics"]
     one, two = weights(repo, 120), weights(repo, 120, "alone")
     assert one.keys() == two.keys()
-    assert all(np.array_equal(one[key], two[key]) for key in one)
+    assert [key for key in one if not np.array_equal(one[key], two[key])] == []
 
 
 def test_what_cannot_be_kept_of_a_generator_is_said(scripted: Callable[[str], Repo]) -> None:
@@ -142,7 +142,7 @@ def test_params_come_from_the_spec_and_a_misspelt_one_is_told_before_a_branch_is
 
 BROKEN = {
     "an error of its own": ("model.compile(", "model.compil(", "AttributeError"),
-    "no call of fit": ("expmgr.fit(model", "print(model", "ended without a call of expmgr.fit"),
+    "no call of fit": ("expmgr.fit(model", "(lambda *_, **__: None)(model", "ended without a call of expmgr.fit"),
     "no validation data": (", validation_data=(x[1400:], y[1400:])", "", "without validation_data"),
     "an argument that fit has not": ("epochs=5", "epoch=5", "expmgr.fit knows no epoch"),
 }

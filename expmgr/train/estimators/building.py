@@ -68,6 +68,7 @@ class BuiltEstimator:
             inference=inference.inference,
             training_step=training.inference,
             code=self.code_digest,
+            step_code=self.code_digest,
             architecture=self.spec.model.model_dump(mode="json"),
             layers={},
             data=self.data.contract(),

@@ -26,6 +26,7 @@ from expmgr.train.fingerprint import (
     fingerprint,
     inputs_of,
 )
+from expmgr.train.signatures import fingerprint_of
 
 _INFER, _EVAL, _TRAIN = "infer", "eval", "train"
 _VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable"})
@@ -73,7 +74,7 @@ def look(estimator: Any, mode: str, specs: Any, order: Sequence[str], code: str 
             fetches = outputs
         saved = [one for one in _saved() if one is not step]
         program = _Program(graph, saved)
-        inference, roles = _fingerprint(program, fetches, outputs, specs, given, order, code)
+        inference, roles = _fingerprint(program, fetches, outputs, specs, given, order, code, mode != _TRAIN)
         return Mode(
             [_described(one) for one in saved],
             inference,
@@ -129,10 +130,11 @@ def _fingerprint(
     given: Any,
     order: Sequence[str],
     code: str | None,
+    counts_seeds: bool,
 ) -> tuple[Fingerprint, dict[int, tuple[int | None, int | None]]]:
     """By the graph; where it cannot be written down, by the code that made it."""
     try:
-        traced = program.traced(fetches, outputs, specs, given, order)
+        traced = program.traced(fetches, outputs, specs, given, order, counts_seeds)
     except CannotTrace as error:
         if code is None:
             return Fingerprint(by="none", reason=str(error)), {}
@@ -140,7 +142,7 @@ def _fingerprint(
     roles: dict[int, tuple[int | None, int | None]] = {
         key: (role, traced.blind_roles.get(key)) for key, role in traced.roles.items()
     }
-    return Fingerprint(by="graph", digest=traced.digest, blind=traced.blind), roles
+    return fingerprint_of(traced), roles
 
 
 class _Program:
@@ -153,7 +155,13 @@ class _Program:
         self._constants: dict[str, Any] = {}
 
     def traced(
-        self, fetches: Sequence[Any], outputs: Sequence[Any], specs: Any, given: Any, order: Sequence[str]
+        self,
+        fetches: Sequence[Any],
+        outputs: Sequence[Any],
+        specs: Any,
+        given: Any,
+        order: Sequence[str],
+        counts_seeds: bool,
     ) -> Traced:
         """Its fingerprint. Raises `CannotTrace`."""
         leaves: dict[str, Leaf] = {}
@@ -182,7 +190,9 @@ class _Program:
             ret={one.name: self._reference(tensor, leaves) for one, tensor in zip(results, outputs, strict=True)},
             signature=SimpleNamespace(input_arg=arguments, output_arg=results),
         )
-        return fingerprint(function, self._definition.library.function, list(leaves.values()))
+        names = {id(one): _key_of(one) for one in self._variables.values()}
+        library = self._definition.library.function
+        return fingerprint(function, library, list(leaves.values()), names, counts_seeds=counts_seeds)
 
     def _reached(self, fetches: Sequence[Any]) -> list[Any]:
         names = [one.op.name if isinstance(one, tf.Tensor) else one.name for one in fetches]
