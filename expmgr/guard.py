@@ -522,7 +522,9 @@ def refusal(judgement: Judgement, checkpoint: str, variant: str, seed: int = 0) 
 
 def _allowing(judgement: Judgement) -> str:
     """How a person takes the refusal upon themselves, where that can be."""
-    rules = dict.fromkeys(one.rule.id for one in judgement.differences if not one.verdict.may_restore)
+    # Those that were given too: what is typed next has to name them all.
+    refused = [one for one in judgement.differences if one.is_allowed or not one.verdict.may_restore]
+    rules = dict.fromkeys(one.rule.id for one in refused)
     if NEVER_ALLOWED & rules.keys():
         return ""
     return "; or, where you know better, go on with " + " ".join(f"--allow {rule}" for rule in rules)

@@ -38,14 +38,17 @@ class Process:
     pid_space: str
     pid: int
     started: str
+    machine: str = ""
+    """What tells machines of one name apart; empty where nothing does, and in what an older expmgr wrote."""
 
     @classmethod
     def current(cls) -> Process:
-        return cls(socket.gethostname(), _boot_id(), _pid_space(), os.getpid(), _start_time(os.getpid()) or "")
+        started = _start_time(os.getpid()) or ""
+        return cls(socket.gethostname(), _boot_id(), _pid_space(), os.getpid(), started, _machine_id())
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Process:
-        return cls(**{name: values[name] for name in cls.__dataclass_fields__})
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values or name != "machine"})
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -55,7 +58,8 @@ class Process:
         if self.host != socket.gethostname() or self.pid_space != _pid_space():
             return None
         if self.boot != _boot_id():
-            return False
+            # The same machine, started anew; or another one of its name, which shares the folder.
+            return False if self.machine == _machine_id() else None
         return _start_time(self.pid) == self.started
 
 
@@ -63,6 +67,13 @@ def _boot_id() -> str:
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return "unknown"
+
+
+def _machine_id() -> str:
+    for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
+        with contextlib.suppress(OSError):
+            return Path(path).read_text(encoding="ascii", errors="replace").strip()
+    return ""
 
 
 def _pid_space() -> str:

@@ -87,6 +87,8 @@ class Manifest(_Part):
     """The best checkpoint, where the spec selects by a metric. Never deleted."""
     removed: list[str] = Field(default_factory=list)
     """Files that go; listed first, so that a crash cannot leave them for ever."""
+    set_aside: dict[str, list[str]] = Field(default_factory=dict)
+    """Folder in `.set-aside/` to the files that are on their way there."""
     checkpoints: list[SavedCheckpoint] = Field(default_factory=list)
 
     def at(self, step: int) -> SavedCheckpoint | None:
@@ -138,6 +140,8 @@ class ModelDir:
         self.variant = variant
         self.seed = seed
         self._manifest: Manifest | None = None
+        self.may_write: Callable[[], None] | None = None
+        """Raises where the right to write was lost; asked before the manifest is written."""
 
     @property
     def fresh_hint(self) -> str:
@@ -326,11 +330,21 @@ class ModelDir:
             update: dict[str, Any] = {"checkpoints": [one for one in self.manifest.checkpoints if one.step <= step]}
             if self.manifest.selected_step is not None and self.manifest.selected_step > step:
                 update["selected_step"] = None
+            update["set_aside"] = {name: [file for one in gone for file in one.files]}
             self._write(self.manifest.model_copy(update=update))
-            for file in (file for one in gone for file in one.files if (self.path / file).exists()):
-                os.rename(self.path / file, aside / file)
+            self._finish_setting_aside()
+
+    def _finish_setting_aside(self) -> None:
+        """Move what is on its way to `.set-aside`; a crash may have come in between."""
+        for name, files in self.manifest.set_aside.items():
+            aside = self.variant_dir / ".set-aside" / name
+            durable.make_folder(aside)
+            for file in files:
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(self.path / file, aside / file)
             durable.fsync_dir(aside)
             durable.fsync_dir(self.path)
+        self._write(self.manifest.model_copy(update={"set_aside": {}}))
 
     def prepare(self, now: float) -> None:
         """Make the folder ours, and clear away what a crash left of a save or a deletion."""
@@ -342,6 +356,8 @@ class ModelDir:
             found = self.read_manifest()
             self._manifest = found or Manifest(variant=self.variant, seed=self.seed, last_preserved_at=now)
             self._clear_leftovers(self._manifest)
+            if self._manifest.set_aside:
+                self._finish_setting_aside()
             # None: from now on whatever lies here is ours, also what a full disk cuts short. Another list than ours in
             # TensorFlow's file: a crash came between the two.
             if found is None or self._state() != _state_file(self._manifest):
@@ -402,9 +418,20 @@ class ModelDir:
                 self._write_signature(name, signature, files)
                 saved = SavedCheckpoint(step=aside.step, finite=True, files=files, **asdict(about))
                 self._list(saved)
+            except BaseException:
+                self._take_back(aside, name)
+                raise
             finally:
                 shutil.rmtree(aside.folder, ignore_errors=True)
         return saved
+
+    def _take_back(self, aside: Aside, name: str) -> None:
+        """Nothing of a checkpoint that does not count stays: on a full disk it would lie there for ever."""
+        if self._manifest is not None and self._manifest.at(aside.step) is not None:
+            return
+        for file in (*aside.files, f"{name}.json"):
+            with contextlib.suppress(OSError):
+                (self.path / file).unlink(missing_ok=True)
 
     def _write_signature(self, name: str, signature: Signature, files: dict[str, SavedFile]) -> None:
         content = (signature.model_dump_json(indent=1) + "\n").encode()
@@ -453,6 +480,8 @@ class ModelDir:
             self._write(self.manifest.model_copy(update={"selected_step": step}))
 
     def _write(self, manifest: Manifest) -> None:
+        if self.may_write is not None:
+            self.may_write()
         durable.write_json(self.path / "manifest.json", manifest.model_dump(mode="json"))
         self._manifest = manifest
         durable.write_bytes(self.path / "checkpoint", _state_file(manifest))

@@ -13,6 +13,11 @@ from expmgr.paths import nearest
 from expmgr.spec import EstimatorModel, ExperimentSpec, Named, PythonData, PythonModel, ScriptData, ScriptModel
 
 _UNTOUCHED = "Nothing was changed."
+#: What a plain type of Python, or one of pydantic's numbers, is.
+_KINDS = {one: one for one in ("int", "float", "str", "bool")}
+_KINDS |= {
+    f"{bound}{kind}": kind.lower() for kind in ("Int", "Float") for bound in ("Positive", "NonNegative", "Negative")
+}
 _PLAIN: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
 Read = Callable[[str], bytes | None]
 
@@ -184,8 +189,9 @@ def _check_params(section: str, params: Mapping[str, Any], node: ast.AST | None)
     fields = {
         one.target.id: one for one in node.body if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
     }
-    if "model_config" in {name for name, _ in _top_level(ast.Module(node.body, []))}:
-        return  # it may allow any name
+    config = next((one for name, one in _top_level(ast.Module(node.body, [])) if name == "model_config"), None)
+    if config is not None and "allow" in ast.unparse(config):
+        return  # any name
     for name, value in params.items():
         if name not in fields:
             near = nearest(name, fields)
@@ -196,7 +202,7 @@ def _check_params(section: str, params: Mapping[str, Any], node: ast.AST | None)
                 if near
                 else f"{section}.params takes {', '.join(fields)}",
             )
-        kind = ast.unparse(fields[name].annotation)
+        kind = _KINDS.get(ast.unparse(fields[name].annotation).rpartition(".")[2], "")
         if kind in _PLAIN and (not isinstance(value, _PLAIN[kind]) or (isinstance(value, bool) and kind != "bool")):
             raise SpecProblem(f"{section}.params.{name}: {node.name} takes {kind}, is {value!r}", left_alone=_UNTOUCHED)
     missing = [name for name, one in fields.items() if one.value is None and name not in params]

@@ -239,7 +239,7 @@ def read_signature(prefix: Path, checkpoint: str) -> Signature:
     path = prefix.with_name(f"{prefix.name}.json")
     refusal = f"{checkpoint} was not restored"
     kept = "Nothing was changed on disk."
-    fresh = "to start anew and keep the old model_dir aside: expmgr run --fresh"
+    fresh = "to start anew and keep the old model_dir aside: expmgr run VARIANT --fresh"
     try:
         content = path.read_bytes()
     except FileNotFoundError:

@@ -63,7 +63,7 @@ def evaluate(
     task = _task(variant, seed, allow, what="evaluate", data=data, split=split.value)
     if data is None and split is Split.TEST and task.spec.data.test is None:
         raise typer.BadParameter(f"{task.name} has no test split (data.test)")
-    told = _answer(task)
+    told = _answer(task, variant)
     if as_json:
         output.show_json({"format": 1, **told})
         return
@@ -71,6 +71,7 @@ def evaluate(
     output.show(f"{told['checkpoint']} on {rows} rows of {told['data']}")
     table = output.Table(("metric", "value"), frozenset({"value"}))
     table.rows.extend((name, output.number(value, 6)) for name, value in told["metrics"].items())
+    table.rows.extend(told["not_finite"].items())
     table.show(output.Form.TERMINAL)
 
 
@@ -92,7 +93,7 @@ def predict(
     Example: expmgr predict iris/wide --data new.csv -o predicted.csv
     """
     _require_free(to)
-    told = _answer(_task(variant, seed, allow, what="predict", data=data, output=to.absolute()))
+    told = _answer(_task(variant, seed, allow, what="predict", data=data, output=to.absolute()), variant)
     if as_json:
         output.show_json({"format": 1, **told})
         return
@@ -122,11 +123,15 @@ def export(
     if (form is Format.KERAS) != (target.suffix == ".keras"):
         raise typer.BadParameter(f"{target}: a Keras file ends in .keras, and a SavedModel does not")
     _require_free(target)
-    told = _answer(replace(task, ask=replace(task.ask, output=target.absolute())))
+    told = _answer(replace(task, ask=replace(task.ask, output=target.absolute())), variant)
     if as_json:
         output.show_json({"format": 1, **told})
         return
-    output.show(f"{target}: {told['checkpoint']} as {told['format']}")
+    output.show(f"{target}: {told['checkpoint']} as {told['as']}")
+    renamed = [f"{column} is {name}" for column, name in told["inputs"].items() if column != name]
+    if renamed:
+        more = f" and {len(renamed) - 5} more (--json)" if len(renamed) > 5 else ""
+        output.tell([f"Note: its inputs have legal names: {'; '.join(renamed[:5])}{more}"])
     if told["outputs"] == "logits":
         output.tell(["Note: it gives logits, one a class in the order of the labels; softmax makes them probabilities"])
 
@@ -163,7 +168,7 @@ def _require_free(path: Path) -> None:
         raise OutputProblem(f"there is no folder {path.parent}", left_alone="Nothing was changed.")
 
 
-def _answer(task: Task) -> dict[str, Any]:
+def _answer(task: Task, text: str) -> dict[str, Any]:
     from expmgr.cli.watch import watcher
     from expmgr.launch.local import run_tasks
     from expmgr.project import Project
@@ -181,6 +186,7 @@ def _answer(task: Task) -> dict[str, Any]:
         if one["allowed"]:
             output.tell([f"Note: {one['what']}: {one['saved']} -> {one['wanted']}, let pass by --allow {one['rule']}"])
     selected = told.get("selected_step")
-    if task.ask is not None and task.ask.source.step is None and selected not in (None, told["step"]):
+    is_last = text.endswith("@last")
+    if task.ask is not None and task.ask.source.step is None and not is_last and selected not in (None, told["step"]):
         output.tell([f"Note: this is the newest checkpoint; the selected one is of step {selected}: {task.name}@best"])
     return {"variant": str(task.name), "seed": task.seed, **told}

@@ -192,15 +192,18 @@ def checkpoints(
 
 
 def _row(outcome: Outcome, saved: SavedCheckpoint, told: dict[str, Any], is_selected: bool) -> dict[str, Any]:
-    compared = outcome.task.spec.compared
+    chosen, compared = outcome.task.spec.selection, outcome.task.spec.compared
+    # What the selection goes by, where it does: it is what makes one `selected`.
+    metric = getattr(chosen, "metric", compared.metric)
+    split = getattr(chosen, "split", compared.split)
     signature = next((file.sha256 for name, file in saved.files.items() if name.endswith(".json")), None)
     return {
         "variant": str(outcome.task.name),
         "seed": outcome.task.seed,
         "step": saved.step,
         "saved_at": saved.saved_at,
-        "metric": compared.metric,
-        "value": saved.metrics.get(compared.split, {}).get(compared.metric),
+        "metric": metric,
+        "value": saved.metrics.get(split, {}).get(metric),
         "size_bytes": sum(file.size_bytes for file in saved.files.values()),
         "signature": signature,
         "verdict": told["judgement"]["verdict"] if told["judgement"] else "damaged",

@@ -151,11 +151,11 @@ def _of(project: Project, name: str) -> list[RunRecord]:
         return [record]
     variant = find_variant(project.repo, name).name
     found = [one for one in project.records.of_variant(variant) if not one.has_ended]
-    if not found:
-        raise UnknownRun(f"no run of {variant} goes on", hint="expmgr status")
-    path = project.layout.stop_file(variant)
+    path = project.layout.stop_file(variant)  # first: those that wait for their turn are never started
     durable.make_folder(path.parent)
     durable.write_bytes(path, b"")
+    if not found:
+        output.tell([f"no run of {variant} goes on; one that waits for its turn will not be started"])
     return found
 
 

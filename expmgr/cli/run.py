@@ -207,7 +207,7 @@ def _detach(project: Project, tasks: Sequence[Task], arguments: Sequence[str], a
         output.tell(started.log.read_text(encoding="utf-8", errors="replace").splitlines())
         return
     if waiting:
-        output.tell([f"{waiting} more {'run waits' if waiting == 1 else 'runs wait'} for their turn"])
+        output.tell([f"{waiting} more {'run waits for its turn' if waiting == 1 else 'runs wait for their turn'}"])
     output.tell([f"process {started.pid}, log {project.shown(started.log)}"])
     output.tell([f"Next: expmgr status; expmgr logs {tasks[0].name} -f; expmgr stop {tasks[0].name}"])
 

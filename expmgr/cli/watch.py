@@ -100,8 +100,8 @@ class _Teller(Watcher):
         if outcome.complete:
             step = record.step if record else outcome.task.max_steps
             self.say(f"{outcome.task}: complete at step {step}, nothing to do")
-            if early := record.attempts[-1].ended_early if record else None:
-                self.say(f"  {early}; another patience, or --from-step, trains on")
+            if record is not None and (early := record.attempts[-1].ended_early):
+                self.say(f"  {early}; --from-step {record.step} trains on")
         elif record is not None:
             value = output.result(record, outcome.task.spec.compared)
             result = f", {value}" if value else ""

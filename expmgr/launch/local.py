@@ -47,6 +47,8 @@ from expmgr.records import RunRecord
 from expmgr.spec import EstimatorModel
 
 _POLL_S = 0.1
+#: How TensorFlow's own lines on stderr begin, which explain nothing.
+_CHATTER = ("I0000", "W0000", "WARNING: All log messages", "To enable the following")
 
 #: What a worker serves: the name of an environment, and the trainer in it.
 _Kind = tuple[str | None, str]
@@ -351,9 +353,18 @@ class _Batch:
     def _worker_gone(self, worker: Worker, status: int) -> ExpmgrError:
         if self.interrupts > 1:
             return _interrupted()
+        if self.interrupts:  # whoever asked to stop asked the worker too
+            return Stopped("the runs were stopped", hint="run again to go on from the newest checkpoint")
         words = []
         with contextlib.suppress(OSError):
-            words = worker.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
+            lines = worker.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            words = [line for line in lines if not line.startswith(_CHATTER)][-5:]
+        if status == -signal.SIGKILL:
+            return TrainingFailed(
+                "the worker process was killed by SIGKILL",
+                details=words,
+                hint="the system may have been out of memory; run again to go on from the newest checkpoint",
+            )
         return OurBug(f"the worker process ended by itself ({_status(status)})", details=words)
 
     def _answer_interrupts(self) -> None:

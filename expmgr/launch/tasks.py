@@ -265,7 +265,10 @@ def _busy(task: Task, running: RunRecord) -> Busy:
 
 def check_still_there(project: Project, task: Task, previous: RunRecord | None) -> None:
     """Never start from step 0 in silence where there was a checkpoint: its folder may be on a disk that is not there."""
-    if previous is None or task.fresh or not any(one.step for one in previous.checkpoints):
+    if previous is None or task.fresh:
+        return
+    has_trained = previous.step > 0 or any(attempt.from_step for attempt in previous.attempts)
+    if not has_trained and not any(one.step for one in previous.checkpoints):
         return
     folder = model_dir_of(project, task)
     if folder.read_manifest() is None:

@@ -99,8 +99,9 @@ def _evaluate(built: Built, ask: Ask) -> dict[str, Any]:
         rows, what = built.data.rows(ask.split), built.data.as_dict()[ask.split]["path"]
     else:
         rows, what = built.data.read(ask.data), str(ask.data)
-    metrics = built.evaluation(rows).run(lambda: False, time.monotonic)
-    return {"data": what, "rows": rows.count, "metrics": metrics}
+    evaluation = built.evaluation(rows)
+    metrics = evaluation.run(lambda: False, time.monotonic)
+    return {"data": what, "rows": rows.count, "metrics": metrics, "not_finite": evaluation.not_finite}
 
 
 def _predict(built: Built, ask: Ask) -> dict[str, Any]:
@@ -218,4 +219,4 @@ def _export(built: Built, ask: Ask) -> dict[str, Any]:
         aside.unlink(missing_ok=True) if aside.is_file() else None
     is_known = not built.spec.is_own
     outputs = ("logits" if built.data.labels else "value") if is_known else "as built"
-    return {"output": str(target), "format": ask.format, "outputs": outputs}
+    return {"output": str(target), "as": ask.format, "outputs": outputs, "inputs": dict(built.data.input_names)}

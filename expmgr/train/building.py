@@ -19,7 +19,7 @@ from expmgr.spec import CsvData, ExperimentSpec, PythonData, PythonModel, Script
 from expmgr.train import signatures
 from expmgr.train.callbacks import Callbacks
 from expmgr.train.datasets import Rows
-from expmgr.train.environment import environment, versions
+from expmgr.train.environment import bits, environment, versions
 from expmgr.train.loop import Errors, Evaluation, InnerLoop, StepFunction
 from expmgr.train.models import build_model
 from expmgr.train.pipelines import Stream
@@ -206,7 +206,15 @@ def build(run_dir: RunDir) -> Built:
     else:
         assert isinstance(data, Tables)
         model = build_model(spec, data.table.features, data.labels, request.random_seed)
-    return Built(request, spec, data, model, _folder(request), code, {**request.provenance, **versions()})
+    return Built(
+        request,
+        spec,
+        data,
+        model,
+        _folder(request),
+        code,
+        {**request.provenance, **versions(), **bits(spec.train.determinism)},
+    )
 
 
 def _of_script(spec: ExperimentSpec, request: Request, code: UserCode) -> Built:
@@ -215,7 +223,7 @@ def _of_script(spec: ExperimentSpec, request: Request, code: UserCode) -> Built:
     spec = filled(spec, call)
     data = Given(call, spec, code, seed=request.random_seed, data_root=request.data_root)
     model = handed_over(call.model, code, request.resolved.model, data.first())
-    about = {**request.provenance, **versions()}
+    about = {**request.provenance, **versions(), **bits(spec.train.determinism)}
     built = Built(request, spec, data, model, _folder(request), code, about, call)
     steps = built.inner.feed.steps_per_epoch
     if call.callbacks and steps is not None and not (spec.eval.every_steps or spec.eval.every_secs):

@@ -17,6 +17,15 @@ from expmgr.train.usercode import UserCode
 
 #: The key of a number that JSON does not have: infinity, as every "best so far" begins, and NaN.
 _NOT_FINITE = "not finite"
+#: The key that says which callback asked for the end.
+_ASKED = "asked to stop"
+#: What Keras' own callbacks count by; those that are not here, and have no get_state, keep nothing.
+_COUNTERS = {
+    "ReduceLROnPlateau": ("best", "wait", "cooldown_counter"),
+    "EarlyStopping": ("best", "best_epoch", "wait", "stopped_epoch"),
+    "TerminateOnNaN": (),
+    "LearningRateScheduler": (),
+}
 _BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
 
 
@@ -37,6 +46,7 @@ class Callbacks:
         self._names = [*(one.use for one in named), *(type(one).__name__ for one in given)]
         self._made = [*(self._make(one, f"callbacks.{number}") for number, one in enumerate(named)), *given]
         self._model = model
+        self._asked: str | None = None
         for one in self._made:
             one.set_model(model)
             one.set_params({"verbose": 0, "epochs": None, "steps": steps_per_epoch})
@@ -66,7 +76,7 @@ class Callbacks:
     def asks_to_stop(self) -> str | None:
         """Why training is to end, where one said so."""
         if self._made and self._model.stop_training:
-            return f"a callback asked for it ({', '.join(self._names)})"
+            return f"callback {self._asked} asked for it" if self._asked else "a callback asked for it"
         return None
 
     def call(self, hook: str, *values: Any) -> None:
@@ -74,6 +84,8 @@ class Callbacks:
         for one, name in zip(self._made, self._names, strict=True):
             with self._code.errors(f"{name}.{hook} failed"):
                 getattr(one, hook)(*values)
+            if self._model.stop_training and self._asked is None:
+                self._asked = name
 
     # What goes on over a stop.
 
@@ -87,16 +99,20 @@ class Callbacks:
         for number, (one, name) in enumerate(zip(self._made, self._names, strict=True)):
             if _keeps(one):
                 with self._code.errors(f"{name}.get_state failed"):
-                    state = one.get_state()
+                    state = _state_of(one)
                 found[f"{number} {name}"] = _kept(state, f"{name}.get_state()")
+        if self._made and self._model.stop_training:
+            found[_ASKED] = self._asked or ""
         return found
 
-    def go_on(self, state: Mapping[str, Any]) -> None:
-        """Give each what it kept."""
+    def go_on(self, state: Mapping[str, Any], *, is_sent_back: bool = False) -> None:
+        """Give each what it kept. That one asked for the end counts too, unless somebody went back to this step."""
         for number, (one, name) in enumerate(zip(self._made, self._names, strict=True)):
             if _keeps(one) and f"{number} {name}" in state:
                 with self._code.errors(f"{name}.set_state failed"):
-                    one.set_state(_given_back(state[f"{number} {name}"]))
+                    _give_back(one, _given_back(state[f"{number} {name}"]))
+        if self._made and _ASKED in state and not is_sent_back:
+            self._asked, self._model.stop_training = state[_ASKED] or None, True
 
 
 def _kept(value: Any, place: str) -> Any:
@@ -126,4 +142,28 @@ def _given_back(value: Any) -> Any:
 
 
 def _keeps(callback: Any) -> bool:
-    return callable(getattr(callback, "get_state", None)) and callable(getattr(callback, "set_state", None))
+    has_own = callable(getattr(callback, "get_state", None)) and callable(getattr(callback, "set_state", None))
+    return has_own or _counters(callback) is not None
+
+
+def _counters(callback: Any) -> tuple[str, ...] | None:
+    """What Keras' own callbacks count by, where that is all that they keep."""
+    kind = type(callback)
+    if not kind.__module__.startswith("keras.") or getattr(callback, "restore_best_weights", False):
+        return None
+    return _COUNTERS.get(kind.__name__)
+
+
+def _state_of(callback: Any) -> Any:
+    names = _counters(callback)
+    return callback.get_state() if names is None else {name: getattr(callback, name, None) for name in names}
+
+
+def _give_back(callback: Any, state: Any) -> None:
+    names = _counters(callback)
+    if names is None:
+        callback.set_state(state)
+        return
+    for name in names:
+        if name in state:
+            setattr(callback, name, state[name])

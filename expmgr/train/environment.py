@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -23,6 +23,33 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "expmgr": expmgr.__version__,
     }
+
+
+def bits(determinism: bool) -> dict[str, Any]:
+    """What changes the last bits of a result, whatever is computed."""
+    return {
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
+        "cpus": _usable_cpus(),
+        "threads": [
+            tf.config.threading.get_intra_op_parallelism_threads(),
+            tf.config.threading.get_inter_op_parallelism_threads(),
+        ],
+        "gpus": len(tf.config.list_physical_devices("GPU")),
+        "determinism": determinism,
+    }
+
+
+_BITS = {
+    "tensorflow": "TensorFlow", "keras": "Keras", "onednn": "TF_ENABLE_ONEDNN_OPTS", "cpus": "the number of processors",
+    "threads": "the number of threads", "gpus": "the number of GPUs", "determinism": "train.determinism",
+}  # fmt: skip
+
+
+def moved_bits(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What is another now than when a checkpoint was saved, and changes the last bits; a line each."""
+    for key, what in _BITS.items():
+        if key in saved and saved[key] != now.get(key):
+            yield f"{what} was {saved[key]}, and is {now.get(key)}"
 
 
 def environment(precision: str, about: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,16 +69,16 @@ class Evaluations:
         """What the eval split gave at `step`; empty where it was not evaluated there."""
         return self._newest[1] if self._newest is not None and self._newest[0] == step else {}
 
-    def in_training(self, step: int, *, is_last: bool) -> Values:
-        """An evaluation that is due: of `eval.steps` batches, of all where training ends with it. No signal cuts it."""
-        return self._evaluate("eval", step, most_batches=None if is_last else self._spec.eval.steps)
+    def in_training(self, step: int) -> Values:
+        """An evaluation that is due: of `eval.steps` batches. Raises `Stopped` where a signal came."""
+        return self._evaluate("eval", step, may_stop=True, most_batches=self._spec.eval.steps)
 
     def for_checkpoint(self, step: int) -> Metrics:
         """What has to be known of a checkpoint when it is saved: the eval split, where the selection goes by it."""
         if self._selection is None:
             return {}
         known = self.at(step) if self._spec.eval.steps is None else {}
-        return {"eval": known or self._evaluate("eval", step)}
+        return {"eval": known or self._evaluate("eval", step, may_stop=True)}
 
     def digests(self, splits: Iterable[str]) -> dict[str, str]:
         """sha256 of the rows of `splits`."""

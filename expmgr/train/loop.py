@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from expmgr.train.checkpoints import live_variables
 from expmgr.train.datasets import Rows
 from expmgr.train.optimizers import averaged
 from expmgr.train.pipelines import Stream
@@ -77,6 +78,8 @@ class StepFunction:
 
     def __init__(self, model: Any, name: str) -> None:
         self._model = model
+        self.not_finite: dict[str, str] = {}
+        """Metrics that were NaN or infinite when `values` was asked last."""
         self.is_eager = bool(model.run_eagerly)
         self.is_own = getattr(type(model), name) is not getattr(keras.Model, name)
         step = getattr(model, name)
@@ -95,8 +98,9 @@ class StepFunction:
 
     def values(self, logs: Mapping[str, Any]) -> dict[str, float]:
         """The loss and metrics by name, those that are finite, the loss first; a vector's by their place."""
-        found = logs if self.is_own and logs else self._model.get_metrics_result()
-        return {name: value for name, value in _flat(found).items() if math.isfinite(value)}
+        found = _flat(logs if self.is_own and logs else self._model.get_metrics_result())
+        self.not_finite = {name: str(value) for name, value in found.items() if not math.isfinite(value)}
+        return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def _is_number(value: Any) -> bool:
@@ -177,15 +181,24 @@ class InnerLoop:
     def draws(self) -> list[str]:
         """Why a step draws numbers that no checkpoint keeps, a line each; none where it does not."""
         if self.is_eager:
-            return []
-        graph = self.trace().graph.as_graph_def()
+            return ["the model runs eagerly: what its Python keeps to itself, no checkpoint holds"]
+        traced = self.trace()
+        graph = traced.graph.as_graph_def()
         nodes = itertools.chain(graph.node, *(one.node_def for one in graph.library.function))
         found = sorted({node.op for node in nodes if node.op in _STATEFUL})
-        return (
-            [f"a training step draws from tf.random, whose state no checkpoint keeps ({', '.join(found)})"]
-            if found
-            else []
-        )
+        lines = []
+        if found:
+            lines.append(f"a training step draws from tf.random, whose state no checkpoint keeps ({', '.join(found)})")
+        known = {
+            one.value.handle._id for group in live_variables(self._model).groups.values() for one in group.values()
+        }
+        others = sorted({one.name.partition(":")[0] for one in traced.graph.variables if one.handle._id not in known})
+        if others:
+            more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+            lines.append(
+                f"a training step uses variables that the model does not know as its own: {', '.join(others[:3])}{more}"
+            )
+        return lines
 
     def run(self, step: int, position: int, count: int) -> tuple[int, int, bool]:
         """Train `count` steps from `step`, which begins at row `position`: how many were done, on how many rows, and
@@ -281,15 +294,21 @@ class Evaluation:
     def run(
         self, is_stopped: Callable[[], bool], clock: Clock, *, most_batches: int | None = None
     ) -> dict[str, float] | None:
-        """The metrics, None where `is_stopped` said so; the state of the training metrics is put back after it.
+        """The metrics, None where `is_stopped` said so; running metrics and seeds are put back after it, so that nothing
+        of training hangs on when it is evaluated.
 
         `most_batches` are looked at, all where it is None.
         """
         with averaged(self._model), self._errors("an evaluation failed"):
             return self._run(is_stopped, clock, most_batches)
 
+    @property
+    def not_finite(self) -> dict[str, str]:
+        """Metrics of the last evaluation that are NaN or infinite: `nan`, `inf`, `-inf`."""
+        return self._step.not_finite
+
     def _run(self, is_stopped: Callable[[], bool], clock: Clock, most_batches: int | None) -> dict[str, float] | None:
-        variables = self._model.metrics_variables
+        variables = [*live_variables(self._model).state.values()]
         before = [tf.identity(variable.value) for variable in variables]
         self._model.reset_metrics()
         try:
@@ -421,8 +440,16 @@ class Loop:
         if self.schedule.summary_is_due(self.step):
             self._summary()
         if self.schedule.evaluation_is_due(self.step):
-            self.listener.evaluation_is_due(self.step)
-            self.schedule.evaluation_was_done()
+            self.evaluate()
+        self.end_epoch()
+
+    def evaluate(self) -> None:
+        """The evaluation that is due at this step; raises `Stopped` where a signal cuts it short."""
+        self.listener.evaluation_is_due(self.step)
+        self.schedule.evaluation_was_done()
+
+    def end_epoch(self) -> None:
+        """Tell that an epoch has ended, where one does at this step."""
         epoch = self.schedule.epoch(self.step)
         if epoch is not None:
             self.listener.epoch_ended(epoch - 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -129,6 +130,10 @@ class Generated:
             draw = np.random.default_rng([self._seed, epoch])
             number = len(self._dataset)
             self._order = (epoch, draw.permutation(number) if self._shuffle else np.arange(number))
+        # What `__getitem__` draws (augmentation) follows from the step, so that a run that was stopped draws it again.
+        draw_from = int(np.random.SeedSequence([self._seed, int(step)]).generate_state(1)[0])
+        random.seed(draw_from)
+        np.random.seed(draw_from)
         return self._weighted(tensors(self._dataset[int(self._order[1][place])]))
 
     def state(self) -> bytes | None:

@@ -227,11 +227,11 @@ def setup_of(
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         scale = _canonical({k: v for k, v in optimizer.get_config().items() if k != "inner_optimizer"})
         optimizer = optimizer.inner_optimizer
-    config = _canonical(optimizer.get_config())
+    config = _canonical(_optimizer_config(optimizer))
     compiled = _compile_config(model)
     loss = {key: _canonical(compiled[key]) for key in ("loss", "loss_weights") if compiled.get(key)}
     kind = type(optimizer).__name__.lower()
-    others = {name: _canonical(one.get_config()) for name, one in other_optimizers(model).items()}
+    others = {name: _canonical(_optimizer_config(one)) for name, one in other_optimizers(model).items()}
     return TrainingSetup(
         loss=loss or None,
         optimizer={"kind": kind, **config, **others},
@@ -240,6 +240,17 @@ def setup_of(
         shuffle=shuffle,
         seed=seed,
     )
+
+
+def _optimizer_config(optimizer: Any) -> dict[str, Any]:
+    """Its configuration; where a schedule of the user's own has none, its plain settings: the graph of a training step
+    speaks for the schedule."""
+    try:
+        return dict(optimizer.get_config())
+    except NotImplementedError:
+        plain = (bool, int, float, str)
+        config = {key: value for key, value in vars(optimizer).items() if key[:1] != "_" and isinstance(value, plain)}
+        return {**config, "learning_rate": {"class_name": type(optimizer._learning_rate).__name__, "config": {}}}
 
 
 def _compile_config(model: Any) -> dict[str, Any]:

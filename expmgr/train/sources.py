@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +34,10 @@ class Source(Protocol):
     @property
     def splits(self) -> list[str]:
         """The splits that there are."""
+
+    @property
+    def input_names(self) -> Mapping[str, str]:
+        """Column to the name of the model's input, where there are columns."""
 
     def rows(self, split: str) -> Rows | Stream:
         """A split to be evaluated."""
@@ -73,8 +77,8 @@ class Tables:
             data, is_classifier=is_classifier, experiment_dir=experiment_dir, root=root, places=places
         )
         self.labels = self.table.labels
-        names = input_names(self.table.features)
-        self.order = [names[one.name] for one in self.table.features]
+        self.input_names = input_names(self.table.features)
+        self.order = [self.input_names[one.name] for one in self.table.features]
 
     @property
     def splits(self) -> list[str]:

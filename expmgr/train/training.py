@@ -12,14 +12,15 @@ from google.protobuf import text_format
 
 from expmgr import durable
 from expmgr.adoption import Adoption
-from expmgr.errors import Busy, DiskFull, TrainingFailed
+from expmgr.errors import Busy, DiskFull, Stopped, TrainingFailed
 from expmgr.locks import Lock
 from expmgr.model_dir import About, Aside, ModelDir, Whole
 from expmgr.signature import ProbeValues, Signature
-from expmgr.spec import ExperimentSpec
+from expmgr.spec import BestCheckpoint, ExperimentSpec
 from expmgr.train import adopting, checkpoints, probe
 from expmgr.train.building import Built
 from expmgr.train.curves import Curves, Look
+from expmgr.train.environment import moved_bits
 from expmgr.train.evaluations import Evaluations, Metrics
 from expmgr.train.events import Teller
 from expmgr.train.loop import Listener, Loop, NotFinite
@@ -32,6 +33,7 @@ from expmgr.warmstart import Plan
 
 #: Seconds after which a checkpoint has the probe's values again, besides the first, the last and the best.
 _PROBE_SECS = 30.0
+_EVALUATION, _CHECKPOINT = "evaluation", "checkpoint"
 
 
 class ForeignStart(Protocol):
@@ -90,6 +92,9 @@ class Course(Listener):
         self.probed: str | None = None
         """What the probe said of the restored model; None where nothing was restored."""
         self._patience = self._made_patience()
+        self._pending: list[str] = []
+        """What a stop cut short at the step that is saved: done first when the run goes on."""
+        self.folder.may_write = self._check_lock
         self._curves: Look
         self._evaluations: Evaluations
         self._began = time.monotonic()
@@ -154,7 +159,55 @@ class Course(Listener):
 
     def _carried(self) -> dict[str, Any]:
         """What goes on over a stop beside the tensors."""
-        return {"early_stopping": self._patience.state} if self._patience else {}
+        carried = {"early_stopping": self._patience.state if self._patience else None, "pending": self._pending}
+        return {key: value for key, value in carried.items() if value}
+
+    def _go_on(self, carried: Mapping[str, Any]) -> None:
+        state = carried.get("early_stopping")
+        if self._patience is not None and state:
+            # Somebody who goes back to a step wants it to train on from there.
+            self._patience.go_on({**state, "waited": 0} if self.request.from_step is not None else state)
+
+    def _catch_up(self, step: int) -> None:
+        """Do what a stop cut short at the checkpoint that was restored."""
+        left = self.newest.saved.carried.get("pending", []) if self.newest is not None else []
+        if _EVALUATION in left:
+            self._evaluate_again(step)
+        if _CHECKPOINT in left:
+            metrics = self._evaluations.for_checkpoint(step)
+            self.folder.note_metrics(step, metrics, self._evaluations.digests(metrics))
+            self.folder.select(self._evaluations.best_step())
+
+    def _evaluate_again(self, step: int) -> None:
+        self.evaluation_is_due(step)
+
+    def evaluation_is_due(self, step: int) -> None:
+        values = self._evaluated(step)
+        if self._patience is not None:
+            self._patience.look(step, values)
+
+    def _evaluated(self, step: int) -> Mapping[str, float]:
+        """The evaluation that is due at `step`. Where a signal cuts it short, so that the run can save itself in time, it
+        is done first when the run goes on."""
+        try:
+            return self._evaluations.in_training(step)
+        except Stopped:
+            is_selected = isinstance(self.spec.selection, BestCheckpoint)
+            self._pending = [_EVALUATION, *([_CHECKPOINT] if is_selected and self._is_saved_at(step) else [])]
+            raise
+
+    def _is_saved_at(self, step: int) -> bool:
+        """Whether a checkpoint is due at `step` whatever the clock says."""
+        steps = self.spec.run_config.save_checkpoints_steps
+        return step >= self.request.max_steps or (steps is not None and step % steps == 0)
+
+    def _checkpoint_metrics(self, step: int) -> Metrics:
+        """What a selection wants to know of the checkpoint at `step`."""
+        try:
+            return self._evaluations.for_checkpoint(step)
+        except Stopped:
+            self._pending = [_CHECKPOINT]
+            raise
 
     def _take_in(self, aside: Aside, signature: Signature, about: About) -> None:
         """What was written counts from now on."""
@@ -233,16 +286,12 @@ class Training(Course):
             adopting.take(self.model, self._foreign.prefix, self._foreign.adoption)
             checkpoints.apply_settings(self.model, wanted, {})
 
-    def _go_on(self, carried: Mapping[str, Any]) -> None:
-        if self._patience is not None:
-            self._patience.go_on(carried.get("early_stopping"))
-        self._callbacks.go_on(carried.get("callbacks", {}))
-
     def not_exact(self) -> list[str]:
         """Why the run, taken up again, may not end bit for bit as one that was left alone; a line each."""
         if self.newest is None or self.start_step == 0:
             return []
-        lines = [*self._moved_data, *self.built.inner.draws()]
+        lines = [*moved_bits(self.newest.signature.provenance, self.built.provenance)]
+        lines += [*self._moved_data, *self.built.inner.draws()]
         lines += [f"callback {name} keeps nothing over a stop" for name in self._callbacks.not_kept()]
         if self._patience is not None and self.spec.eval.every_secs is not None:
             lines.append("early stopping looks at evaluations whose steps hang on the clock (eval.every_secs)")
@@ -265,9 +314,13 @@ class Training(Course):
             self._write_graph(self.loop.inner.trace())
         try:
             self._callbacks.call("on_train_begin", {})
-            is_complete = self._train()
-            self._callbacks.call("on_train_end", self._logs())
-            return self._finished(self.max_steps) if is_complete else Outcome("preempted")
+            if self.newest is not None:  # behind it: Keras' own begin anew there
+                self._callbacks.go_on(
+                    self.newest.saved.carried.get("callbacks", {}), is_sent_back=self.request.from_step is not None
+                )
+            outcome = self._finished(self.max_steps) if self._train() else Outcome("preempted")
+            self._callbacks.call("on_train_end", self._logs())  # it may change weights that no checkpoint has
+            return outcome
         except NotFinite as error:
             raise self._failed(error) from None
         except DiskFull as error:
@@ -293,7 +346,10 @@ class Training(Course):
 
     def _train(self) -> bool:
         try:
+            self._catch_up(self.start_step)
             is_complete = self.loop.run()
+        except Stopped:
+            is_complete = False
         finally:
             self._saver.settle()  # what was saved before an error counts
         if not is_complete and self.folder.manifest.at(self.loop.step) is None:
@@ -336,15 +392,18 @@ class Training(Course):
     def log_is_due(self, step: int) -> None:
         self._curves.log(step)
 
-    def evaluation_is_due(self, step: int) -> None:
+    def _evaluated(self, step: int) -> Mapping[str, float]:
         self._callbacks.call("on_test_begin", {})
-        values = self._evaluations.in_training(step, is_last=step >= self.max_steps)
+        values = super()._evaluated(step)
         self._callbacks.call("on_test_end", values)
-        if self._patience is not None:
-            self._patience.look(step, values)
+        return values
+
+    def _evaluate_again(self, step: int) -> None:
+        self.loop.evaluate()
+        self.loop.end_epoch()
 
     def checkpoint_is_due(self, step: int, position: int) -> None:
-        self._save(step, position, self._evaluations.for_checkpoint(step))
+        self._save(step, position, self._checkpoint_metrics(step))
 
     def _save(self, step: int, position: int, metrics: Metrics) -> None:
         self._curves.progress("saving", step)

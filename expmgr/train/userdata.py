@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import keras
@@ -59,6 +60,7 @@ class Functions:
     """The splits that functions give. Each function is called once, but for a Dataset that has to be made anew."""
 
     order: Sequence[str] = ()
+    input_names: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, data: Said, code: UserCode, *, seed: int, most_eval: int | None, data_root: str | None) -> None:
         self._data, self._code, self._seed, self._most_eval = data, code, seed, most_eval

@@ -36,7 +36,8 @@ def _evaluate(built: BuiltEstimator, ask: Ask) -> dict[str, Any]:
         fed, what = built.data.rows(ask.split), built.data.as_dict()[ask.split]["path"]
     else:
         fed, what = built.data.read(ask.data), str(ask.data)
-    return {"data": what, "rows": fed.count, "metrics": built.evaluation(fed).run(lambda: False, time.monotonic)}
+    metrics = built.evaluation(fed).run(lambda: False, time.monotonic)
+    return {"data": what, "rows": fed.count, "metrics": metrics, "not_finite": {}}
 
 
 def _predict(built: BuiltEstimator, ask: Ask) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def _export(built: BuiltEstimator, ask: Ask) -> dict[str, Any]:
         ) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return {"output": str(target), "format": ask.format, "outputs": "as built"}
+    return {"output": str(target), "as": ask.format, "outputs": "as built", "inputs": {}}
 
 
 def _serving(built: BuiltEstimator) -> Any:

@@ -16,7 +16,7 @@ from expmgr.paths import RunDir
 from expmgr.signature import Signature, TrainingSetup, Variable
 from expmgr.spec import EstimatorModel, ExperimentSpec
 from expmgr.train.building import source_of
-from expmgr.train.environment import environment, versions
+from expmgr.train.environment import bits, environment, versions
 from expmgr.train.estimators import graphs
 from expmgr.train.estimators.inputs import Fed, Inputs
 from expmgr.train.estimators.running import Interrupt, metrics_of
@@ -160,7 +160,9 @@ def build(run_dir: RunDir) -> BuiltEstimator:
     estimator = _built(spec, request, code, model_dir)
     folder = ModelDir(request.model_dir, shown=request.shown_model_dir, variant=request.variant, seed=request.seed)
     digest = code_behind([code.find(_model(spec).build, "model.build")], run_dir.code)
-    return BuiltEstimator(request, spec, data, estimator, folder, code, digest, {**request.provenance, **versions()})
+    return BuiltEstimator(
+        request, spec, data, estimator, folder, code, digest, {**request.provenance, **versions(), **bits(False)}
+    )
 
 
 def _model(spec: ExperimentSpec) -> EstimatorModel:

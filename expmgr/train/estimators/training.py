@@ -7,6 +7,7 @@ more between restoring and its first step.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 import time
@@ -18,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from expmgr.bundle import read_index
-from expmgr.errors import CheckpointRefused, DiskFull, OurBug
+from expmgr.errors import CheckpointRefused, DiskFull, OurBug, Stopped
 from expmgr.locks import Lock
 from expmgr.model_dir import Aside, Whole, checkpoint_name
 from expmgr.signature import Signature, Variable
@@ -93,8 +94,7 @@ class EstimatorTraining(Course):
                 f"{self.newest.shown} was not restored: its global_step is not {self.newest.saved.step}",
                 left_alone="Nothing was changed on disk.",
             )
-        if self._patience is not None:
-            self._patience.go_on(self.newest.saved.carried.get("early_stopping"))
+        self._go_on(self.newest.saved.carried)
 
     def not_exact(self) -> list[str]:
         """Why the run, taken up again, may not end bit for bit as one that was left alone; a line each."""
@@ -108,8 +108,8 @@ class EstimatorTraining(Course):
         try:
             if self._foreign is not None:
                 self._take_over(self._foreign)
-            elif self._step < self.max_steps:
-                self._train()
+            else:
+                self._go_on_training()
             if self.stop.is_set() and self._step < self.max_steps and not self.is_over():
                 return Outcome("preempted")
             self._look_at(self.folder.at(self.folder.manifest.checkpoints[-1].step))
@@ -119,6 +119,13 @@ class EstimatorTraining(Course):
         except DiskFull as error:
             error.left_alone, error.hint = self._kept(), "make room, then run again: it goes on from there"
             raise
+
+    def _go_on_training(self) -> None:
+        if self.newest is not None:
+            self._look_at(self.newest)
+            self._catch_up(self._step)
+        if self._step < self.max_steps and not self.is_over():
+            self._train()
 
     def _prepare_folder(self) -> None:
         super()._prepare_folder()
@@ -171,12 +178,13 @@ class EstimatorTraining(Course):
         prefix = aside.folder / checkpoint_name(step)
         self.built.newest = prefix
         signature = self._signature_of(prefix, step)
-        if self.schedule.evaluation_is_due(step):
-            values = self._evaluations.in_training(step, is_last=step >= self.max_steps)
-            self.schedule.evaluation_was_done()
-            if self._patience is not None:
-                self._patience.look(step, values)
-        self._take_in(aside, signature, self._about(self._seen, self._evaluations.for_checkpoint(step)))
+        metrics: dict[str, dict[str, float]] = {}
+        with contextlib.suppress(Stopped):  # then it is saved as it is, and evaluated when the run goes on
+            if self.schedule.evaluation_is_due(step):
+                self.evaluation_is_due(step)
+                self.schedule.evaluation_was_done()
+            metrics = self._checkpoint_metrics(step)
+        self._take_in(aside, signature, self._about(self._seen, metrics))
         self.schedule.checkpoint_was_saved(step)
         self._look_at(self.folder.at(step))
 
