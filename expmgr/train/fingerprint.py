@@ -106,8 +106,8 @@ def _traced(
     # The trace built the variables of metrics, so what is ignored is known only now.
     leaves = [*inputs_of(specs, order), *_captures(concrete, model, {id(one) for one in ignored()})]
     library = concrete.graph.as_graph_def().library.function
-    groups = live_variables(model).groups.values()
-    names = {id(one): path for group in groups for path, one in group.items()}
+    live = live_variables(model)
+    names = {id(one): path for group in (live.weights, live.optimizer) for path, one in group.items()}
     return fingerprint(concrete.function_def, library, leaves, names, counts_seeds=counts_seeds)
 
 

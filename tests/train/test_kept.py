@@ -142,7 +142,7 @@ class M(keras.Model):
 def build(params):
     m = M()
     m.compile(keras.optimizers.SGD(0.01), loss=LOSS)
-    m.build((None, 4))
+    m(np.zeros((1, 4), "float32"))
     m.by_name["d"].build(m.d.trainable_variables)
     m.by_name["o"].build(m.o.trainable_variables)
     return m
