@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help env demo matrix test test-fast test-slow lint format docs bench clean
+.PHONY: help env demo matrix test test-fast test-slow test-estimators lint format docs bench clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,13 +19,25 @@ demo: env ## two variants of iris, trained and compared, in a repository of thei
 	@bash demo/demo.sh "$(abspath $(BIN))"
 
 test: env ## every everyday test, on two cores
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not estimators"
 
 test-fast: env ## the tests without TensorFlow
 	$(BIN)/python -m pytest -n 2 -m "not slow and not tf"
 
 test-slow: env ## the slow and wide tests: many kills, many processes
 	$(BIN)/python -m pytest -m slow
+
+# Estimators live in TensorFlow 2.14 and 2.15, which have Python 3.9 to 3.11.
+ESTIMATOR_PYTHON ?= python3.11
+ESTIMATOR_TENSORFLOW ?= tensorflow-cpu==2.15.*
+
+test-estimators: env .venv-tf215/.made ## the tests with TensorFlow 2.15's Estimators, in an environment of their own
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/estimators
+
+.venv-tf215/.made: Makefile
+	$(ESTIMATOR_PYTHON) -m venv .venv-tf215
+	.venv-tf215/bin/python -m pip install --quiet --disable-pip-version-check '$(ESTIMATOR_TENSORFLOW)' 'pydantic>=2.9'
+	@touch $@
 
 # PYTHON:TENSORFLOW, the newest patch of each.
 MATRIX ?= python3.10:2.16 python3.12:2.18 python3.13:2.21
@@ -60,5 +72,5 @@ bench: env ## measure start-up, new, steps a second, and what the guard costs
 	$(BIN)/python benchmarks/guard.py
 
 clean: ## remove the environment and caches
-	rm -rf $(VENV) .matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) .venv-tf215 .matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
