@@ -9,6 +9,7 @@ from __future__ import annotations
 import configparser
 import contextlib
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ class Places:
         if not pointer.is_file():
             return None
         digest = _md5_of(pointer)
-        if digest is None:
+        if digest is None or digest.endswith(".dir"):
             return None
         for folder in self._caches(path):
             for inner in ("files/md5", ""):
@@ -76,6 +77,28 @@ class Places:
             hint="dvc pull",
         )
 
+    def kept_by_dvc(self, path: Path, key: str) -> list[tuple[str, str, Path]] | None:
+        """What DVC keeps for the file or folder `path`, by the hash that is committed beside it: path in it (empty for a
+        file), md5, and where it lies in DVC's cache. None where DVC knows nothing of it."""
+        pointer = path.with_name(f"{path.name}.dvc")
+        digest = _md5_of(pointer) if pointer.is_file() else None
+        if digest is None:
+            return None
+        if not digest.endswith(".dir"):
+            return [("", digest, self._cached(digest, path.name, key))]
+        listed = json.loads(self._cached(digest, path.name, key).read_text(encoding="utf-8"))
+        return [(one["relpath"], one["md5"], self._cached(one["md5"], path.name, key)) for one in listed]
+
+    def _cached(self, digest: str, name: str, key: str) -> Path:
+        for folder in self._caches(Path(name)):
+            for inner in ("files/md5", ""):
+                kept = folder / inner / digest[:2] / digest[2:]
+                if kept.is_file():
+                    return kept
+        raise DataProblem(
+            f"{key}: {name} is kept by DVC, and its cache does not hold {digest}", left_alone=_LEFT, hint="dvc pull"
+        )
+
     def _caches(self, path: Path) -> list[Path]:
         found = []
         if self.repository is not None:
@@ -87,6 +110,11 @@ class Places:
                     if folder := config.get("cache", "dir", fallback=None):
                         found.append(self.repository / ".dvc" / Path(folder).expanduser())
         return found
+
+
+def is_url(name: str) -> bool:
+    """Whether a path in a spec is a URL."""
+    return _URL.match(name) is not None
 
 
 def is_outside(name: str) -> bool:
@@ -118,6 +146,8 @@ def _fetched(url: str, key: str) -> bytes:
 def _md5_of(pointer: Path) -> str | None:
     """The hash of the one file that a .dvc file speaks of."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        found = re.findall(r"^\s*-?\s*md5:\s*([0-9a-f]{32})\s*$", pointer.read_text(encoding="utf-8"), re.MULTILINE)
+        found = re.findall(
+            r"^\s*-?\s*md5:\s*([0-9a-f]{32}(?:\.dir)?)\s*$", pointer.read_text(encoding="utf-8"), re.MULTILINE
+        )
         return str(found[-1]) if found else None
     return None

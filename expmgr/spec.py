@@ -109,6 +109,8 @@ class PythonData(_Part):
     """Words in their order, or the file of the experiment's folder that holds them: their content counts."""
     preprocessing: dict[str, Any] = {}
     """What else is done to the data before it enters the model: any values, which count by their content."""
+    files: dict[str, str] = {}
+    """Files, folders and URLs that the functions read, by name: their content counts, and `files` gives their paths."""
     batch_size: PositiveInt = 100
     """Rows a step, where the functions give arrays; a Dataset or PyDataset gives batches itself."""
     shuffle: bool = True
@@ -131,6 +133,8 @@ class ScriptData(_Part):
     """Words in their order, or the file of the experiment's folder that holds them: their content counts."""
     preprocessing: dict[str, Any] = {}
     """What else is done to the data before it enters the model: any values, which count by their content."""
+    files: dict[str, str] = {}
+    """Files, folders and URLs that the script reads, by name: their content counts."""
     batch_size: PositiveInt | None = None
     """Rows a step, where the script gives arrays; None: what `fit` is called with."""
     shuffle: bool | None = None

@@ -10,12 +10,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from expmgr.datafiles import Content, contents
 from expmgr.errors import DataProblem, SpecProblem, UserCodeFailed
 from expmgr.model_dir import ModelDir
 from expmgr.paths import RunDir, nearest
 from expmgr.places import Places
 from expmgr.signature import Signature
-from expmgr.spec import CsvData, ExperimentSpec, PythonData, PythonModel, ScriptModel
+from expmgr.spec import CsvData, ExperimentSpec, PythonData, PythonModel, ScriptData, ScriptModel
 from expmgr.train import signatures
 from expmgr.train.callbacks import Callbacks
 from expmgr.train.datasets import Rows
@@ -219,9 +220,11 @@ def build(run_dir: RunDir) -> Built:
 
 def _of_script(spec: ExperimentSpec, request: Request, code: UserCode) -> Built:
     """A script brings data and model at once."""
+    assert isinstance(spec.data, ScriptData)
+    files = _files(spec.data, request)  # before the script, which reads them
     call = run_script(spec, code, request.random_seed)
     spec = filled(spec, call)
-    data = Given(call, spec, code, seed=request.random_seed, data_root=request.data_root)
+    data = Given(call, spec, code, seed=request.random_seed, data_root=request.data_root, files=files)
     model = handed_over(call.model, code, request.resolved.model, data.first())
     about = {**request.provenance, **versions(), **bits(spec.train.determinism)}
     built = Built(request, spec, data, model, _folder(request), code, about, call)
@@ -249,4 +252,16 @@ def source_of(spec: ExperimentSpec, request: Request, code: UserCode) -> Source:
             places=Places(request.data_root, request.repository),
         )
     assert isinstance(spec.data, PythonData)
-    return Functions(spec.data, code, seed=request.random_seed, most_eval=spec.eval.steps, data_root=request.data_root)
+    return Functions(
+        spec.data,
+        code,
+        seed=request.random_seed,
+        most_eval=spec.eval.steps,
+        data_root=request.data_root,
+        files=_files(spec.data, request),
+    )
+
+
+def _files(data: PythonData | ScriptData, request: Request) -> dict[str, Content]:
+    """What the code reads besides what it gives."""
+    return contents(data.files, request.experiment_dir, Places(request.data_root, request.repository))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from expmgr import running
 from expmgr.spec import flat, learned_from
 from expmgr.train import summaries
 from expmgr.train.building import Built
@@ -17,7 +18,7 @@ from expmgr.train.schedule import Schedule
 from expmgr.train.summaries import EventFile
 
 #: Where the event files of a split lie in the model_dir, as an Estimator's do.
-_FOLDERS = {"train": ".", "eval": "eval", "test": "eval_test"}
+_FOLDERS = {"train": ".", "eval": "eval", "test": "eval_test", "logged": "logged"}
 
 
 class Look(Protocol):
@@ -49,6 +50,7 @@ class Curves:
             )
             for split, folder in _FOLDERS.items()
         }
+        running.listeners.append(self._files["logged"].write)  # what the user's code logs
         self._reported = (start_step, time.monotonic())
         self._rate: float | None = None
         self._block_at: float | None = None
@@ -59,6 +61,7 @@ class Curves:
             file.cut_back()
 
     def close(self) -> None:
+        running.listeners.clear()
         for file in self._files.values():
             file.close()
 

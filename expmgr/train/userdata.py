@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
+from expmgr.datafiles import Content
 from expmgr.errors import DataProblem
 from expmgr.signature import DataContract, Feature, SplitContent
 from expmgr.train import signatures
@@ -49,6 +50,8 @@ class Said(Protocol):
     @property
     def preprocessing(self) -> Mapping[str, Any]: ...
     @property
+    def files(self) -> Mapping[str, str]: ...
+    @property
     def batch_size(self) -> int: ...
     @property
     def shuffle(self) -> bool: ...
@@ -62,11 +65,21 @@ class Functions:
     order: Sequence[str] = ()
     input_names: Mapping[str, str] = MappingProxyType({})
 
-    def __init__(self, data: Said, code: UserCode, *, seed: int, most_eval: int | None, data_root: str | None) -> None:
+    def __init__(
+        self,
+        data: Said,
+        code: UserCode,
+        *,
+        seed: int,
+        most_eval: int | None,
+        data_root: str | None,
+        files: Mapping[str, Content] | None = None,
+    ) -> None:
         self._data, self._code, self._seed, self._most_eval = data, code, seed, most_eval
         self._data_root = str(Path(data_root).expanduser()) if data_root else None
         self.labels = list(data.labels) if data.labels is not None else None
         self._params = params_of(data.params, data.params_model, code, "data")
+        self._files = dict(files or {})
         self._results: dict[str, Any] = {}
         self._streams: dict[str, Rows | Stream] = {}
         self._rows("eval")  # what fails is to fail before the model is built
@@ -105,6 +118,7 @@ class Functions:
     def _called(self, what: str, seed: int, path: Path | None) -> Any:
         given = {"params": self._params, "seed": seed, "batch_size": self._data.batch_size}
         given["data_root"] = self._data_root
+        given["files"] = {name: one.path for name, one in self._files.items()}
         if path is not None:
             given["path"] = str(path)
         return self._code.call(getattr(self._data, what), f"data.{what}", given)
@@ -204,6 +218,8 @@ class Functions:
             yield f"vocabulary of {name}", digest_of(self._words(name, words))
         for name, value in self._data.preprocessing.items():
             yield name, digest_of([json.dumps(value, sort_keys=True)])
+        for name, content in self._files.items():
+            yield f"files.{name}", content.sha256
 
     def _words(self, name: str, words: list[str] | str) -> list[str]:
         if not isinstance(words, str):
@@ -234,6 +250,8 @@ class Functions:
                 "rows": self._count(split) if is_known else None,
                 "sha256": self.sha256(split) if is_known else None,
             }
+        for name, one in self._files.items():
+            about[f"files.{name}"] = {"path": one.name, "rows": None, "sha256": one.sha256}
         return about
 
     # What somebody asks of a file.

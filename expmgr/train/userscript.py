@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from expmgr import running
+from expmgr.datafiles import Content
 from expmgr.errors import DataProblem, UserCodeFailed
 from expmgr.spec import ExperimentSpec, ScriptData, ScriptModel
 from expmgr.train.datasets import Rows
@@ -138,14 +139,24 @@ def class_weight_of(call: Call) -> list[float] | None:
 class Given(Functions):
     """The splits that a script gave to `expmgr.fit`."""
 
-    def __init__(self, call: Call, spec: ExperimentSpec, code: UserCode, *, seed: int, data_root: str | None) -> None:
+    def __init__(
+        self,
+        call: Call,
+        spec: ExperimentSpec,
+        code: UserCode,
+        *,
+        seed: int,
+        data_root: str | None,
+        files: Mapping[str, Content],
+    ) -> None:
         assert isinstance(spec.data, ScriptData)
         assert isinstance(spec.model, ScriptModel)
         self._given, self._script = call.given, spec.model.script
         self._said = spec.data
         self._once: dict[str, Any] = {}
         steps = call.given.get("validation_steps") or spec.eval.steps
-        super().__init__(_Splits(spec.data, call, self._script), code, seed=seed, most_eval=steps, data_root=data_root)
+        said = _Splits(spec.data, call, self._script)
+        super().__init__(said, code, seed=seed, most_eval=steps, data_root=data_root, files=files)
 
     @property
     def splits(self) -> list[str]:
@@ -229,7 +240,7 @@ class _Splits:
     def __init__(self, said: ScriptData, call: Call, script: str) -> None:
         self.train = self.eval = script
         self.predict, self.evaluate, self.labels = said.predict, said.evaluate, said.labels
-        self.vocabularies, self.preprocessing = said.vocabularies, said.preprocessing
+        self.vocabularies, self.preprocessing, self.files = said.vocabularies, said.preprocessing, said.files
         self.batch_size, self.shuffle = said.batch_size or 32, said.shuffle is not False  # `filled` came before
         self.steps_per_epoch = said.steps_per_epoch
 

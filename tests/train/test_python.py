@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from train.runs import Site, Trained, WorkerProcess, tree, weights
+from train.runs import Site, Trained, WorkerProcess, spec_of, tree, weights
 
 np = pytest.importorskip("numpy")
 
@@ -399,3 +399,21 @@ def test_errors_in_the_user_s_code_show_its_own_lines(name: str, site: Site, wor
     assert told in story, story
     assert "site-packages" not in story
     assert not (site.path / "models").exists()
+
+
+def test_files_that_a_function_reads_count_by_their_content(worker: WorkerProcess, site: Site) -> None:
+    code = {
+        "model.py": "import keras\n\n\ndef build():\n    m = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])\n"
+        "    m.compile('sgd', 'mse')\n    return m\n",
+        "data.py": "import numpy as np\nimport tensorflow as tf\n\n\ndef rows(files):\n    x = np.loadtxt(files['rows'])\n"
+        "    return tf.data.Dataset.from_tensor_slices((x[:, :2], x[:, 2:])).batch(2)\n\n\n"
+        "def evaluation():\n    return np.ones((4, 2)), np.ones((4, 1))\n",
+    }
+    data = {"kind": "python", "train": "data:rows", "eval": "data:evaluation", "files": {"rows": "rows.txt"}}
+    about = spec_of(data=data, model={"kind": "python", "build": "model:build"}, optimizer=None)
+    first = worker.run(site.ask(about, code={**code, "rows.txt": "1 2 3\n4 5 6\n"}, max_steps=5))
+    assert first.status == 0, first.log
+    assert first.one("ready")["data"]["files.rows"]["path"] == "rows.txt"
+    other = worker.run(site.ask(about, code={**code, "rows.txt": "1 2 3\n4 5 7\n"}))
+    assert other.status == 3  # batches of the same shape, which nothing else would tell apart
+    assert "files.rows" in other.one("withdrawn")["error"]["details"][0]
