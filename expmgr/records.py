@@ -410,6 +410,7 @@ def fold(record: RunRecord, events: Iterable[dict[str, Any]]) -> RunRecord:
             record.step = max(record.step, event["step"])
             record.examples_seen = event.get("examples_seen", record.examples_seen)
             attempt.train_s = event.get("train_s", attempt.train_s)
+            record.train_s = sum(one.train_s or 0.0 for one in record.attempts)
         elif kind == "ended":
             record.selected_step = attempt.selected_step = event["selected_step"]
             record.metrics = attempt.metrics = event["metrics"]

@@ -349,7 +349,7 @@ def _show_run(project: Project, record: RunRecord, as_json: bool) -> None:
             f"model.ckpt-{record.selected_step}" if record.selected_step is not None and record.checkpoints else "-",
         ),
         ("parameters", "-" if record.parameters is None else f"{record.parameters:,}"),
-        ("examples seen", f"{record.examples_seen:,}"),
+        ("examples seen", f"{record.examples_seen:,}{'' if record.has_ended else ' at the newest checkpoint'}"),
         ("time", output.seconds(record.train_s)),
         ("by", f"{record.user or 'not recorded'} on {record.host or 'not recorded'}"),
         ("environment", versions or "-"),

@@ -88,7 +88,9 @@ def test_the_code_of_a_run_logs_more(iris: Repo, tmp_path: Path, monkeypatch: py
     (run,) = repository.run("iris/baseline", quiet=True)
     assert [step for step, _ in run.curves["logged"]["epoch_loss"]] == [0, 1, 2]
     assert "nothing" not in run.curves["logged"]
-    assert list((iris.path / "models/iris/baseline/seed-0/logged").glob("events.out.tfevents.*"))  # TensorBoard shows it
+    assert list(
+        (iris.path / "models/iris/baseline/seed-0/logged").glob("events.out.tfevents.*")
+    )  # TensorBoard shows it
     note = iris.path / ".git/expmgr/runs" / run.run_id / "artifacts/note.txt"
     assert note.read_text() == "done"
     monkeypatch.delenv("EXPMGR_RUN_DIR", raising=False)

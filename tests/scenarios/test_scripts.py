@@ -17,7 +17,12 @@ from world import ROOT, Repo
 
 pytestmark = pytest.mark.tf
 
-SCRIPTS = ("functional", "subclassed", "generator")
+#: One of them in the everyday suite, all in `make test-slow`.
+SCRIPTS = [
+    "functional",
+    pytest.param("subclassed", marks=pytest.mark.slow),
+    pytest.param("generator", marks=pytest.mark.slow),
+]
 SPEC = """\
 experiment: digits
 model: {kind: script, script: train.py}
@@ -89,6 +94,7 @@ def test_a_script_is_trained_asked_and_refused(scripted: Callable[[str], Repo], 
     assert repo.snapshot() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["functional", "subclassed"])
 def test_stopped_and_taken_up_again_it_is_the_same_bit_for_bit(
     scripted: Callable[[str], Repo], name: str, tmp_path: Path
@@ -109,6 +115,7 @@ def test_stopped_and_taken_up_again_it_is_the_same_bit_for_bit(
     assert [key for key in one if not np.array_equal(one[key], two[key])] == []
 
 
+@pytest.mark.slow
 def test_what_cannot_be_kept_of_a_generator_is_said(scripted: Callable[[str], Repo]) -> None:
     repo = scripted("generator")
     assert repo.expmgr("run", "digits/base", "--max-steps", "80").code == 0
@@ -148,6 +155,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BROKEN)
 def test_what_is_wrong_with_a_script_is_told_and_leaves_no_trace(scripted: Callable[[str], Repo], case: str) -> None:
     repo = scripted("functional")
@@ -203,6 +211,7 @@ def test_called_by_hand_it_is_recorded_with_a_snapshot_of_the_tree(scripted: Cal
     assert json.loads(repo.expmgr("list", "--json").stdout)["variants"][0]["runs"] == {}
 
 
+@pytest.mark.slow
 def test_called_by_hand_from_a_clean_tree_it_names_the_commit(scripted: Callable[[str], Repo]) -> None:
     repo = scripted("functional")
     repo.git("switch", "--quiet", "exp/digits/base")
@@ -215,6 +224,7 @@ def test_called_by_hand_from_a_clean_tree_it_names_the_commit(scripted: Callable
     assert record(repo)["attempts"][0]["from_step"] == 0
 
 
+@pytest.mark.slow
 def test_called_by_hand_outside_of_an_experiment_it_trains_and_says_why_it_is_not_recorded(
     scripted: Callable[[str], Repo], tmp_path: Path
 ) -> None:
@@ -227,6 +237,7 @@ def test_called_by_hand_outside_of_an_experiment_it_trains_and_says_why_it_is_no
     assert "test: [" in done.stdout
 
 
+@pytest.mark.slow
 def test_called_by_hand_and_killed_it_is_shown_as_killed(scripted: Callable[[str], Repo]) -> None:
     repo = scripted("functional")
     path = repo.path / "experiments/digits/train.py"

@@ -232,6 +232,7 @@ def test_the_harmless_change_alone_is_let_through(worker: WorkerProcess, site: S
     assert [one["rule"] for one in run.one("ready")["changes"]] == ["optimizer-setting"]
 
 
+@pytest.mark.slow
 def test_heads_of_training_alone_that_change_places_are_refused(worker: WorkerProcess, site: Site) -> None:
     run = two(
         worker, site, with_values(TWO_HEADS, FIRST="one", SECOND="two"), with_values(TWO_HEADS, FIRST="two", SECOND="one"),
@@ -262,6 +263,7 @@ def legs(worker: WorkerProcess, site: Site, code: dict[str, str], about: dict[st
     return [key for key in one if not np.array_equal(one[key], other[key])], rest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "word"),
     [(GLOBAL_SEED, "variables that the model does not know"), (OPTIMIZERS, "variables that the model does not know"),
@@ -283,6 +285,7 @@ def test_it_goes_on_bit_for_bit(worker: WorkerProcess, site: Site, code: dict[st
     assert (differ, rest.one("ready")["not_exact"]) == ([], [])
 
 
+@pytest.mark.slow
 def test_a_renamed_dropout_goes_on_with_its_seed(worker: WorkerProcess, site: Site) -> None:
     code = [{"data.py": DATA, **with_values(DROPOUT, NAME=name)} for name in ("dropped", "noise")]
     assert worker.run(site.ask(spec(), variant="tiny/alone", code=code[1])).status == 0
@@ -293,6 +296,7 @@ def test_a_renamed_dropout_goes_on_with_its_seed(worker: WorkerProcess, site: Si
     assert [key for key in one if key.startswith("variables/") and not np.array_equal(one[key], other[key])] == []
 
 
+@pytest.mark.slow
 def test_evaluations_move_no_seed(worker: WorkerProcess, site: Site) -> None:
     """A model that draws whenever it is asked: with evaluations and without, the same weights."""
     code = {"data.py": DATA, "model.py": HEAD + SAMPLED}
@@ -321,6 +325,7 @@ class Best(keras.callbacks.EarlyStopping):
 """
 
 
+@pytest.mark.slow
 def test_keras_own_callback_goes_on_counting(worker: WorkerProcess, site: Site) -> None:
     about = spec(callbacks=[{"use": "keras.callbacks:ReduceLROnPlateau",
                              "params": {"monitor": "loss", "patience": 1, "factor": 0.5, "min_delta": 10.0}}],
@@ -340,6 +345,7 @@ def test_a_callback_that_asked_for_the_end_is_not_forgotten(worker: WorkerProces
     assert (again.one("ended")["step"], again.one("ended")["ended_early"]) == (4, "callback model:Ends asked for it")
 
 
+@pytest.mark.slow
 def test_the_record_s_metrics_are_those_of_the_checkpoint(worker: WorkerProcess, site: Site) -> None:
     """Whatever a callback makes of the weights at the end."""
     about = spec(
