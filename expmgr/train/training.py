@@ -318,8 +318,9 @@ class Training(Course):
                 self._callbacks.go_on(
                     self.newest.saved.carried.get("callbacks", {}), is_sent_back=self.request.from_step is not None
                 )
-            outcome = self._finished(self.max_steps) if self._train() else Outcome("preempted")
-            self._callbacks.call("on_train_end", self._logs())  # it may change weights that no checkpoint has
+            is_complete, logs = self._train(), self._logs()
+            outcome = self._finished(self.max_steps) if is_complete else Outcome("preempted")
+            self._callbacks.call("on_train_end", logs)  # it may change weights that no checkpoint has
             return outcome
         except NotFinite as error:
             raise self._failed(error) from None

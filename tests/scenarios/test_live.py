@@ -43,7 +43,7 @@ def test_a_detached_run_is_watched_and_stopped_and_what_waits_of_it_does_not_beg
     started = base.expmgr("run", "iris/baseline", "--seeds", "0-1", "--max-steps", "5000000", "--detach")
     assert started.code == 0, started.stderr
     assert "iris/baseline seed 0: runs (run " in started.stderr
-    assert "1 more run waits for their turn" in started.stderr
+    assert "1 more run waits for its turn" in started.stderr
     try:
         until_step(base, 200)
         shown = base.expmgr("status").stdout.splitlines()
