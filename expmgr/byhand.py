@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import platform
@@ -33,8 +34,8 @@ def recorded(model: Any, given: Mapping[str, Any], script: Path) -> Any:
     """
     try:
         run = _Run(model, script)
-    except ExpmgrError as error:
-        print(f"expmgr: not recorded: {error.message}", file=sys.stderr)
+    except (ExpmgrError, OSError) as error:
+        print(f"expmgr: not recorded: {getattr(error, 'message', error)}", file=sys.stderr)
         return model.fit(**given)
     callbacks = given.get("callbacks") or []
     listed = [*callbacks] if isinstance(callbacks, (list, tuple)) else [callbacks]
@@ -126,7 +127,8 @@ class _Run:
         return spec
 
     def _tell(self, kind: str, **values: Any) -> None:
-        durable.append_line(self._folder.events, {"kind": kind, "at": time.time(), **values})
+        with contextlib.suppress(OSError):  # a disk that is full does not end somebody's training
+            durable.append_line(self._folder.events, {"kind": kind, "at": time.time(), **values})
 
     @property
     def _step(self) -> int:
@@ -146,7 +148,7 @@ class _Run:
 
     def point(self, logs: Mapping[str, Any]) -> None:
         """What an epoch gave: metrics of training, and with `val_` before them those of the evaluation."""
-        values = {str(name): float(value) for name, value in logs.items()}
+        values = {str(name): float(value) for name, value in logs.items() if getattr(value, "ndim", 0) == 0}
         values = {name: value for name, value in values.items() if math.isfinite(value)}
         evaluated = {name[4:]: value for name, value in values.items() if name.startswith("val_")}
         trained = {name: value for name, value in values.items() if not name.startswith("val_")}
@@ -168,7 +170,8 @@ class _Run:
             metrics={"selected": last, "last": last} if status == "finished" else {},
             error=dict(error) if error else None,
         )
-        self._project.records.finish(self._run_id)
+        with contextlib.suppress(OSError, ExpmgrError):  # the next command of expmgr records it
+            self._project.records.finish(self._run_id)
         for name in ("EXPMGR_RUN_ID", "EXPMGR_RUN_DIR"):
             os.environ.pop(name, None)
 
