@@ -29,7 +29,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from expmgr import durable
-from expmgr.errors import CheckpointRefused, ModelDirProblem, UnknownCheckpoint
+from expmgr.errors import CheckpointRefused, ExpmgrError, ModelDirProblem, UnknownCheckpoint
 from expmgr.retention import Saved, retention
 from expmgr.rules import seeds_option
 from expmgr.signature import Signature, read_signature
@@ -379,9 +379,8 @@ class ModelDir:
                 (self.path / name).unlink(missing_ok=True)
         for name in unfinished:
             shutil.rmtree(self.path / name, ignore_errors=True)
-        for name in names:
-            if name.startswith(".") and name.endswith(".tmp"):
-                (self.path / name).unlink(missing_ok=True)
+        for path in (*self.path.glob(".*.tmp"), *self.variant_dir.glob(".variant.json.*.tmp")):
+            path.unlink(missing_ok=True)
 
     def save(self, step: int, write: Callable[[Path], None], signature: Signature, about: About) -> SavedCheckpoint:
         """Let `write` make the files of a checkpoint at a prefix, and list it once all of them are on the disk."""
@@ -427,7 +426,11 @@ class ModelDir:
 
     def _take_back(self, aside: Aside, name: str) -> None:
         """Nothing of a checkpoint that does not count stays: on a full disk it would lie there for ever."""
-        if self._manifest is not None and self._manifest.at(aside.step) is not None:
+        try:  # the one on the disk: it may have got there before the error came
+            found = self.read_manifest()
+        except (ExpmgrError, OSError):
+            return
+        if found is not None and found.at(aside.step) is not None:
             return
         for file in (*aside.files, f"{name}.json"):
             with contextlib.suppress(OSError):

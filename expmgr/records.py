@@ -30,6 +30,8 @@ from expmgr.spec import ExperimentSpec, changes
 Status = Literal["starting", "running", "finished", "failed", "preempted", "killed"]
 
 CURVE_POINTS = 1_000
+#: Nobody takes so long to write a file of a line.
+_ON_ITS_WAY_SECS = 60.0
 
 #: Parts of the spec that do not change what a run computes.
 ABOUT = ("experiment", "question", "probe", "compare.")
@@ -223,7 +225,7 @@ class Records:
     @staticmethod
     def _clear(folder: RunDir) -> None:
         shutil.rmtree(folder.code, ignore_errors=True)
-        for path in (folder.events, folder.progress, folder.request):
+        for path in (folder.events, folder.progress, folder.request, *folder.path.glob(".*.tmp")):
             path.unlink(missing_ok=True)
 
     # Reading.
@@ -300,6 +302,11 @@ class Records:
         """Runs whose processes are gone without having said so: what a crash left for the next command."""
         found = []
         for path in sorted(self.layout.active.iterdir()) if self.layout.active.is_dir() else []:
+            if path.name.startswith("."):  # a marker on its way; a crash may have left it there
+                with contextlib.suppress(OSError):
+                    if time.time() - path.stat().st_mtime > _ON_ITS_WAY_SECS:
+                        path.unlink()
+                continue
             try:
                 record = self._folded(path.name)
             except FileNotFoundError:
