@@ -56,7 +56,8 @@ def read_index(path: Path) -> dict[str, Tensor]:
         pairs = [
             pair for _, handle in _entries(_block(content, place)) for pair in _entries(_block(content, 0, handle))
         ]
-        return {key.decode(): _tensor(value) for key, value in pairs if key}
+        # A key that begins with a zero byte is a slice of a partitioned tensor, which its own key stands for.
+        return {key.decode(): _tensor(value) for key, value in pairs if key and not key.startswith(b"\0")}
     except (IndexError, UnicodeDecodeError) as error:
         raise NotAnIndex(f"{path.name} is cut or damaged: {error}") from None
 

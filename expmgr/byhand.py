@@ -48,6 +48,17 @@ def recorded(model: Any, given: Mapping[str, Any], script: Path) -> Any:
     return history
 
 
+#: What this process runs from: the tree at its first `fit`, whatever changes later.
+_tree: dict[str, tuple[CommitId, list[str]]] = {}
+
+
+def _tree_of(project: Project, message: str) -> tuple[CommitId, list[str]]:
+    key = str(project.repo.root)
+    if key not in _tree:
+        _tree[key] = project.repo.snapshot(message)
+    return _tree[key]
+
+
 class _Run:
     """A run whose process is this one."""
 
@@ -94,7 +105,7 @@ class _Run:
     def _record(self, name: VariantName, path: str) -> RunRecord:
         repo, settings, now = self._project.repo, self._project.settings, time.time()
         head = repo.head()
-        commit, changed = repo.snapshot(f"The tree that {name.folder}/{path} ran from")
+        commit, changed = _tree_of(self._project, f"The tree that {name.folder}/{path} ran from")
         spec = self._spec(name, path, commit)
         attempt = Attempt(
             number=1, started_at=now, max_steps=spec.train.max_steps, launcher=Process.current().as_dict()
@@ -167,7 +178,7 @@ class _Run:
             examples_seen=0,
             train_s=time.monotonic() - self._began,
             selected_step=self._step,
-            metrics={"selected": last, "last": last} if status == "finished" else {},
+            metrics={"selected": last, "last": last},
             error=dict(error) if error else None,
         )
         with contextlib.suppress(OSError, ExpmgrError):  # the next command of expmgr records it

@@ -67,8 +67,13 @@ def _content(key: str, name: str, experiment_dir: Path, places: Places, cache: _
 
 def _files_of(folder: Path) -> Iterator[tuple[str, Path]]:
     """Every file below `folder` by its path in it, in order."""
-    found = []
-    for place, _, names in os.walk(folder, followlinks=True):
+    found, seen = [], set()
+    for place, below, names in os.walk(folder, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:  # a link to a folder above
+            below.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
         found += [(os.path.relpath(os.path.join(place, name), folder), Path(place, name)) for name in names]
     yield from sorted(found)
 
@@ -110,7 +115,7 @@ class _Cache:
         """The digest of a file's content."""
         try:
             status = path.stat()
-            stamp = json.dumps([status.st_size, status.st_mtime_ns, status.st_ino])
+            stamp = json.dumps([status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino])
             if (found := self._known(str(path.resolve()), stamp)) is not None:
                 return found
             digest = hashlib.sha256()

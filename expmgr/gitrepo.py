@@ -28,6 +28,9 @@ from expmgr.paths import REPOSITORY_VARIABLES
 #: `worktree list -z` came with it.
 OLDEST_GIT = (2, 36)
 
+#: Larger files are data, not code.
+_SNAPSHOT_BYTES = 10_000_000
+
 CommitId = NewType("CommitId", str)
 
 # What every call carries. Hooks, file monitors, replace refs and colours of the user's configuration do not reach us;
@@ -425,10 +428,13 @@ class GitRepo:
         """The checkout as it lies there, untracked files included, as a commit on HEAD that no ref points to; and the
         files by which it differs. HEAD itself where nothing does.
 
-        Index, HEAD and files stay as they are: a copy of the index takes everything in. What git ignores is left out.
+        Index, HEAD and files stay as they are: a copy of the index takes everything in. What git ignores is left out, and
+        so are virtual environments and untracked files of more than 10 MB.
         """
         assert self.root is not None
-        head, changed = self.head(), self.uncommitted(self.root, ["."])
+        root = self.root
+        head = self.head()
+        changed = [path for path in self.uncommitted(root, ["."]) if not _is_left_out(root, path)]
         if not changed:
             return head, []
         with tempfile.TemporaryDirectory(prefix="expmgr-index-") as folder:
@@ -436,7 +442,8 @@ class GitRepo:
             with contextlib.suppress(FileNotFoundError):
                 shutil.copyfile(self.git_dir / "index", index)
             env = {"GIT_INDEX_FILE": str(index)}
-            run_git(self.root, ["add", "--all", "--", "."], env=env)
+            options = ["--all", "--pathspec-from-file=-", "--pathspec-file-nul"]
+            run_git(self.root, ["add", *options], stdin=_nul(changed), env=env)
             tree = run_git(self.root, ["write-tree"], env=env).text.strip()
         return self._commit_tree(tree, head, message), changed
 
@@ -512,6 +519,16 @@ def _check_can_commit(root: Path, paths: Sequence[str]) -> None:
             left_alone="Nothing was changed.",
             hint="end it first: git status says how",
         )
+
+
+def _is_left_out(root: Path, path: str) -> bool:
+    """Whether an untracked file is too large for a snapshot, or part of a virtual environment."""
+    parts = path.split("/")
+    if any((root / "/".join(parts[:count]) / "pyvenv.cfg").is_file() for count in range(1, len(parts))):
+        return True
+    with contextlib.suppress(OSError):
+        return (root / path).stat().st_size > _SNAPSHOT_BYTES
+    return False
 
 
 def _nul(paths: Iterable[str]) -> bytes:

@@ -5,6 +5,7 @@ A pure function of two signatures. `rules.py` is the whole of what is known; her
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -127,7 +128,8 @@ class _Case:
         before += [*_training(self.saved.training, self.wanted.training), *self._optimizer_variables()]
         found = [*before, *self._inference(before)]
         found += self._training_step(found)
-        yield from found or self._unknown()
+        yield from found
+        yield from self._unknown(alone=not found)
 
     # What the model is made of.
 
@@ -240,6 +242,8 @@ class _Case:
                 yield Difference(RULES["training-code"], "training step", f"by {one.by}", f"by {two.by}")
             return
         is_same = one.digest == two.digest if self.is_same_precision else one.blind == two.blind
+        if self.is_same_precision and one.named and one.named == two.named:
+            is_same = True  # the same by names: which of two alike comes first is the tracing's affair
         if not is_same and not self._is_explained(found):
             yield Difference(RULES["training-code"], "graph of a training step", one.digest[:12], two.digest[:12])
 
@@ -249,17 +253,29 @@ class _Case:
         A change that training goes on with must hide no other: the step's own code has to be what it was, and either
         the model's code is, or nothing but numbers moved in the graph.
         """
-        explaining = [one for one in found if one.rule.id in _MOVE_TRAINING and not _is_variable(one)]
+        moves = [one for one in found if one.rule.id in _MOVE_TRAINING]
+        # A plain learning rate of Keras is the value of a variable, which moves no graph.
+        explaining = [one for one in moves if self.saved.keys == "names" or not _is_rate(one)]
         if not explaining or any(not one.rule.verdict.may_restore for one in explaining):
             return bool(explaining)
         one, two = self.saved.training_step, self.wanted.training_step
         are_numbers_alone = bool(one.neutral) and one.neutral == two.neutral
         is_same_step = self.saved.step_code == self.wanted.step_code
-        return is_same_step and (are_numbers_alone or self.saved.code == self.wanted.code)
+        if not is_same_step or self._changed_params() > len(explaining):
+            return False
+        is_of_layers = all(one.rule.id in ("dropout", "regularizer", "momentum") for one in explaining)
+        return are_numbers_alone or is_of_layers or self.saved.code == self.wanted.code
 
-    def _unknown(self) -> Iterator[Difference]:
-        """Nothing was found; then what is compared has to be equal, or a rule is missing."""
-        for name in ("architecture", "training", "data"):
+    def _changed_params(self) -> int:
+        """How many of the params that a user's function is given are others."""
+        one, two = ((side.architecture or {}).get("params") or {} for side in (self.saved, self.wanted))
+        return sum(one.get(name) != two.get(name) for name in one.keys() | two.keys())
+
+    def _unknown(self, *, alone: bool) -> Iterator[Difference]:
+        """Where nothing was found, what is compared has to be equal, or a rule is missing. What a function of the user's
+        is given has to be where no graph says what becomes of it, whatever else was found."""
+        is_own = any((side.architecture or {}).get("kind") in _OWN for side in (self.saved, self.wanted))
+        for name in ("architecture", "training", "data") if alone else ("architecture",) if is_own else ():
             old, new = getattr(self.saved, name), getattr(self.wanted, name)
             if name == "architecture" and self._is_told_by_graphs():
                 continue  # what a user's own function is called and given counts by what it makes of it
@@ -290,8 +306,8 @@ class _Case:
             yield from _variable_difference(path, first, second, "optimizer-variables")
 
 
-def _is_variable(difference: Difference) -> bool:
-    """Whether what moved is the value of a variable, which moves no graph: a plain learning rate."""
+def _is_rate(difference: Difference) -> bool:
+    """Whether a plain learning rate moved."""
     return difference.rule.id == "optimizer-setting" and difference.what == "optimizer.learning_rate"
 
 
@@ -490,7 +506,7 @@ def _optimizer_rule(key: str, old: Any, new: Any) -> str:
         return "weight-average"
     if key in ("amsgrad", "centered"):
         return "optimizer-variables"
-    return "optimizer-setting" if key.rpartition(".")[2] in _LIVE_SETTINGS else "optimizer-start"
+    return "optimizer-setting" if re.split(r"[./]", key)[-1] in _LIVE_SETTINGS else "optimizer-start"
 
 
 def _pairs(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

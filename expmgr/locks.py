@@ -59,7 +59,7 @@ class Process:
             return None
         if self.boot != _boot_id():
             # The same machine, started anew; or another one of its name, which shares the folder.
-            return False if self.machine == _machine_id() else None
+            return False if self.machine and self.machine == _machine_id() else None
         return _start_time(self.pid) == self.started
 
 

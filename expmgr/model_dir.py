@@ -411,6 +411,8 @@ class ModelDir:
         name = checkpoint_name(aside.step)
         with self._problems(f"checkpoint {self.shown}/{name}"):
             try:
+                if self.may_write is not None:
+                    self.may_write()
                 for file in aside.files:
                     os.replace(aside.folder / file, self.path / file)
                 files = dict(aside.files)
@@ -426,7 +428,9 @@ class ModelDir:
 
     def _take_back(self, aside: Aside, name: str) -> None:
         """Nothing of a checkpoint that does not count stays: on a full disk it would lie there for ever."""
-        try:  # the one on the disk: it may have got there before the error came
+        try:  # the one on the disk: it may have got there before the error came, or be another owner's
+            if self.may_write is not None:
+                self.may_write()
             found = self.read_manifest()
         except (ExpmgrError, OSError):
             return

@@ -128,6 +128,12 @@ def export(
         output.show_json({"format": 1, **told})
         return
     output.show(f"{target}: {told['checkpoint']} as {told['as']}")
+    if told["needs_code"]:
+        output.tell(
+            [
+                "Note: it has classes of your own, so whoever loads the .keras file needs their code; a SavedModel needs none"
+            ]
+        )
     renamed = [f"{column} is {name}" for column, name in told["inputs"].items() if column != name]
     if renamed:
         more = f" and {len(renamed) - 5} more (--json)" if len(renamed) > 5 else ""

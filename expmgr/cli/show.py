@@ -308,6 +308,11 @@ def _now(project: Project, record: RunRecord) -> list[tuple[str, str]]:
     return [("now", f"{about}, {left} left" if left else about)]
 
 
+def _of_steps(record: RunRecord) -> str:
+    """How many steps it was asked for; a script that was called by hand has its own."""
+    return f" of {record.attempts[-1].max_steps}" if record.by_hand is None else ""
+
+
 def _by_hand(record: RunRecord) -> list[tuple[str, str]]:
     """What a script that was called by hand ran from."""
     if record.by_hand is None:
@@ -337,7 +342,7 @@ def _show_run(project: Project, record: RunRecord, as_json: bool) -> None:
     facts = [
         ("run", record.run_id),
         ("variant", f"{record.variant}, seed {record.seed}"),
-        ("status", f"{record.status} at step {record.step} of {record.attempts[-1].max_steps}"),
+        ("status", f"{record.status} at step {record.step}{_of_steps(record)}"),
         *_now(project, record),
         ("commit", record.commit),
         *_by_hand(record),

@@ -123,7 +123,13 @@ def _asked(name: str | None, python: str) -> Environment:
         environ = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
         try:
             done = subprocess.run(
-                [python, "-c", _QUESTION], capture_output=True, text=True, timeout=_ASK_SECS, check=True, env=environ
+                [python, "-c", _QUESTION],
+                capture_output=True,
+                text=True,
+                timeout=_ASK_SECS,
+                check=True,
+                env=environ,
+                cwd="/",
             )
             told = json.loads(done.stdout)
         except (OSError, subprocess.SubprocessError, ValueError) as error:

@@ -78,13 +78,18 @@ class Weighted:
         if self._weights is None:
             return batch
         inputs, targets, weights = parts_of(batch)
-        if not isinstance(targets, tf.Tensor) or not targets.dtype.is_integer:
+        if isinstance(targets, tf.Tensor) and targets.dtype.is_floating:  # one-hot, or 0 and 1, as Keras takes them
+            is_one_hot = targets.shape.rank is not None and targets.shape.rank > 1 and targets.shape[-1] != 1
+            targets_as_classes = tf.argmax(targets, axis=-1) if is_one_hot else tf.cast(tf.round(targets), tf.int32)
+        else:
+            targets_as_classes = targets
+        if not isinstance(targets, tf.Tensor) or not targets_as_classes.dtype.is_integer:
             raise DataProblem(
                 "train.class_weight counts classes, but the targets are no tensor of integers",
                 left_alone="Nothing was changed.",
                 hint="give each class as its number, or weights a row as the third part of a batch",
             )
-        of_class = tf.gather(self._weights, tf.reshape(targets, [-1]))
+        of_class = tf.gather(self._weights, tf.reshape(targets_as_classes, [-1]))
         return inputs, targets, of_class if weights is None else of_class * tf.cast(weights, tf.float32)
 
 

@@ -55,7 +55,17 @@ class OneEvaluation(Protocol):
 class Evaluations:
     """The evaluations of one training. `restore` puts a checkpoint of it into the model."""
 
-    def __init__(self, built: Evaluated, curves: Look, stop: StopFlag, restore: Callable[[Whole], None]) -> None:
+    def __init__(
+        self,
+        built: Evaluated,
+        curves: Look,
+        stop: StopFlag,
+        restore: Callable[[Whole], None],
+        *,
+        is_told: bool = False,
+    ) -> None:
+        """`is_told`: callbacks are told of evaluations, and may change weights behind them."""
+        self._is_told = is_told
         self._built, self._curves, self._stop, self._restore = built, curves, stop, restore
         self._spec, self._folder = built.spec, built.folder
         selection = built.spec.selection
@@ -69,6 +79,10 @@ class Evaluations:
         """What the eval split gave at `step`; empty where it was not evaluated there."""
         return self._newest[1] if self._newest is not None and self._newest[0] == step else {}
 
+    def _known(self, step: int) -> Values:
+        """What is known of all of the eval split at `step`, with the weights as they are."""
+        return self.at(step) if self._spec.eval.steps is None and not self._is_told else {}
+
     def in_training(self, step: int) -> Values:
         """An evaluation that is due: of `eval.steps` batches. Raises `Stopped` where a signal came."""
         return self._evaluate("eval", step, may_stop=True, most_batches=self._spec.eval.steps)
@@ -77,7 +91,7 @@ class Evaluations:
         """What has to be known of a checkpoint when it is saved: the eval split, where the selection goes by it."""
         if self._selection is None:
             return {}
-        known = self.at(step) if self._spec.eval.steps is None else {}
+        known = self._known(step)
         return {"eval": known or self._evaluate("eval", step, may_stop=True)}
 
     def digests(self, splits: Iterable[str]) -> dict[str, str]:
@@ -135,8 +149,8 @@ class Evaluations:
         saved = self._folder.manifest.at(step)
         if saved is not None and split in saved.metrics and self._is_current(saved, split):
             return saved.metrics[split]
-        if split == "eval" and self._spec.eval.steps is None and self.at(step):
-            return self.at(step)
+        if split == "eval" and self._known(step):
+            return self._known(step)
         return self._evaluate(split, step, may_stop=True) if self._spec.eval.at_end else None
 
     def _again(self) -> None:

@@ -28,7 +28,7 @@ _COMMUTING = frozenset(
 )
 #: Operations that hand on what they are given.
 _PASSING = frozenset({"Identity", "IdentityN", "StopGradient", "PreventGradient", "EnsureShape", "CheckNumerics"})
-_WRITING = ("Assign", "ResourceScatter", "ResourceApply", "ResourceSparseApply")
+_WRITING = ("Assign", "ResourceScatter", "ResourceApply", "ResourceSparseApply", "Apply", "SparseApply", "Scatter")
 #: Attributes that say nothing of what is computed: how, where, in which shape of a batch, from which seed.
 _SILENT = frozenset(
     {"container", "shared_name", "seed", "seed2", "parallel_iterations", "output_shapes", "config_proto", "config"}
@@ -126,10 +126,22 @@ def fingerprint(
     variable holds goes on by itself. Raises `CannotTrace`.
     """
     functions = {one.signature.name: one for one in library}
+    if not function.signature.output_arg and not any(_writes(node) for node in _all_nodes(function, functions)):
+        raise CannotTrace("it changes nothing that a graph shows")
     graph = _Graph(function, functions, leaves, is_blind=False, counts_seeds=counts_seeds)
     digest, roles = graph.canonical()
     blind, blind_roles = _Graph(function, functions, leaves, is_blind=True, counts_seeds=counts_seeds).canonical()
     return Traced(digest, blind, roles, blind_roles, graph.by_names(names), graph.neutral())
+
+
+def _all_nodes(function: Any, library: Mapping[str, Any]) -> Iterator[Any]:
+    yield from function.node_def
+    for one in library.values():
+        yield from one.node_def
+
+
+def _writes(node: Any) -> bool:
+    return bool(node.op.startswith(_WRITING))
 
 
 def digest_of(parts: Iterable[str]) -> str:

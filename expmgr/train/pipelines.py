@@ -189,7 +189,14 @@ class Stream:
 
     def first(self, count: int) -> Any:
         """The first rows of the first batch, `count` of them where it has so many."""
-        return tf.nest.map_structure(lambda one: one[:count] if len(one.shape) else one, self._held[0])
+        return tf.nest.map_structure(lambda one: _cut(one, count), self._held[0])
+
+
+def _cut(one: Any, count: int) -> Any:
+    if isinstance(one, tf.SparseTensor):
+        size = tf.concat([[tf.minimum(one.dense_shape[0], count)], one.dense_shape[1:]], axis=0)
+        return tf.sparse.slice(one, tf.zeros_like(one.dense_shape), size)
+    return one[:count] if len(one.shape) else one
 
 
 def empty(key: str) -> DataProblem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from expmgr.signature import DataContract, Feature, Fingerprint, Signature, Spli
 from expmgr.train.checkpoints import described as describe
 from expmgr.train.checkpoints import live_variables, other_optimizers
 from expmgr.train.fingerprint import CannotTrace, Traced, digest_of, trace_inference, trace_training
+from expmgr.train.sourcecode import code_of_parts
 from expmgr.train.structure import any_rows, leaves, parts_of, spec_of
 
 #: Rows of the eval split that the contract looks at by value.
@@ -57,7 +59,7 @@ def signature_of(
         inference=inference,
         training_step=training_step,
         code=code,
-        step_code=code if _has_own_step(model) else None,
+        step_code=_step_code(model),
         architecture=dict(architecture) if architecture is not None else None,
         layers=layer_configs(model),
         data=contract,
@@ -100,17 +102,16 @@ def inference_signature(
     )
 
 
-def _has_own_step(model: Any) -> bool:
-    """Whether the model's training step, or its loss, is not Keras' own."""
+def _step_code(model: Any) -> str | None:
+    """Digest of what the user's code makes of a training step: its own train_step, loss and optimizer; None for Keras'."""
     names = ("train_step", "compute_loss", "_compute_loss")
-    if any(getattr(type(model), name, None) is not getattr(keras.Model, name, None) for name in names):
-        return True
-    losses = tf.nest.flatten(getattr(model, "loss", None))
-    return any(
-        not isinstance(one, str) and not (getattr(one, "__module__", None) or "").startswith("keras.")
-        for one in losses
-        if one is not None
-    )
+    own = [getattr(type(model), name, None) for name in names]
+    parts = [one for one, name in zip(own, names, strict=True) if one is not getattr(keras.Model, name, None)]
+    for one in (*tf.nest.flatten(getattr(model, "loss", None)), getattr(model, "optimizer", None)):
+        kind = one if inspect.isroutine(one) or inspect.isclass(one) else type(one)
+        if one is not None and not isinstance(one, str) and not kind.__module__.startswith(("keras.", "builtins")):
+            parts.append(kind)
+    return code_of_parts(parts) if parts else None
 
 
 def _with_role(variable: Variable, role: int | None, blind: int | None) -> Variable:

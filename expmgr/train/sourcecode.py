@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -44,6 +45,33 @@ def code_behind(parts: Iterable[Any], root: Path | None = None) -> str:
         for name, source in _sources(one, root):
             texts[name] = source
     return digest_of(part for name in sorted(texts) for part in (name, tree_digest(texts[name])))
+
+
+def code_of_parts(parts: Iterable[Any]) -> str:
+    """Digest of the syntax trees of some functions and classes, and of what they name of their own modules: functions,
+    classes and plain values."""
+    texts: dict[str, str] = {}
+    queue = [inspect.unwrap(getattr(one, "__func__", one)) for one in parts]
+    while queue:
+        one = queue.pop()
+        name = f"{getattr(one, '__module__', '')}.{getattr(one, '__qualname__', type(one).__name__)}"
+        if name in texts:
+            continue
+        try:
+            texts[name] = tree_digest(inspect.getsource(one))
+        except (OSError, TypeError, SyntaxError):
+            texts[name] = name
+            continue
+        places = (
+            vars(sys.modules.get(one.__module__, object)) if isinstance(one, type) else getattr(one, "__globals__", {})
+        )
+        for word in sorted(set(re.findall(r"[A-Za-z_]\w*", inspect.getsource(one)))):
+            value = places.get(word)
+            if isinstance(value, (bool, int, float, str, tuple)):
+                texts[f"{name} {word}"] = repr(value)
+            elif (inspect.isfunction(value) or inspect.isclass(value)) and not _is_library(value.__module__):
+                queue.append(value)
+    return digest_of(part for name in sorted(texts) for part in (name, texts[name]))
 
 
 def _module_of(part: Any) -> str:

@@ -104,6 +104,9 @@ class Course(Listener):
         """The last step that was trained."""
         raise NotImplementedError
 
+    _evaluates_saved = False
+    """Whether an evaluation is of a checkpoint that is saved for it, and may be selected."""
+
     def _made_patience(self) -> Patience | None:
         rule = self.spec.train.early_stopping
         return Patience(rule, rule.mode or self.spec.direction(rule.metric)) if rule else None
@@ -193,7 +196,8 @@ class Course(Listener):
             return self._evaluations.in_training(step)
         except Stopped:
             is_selected = isinstance(self.spec.selection, BestCheckpoint)
-            self._pending = [_EVALUATION, *([_CHECKPOINT] if is_selected and self._is_saved_at(step) else [])]
+            is_chosen_from = is_selected and (self._evaluates_saved or self._is_saved_at(step))
+            self._pending = [_EVALUATION, *([_CHECKPOINT] if is_chosen_from else [])]
             raise
 
     def _is_saved_at(self, step: int) -> bool:
@@ -257,7 +261,7 @@ class Training(Course):
         self.loop = self._loop()
         resumed_at = newest.saved.step if newest else None
         self._curves: Curves = Curves(built, teller, self.loop.schedule, self.start_step, resumed_at)
-        self._evaluations = Evaluations(built, self._curves, stop, self._restore)
+        self._evaluations = Evaluations(built, self._curves, stop, self._restore, is_told=bool(self._callbacks))
 
     @property
     def step(self) -> int:
@@ -318,10 +322,9 @@ class Training(Course):
                 self._callbacks.go_on(
                     self.newest.saved.carried.get("callbacks", {}), is_sent_back=self.request.from_step is not None
                 )
-            is_complete, logs = self._train(), self._logs()
-            outcome = self._finished(self.max_steps) if is_complete else Outcome("preempted")
-            self._callbacks.call("on_train_end", logs)  # it may change weights that no checkpoint has
-            return outcome
+            is_complete = self._train()
+            self._say_the_end()
+            return self._finished(self.max_steps) if is_complete else Outcome("preempted")
         except NotFinite as error:
             raise self._failed(error) from None
         except DiskFull as error:
@@ -329,6 +332,13 @@ class Training(Course):
             raise
         finally:
             self._curves.close()
+
+    def _say_the_end(self) -> None:
+        if not self._has_ended:
+            self._has_ended = True
+            self._callbacks.call("on_train_end", self._logs())
+
+    _has_ended = False
 
     def _restore(self, whole: Whole) -> None:
         # What was saved in this run has the model's own names, and no old one is among them.
@@ -404,6 +414,8 @@ class Training(Course):
         self.loop.end_epoch()
 
     def checkpoint_is_due(self, step: int, position: int) -> None:
+        if self._callbacks and (step >= self.max_steps or self.is_over()):
+            self._say_the_end()  # first: what it makes of the weights (the best ones again) is what is saved
         self._save(step, position, self._checkpoint_metrics(step))
 
     def _save(self, step: int, position: int, metrics: Metrics) -> None:

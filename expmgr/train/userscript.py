@@ -64,6 +64,8 @@ def run_script(spec: ExperimentSpec, code: UserCode, seed: int) -> Call:
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed % 2**32)
     code.prepare()
+    if str(path.parent) not in sys.path[:1]:  # as Python does for a script
+        sys.path.insert(0, str(path.parent))
     os.chdir(path.parent)
     sys.argv[:] = [str(path)]
     try:
@@ -71,6 +73,10 @@ def run_script(spec: ExperimentSpec, code: UserCode, seed: int) -> Call:
             _execute(path)
     except _Taken:
         pass
+    except (Exception, SystemExit):
+        if not found:
+            raise
+        # What the script did on its way out, behind the call, counts no more.
     finally:
         running.lent = None
     code.look_at_modules("model.script")
@@ -90,7 +96,7 @@ def _execute(path: Path) -> None:
     sys.modules["__main__"] = module  # stays: classes of the script are looked up there
     source = path.read_bytes()
     try:
-        exec(compile(source, str(path), "exec"), module.__dict__)
+        exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
     except SystemExit as end:
         raise RuntimeError(f"the script ended itself with {end.code}") from None
 

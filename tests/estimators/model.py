@@ -61,3 +61,59 @@ def build_elsewhere(params, run_config):
 
 def only_the_cpu(op):
     return "/device:CPU:0"
+
+
+def build_decayed(params, run_config):
+    rate = params.get("learning_rate", 0.1)
+    return tf.estimator.DNNClassifier(
+        [10],
+        columns(),
+        n_classes=3,
+        config=run_config,
+        optimizer=lambda: tf.keras.optimizers.legacy.Adagrad(rate, decay=1e-4),
+    )
+
+
+def build_combined(params, run_config):
+    rates = params.get("rates", [0.01, 0.02])
+    return tf.estimator.DNNLinearCombinedClassifier(
+        linear_feature_columns=columns(),
+        dnn_feature_columns=columns(),
+        dnn_hidden_units=[4],
+        n_classes=3,
+        config=run_config,
+        linear_optimizer=lambda: tf.keras.optimizers.legacy.Adagrad(rates[0], name="one"),
+        dnn_optimizer=lambda: tf.keras.optimizers.legacy.Adagrad(rates[1], name="two"),
+    )
+
+
+def plain_fn(features, labels, mode, params):
+    """Variables of the kind that TensorFlow 1 had, a partitioned one, and a global step that leaps."""
+    net = tf.compat.v1.feature_column.input_layer(features, columns())
+    with tf.compat.v1.variable_scope("all", partitioner=params.get("partitioner"), use_resource=params.get("resource")):
+        kernel = tf.compat.v1.get_variable("kernel", (4, 3))
+    logits = tf.matmul(net, tf.convert_to_tensor(kernel))
+    if mode == tf.estimator.ModeKeys.PREDICT:
+        return tf.estimator.EstimatorSpec(mode, predictions={"probabilities": tf.nn.softmax(logits)})
+    loss = tf.compat.v1.losses.sparse_softmax_cross_entropy(labels, logits) * params.get("weight", 1.0)
+    if mode == tf.estimator.ModeKeys.EVAL:
+        return tf.estimator.EstimatorSpec(mode, loss=loss)
+    step = tf.compat.v1.train.get_global_step()
+    train_op = tf.compat.v1.train.AdamOptimizer(0.01).minimize(loss, global_step=step)
+    if params.get("leaps"):
+        with tf.control_dependencies([train_op]):
+            train_op = tf.compat.v1.assign_add(step, 1)
+    scaffold = None
+    if params.get("own_saver"):
+        scaffold = tf.compat.v1.train.Scaffold(saver=tf.compat.v1.train.Saver())
+    hooks = []
+    if params.get("saves"):
+        hooks = [tf.estimator.CheckpointSaverHook(params["saves"], save_steps=4)]
+    return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op, scaffold=scaffold, training_hooks=hooks)
+
+
+def build_plain(params, run_config):
+    params = dict(params)
+    if params.get("parts"):
+        params["partitioner"] = tf.compat.v1.fixed_size_partitioner(params["parts"])
+    return tf.estimator.Estimator(plain_fn, params=params, config=run_config)

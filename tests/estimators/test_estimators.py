@@ -34,6 +34,7 @@ Nothing was changed on disk.
 Hint: give the change a variant of its own: expmgr new iris/v2-2 --from iris/v2; \
 or start anew, with the old model_dir kept aside: expmgr run iris/v2 --fresh
 """
+ENDED = "the training input ended, or a hook asked for it, at step 40"
 #: The same model_dir given to TensorFlow's own Estimator, wider than what it holds.
 NATIVE = """
 import csv, sys
@@ -333,7 +334,10 @@ def test_a_dataset_of_the_users_own_and_where_it_ends(copied: Repo) -> None:
     result = copied.expmgr("run", "iris/dataset")
     assert result.code == 0, result.stderr
     found = record(copied, "iris/dataset")
-    assert (found["step"], found["attempts"][-1]["ended_early"]) == (40, "the training input ended at step 40")
+    assert (found["step"], found["attempts"][-1]["ended_early"]) == (
+        40,
+        "the training input ended, or a hook asked for it, at step 40",
+    )
     assert found["metrics"]["selected"]["eval"]["accuracy"] > 0.5
     assert copied.expmgr("check", "iris/dataset").stdout.startswith("iris/dataset seed 0: same")
 
@@ -393,3 +397,63 @@ def test_a_keras_variant_runs_in_another_environment_beside_its_sisters(copied: 
     assert here["environment"]["lock"] == there["environment"]["lock"]
     assert here["metrics"] == there["metrics"]
     assert copied.expmgr("check", "iris/there").stdout.startswith("iris/there seed 0: same")
+
+
+# Cases that a review found.
+
+
+def made(repo: Repo, name: str, *values: str) -> None:
+    sets = [part for value in values for part in ("--set", value)]
+    result = repo.expmgr("new", f"iris/{name}", "--from", "iris/own", *sets)
+    assert result.code == 0, result.stderr
+
+
+def test_a_rate_that_is_read_behind_a_decay_takes_effect_too(copied: Repo, change: Callable[..., None]) -> None:
+    made(copied, "decayed", "model.build=model:build_decayed")
+    assert copied.expmgr("run", "iris/decayed").code == 0
+    change(copied, "iris/decayed", "[10, 10]", "[10, 10], learning_rate: 0.0")
+    result = copied.expmgr("run", "iris/decayed", "--max-steps", "120")
+    assert "  optimizer.learning_rate: 0.1 -> 0.0, takes effect now" in result.stderr
+    name = "dnn/hiddenlayer_0/kernel"
+    assert np.array_equal(tensor(copied, "decayed", 100, name), tensor(copied, "decayed", 120, name))
+
+
+def test_rates_of_two_optimizers_of_one_kind_are_told_apart(copied: Repo, change: Callable[..., None]) -> None:
+    made(copied, "combined", "model.build=model:build_combined")
+    assert copied.expmgr("run", "iris/combined").code == 0
+    change(copied, "iris/combined", "[10, 10]", "[10, 10], rates: [0.02, 0.01]")  # the same two, exchanged
+    result = copied.expmgr("run", "iris/combined", "--max-steps", "110")
+    assert result.code == 0, result.stderr
+    changes = record(copied, "iris/combined")["attempts"][-1]["changes"]
+    assert sorted((one["saved"], one["wanted"]) for one in changes) == [("0.01", "0.02"), ("0.02", "0.01")]
+    for one in changes:
+        held = one["what"].removeprefix("optimizer.")
+        assert float(tensor(copied, "combined", 110, held)) == pytest.approx(float(one["wanted"]))
+
+
+def test_variables_as_tensorflow_1_had_them_are_seen_to_be_trained(copied: Repo, change: Callable[..., None]) -> None:
+    made(copied, "plain", "model.build=model:build_plain", "model.params.resource=false")
+    assert copied.expmgr("run", "iris/plain").code == 0
+    change(copied, "iris/plain", "resource: false", "resource: false, weight: 100.0")
+    told = json.loads(copied.expmgr("check", "iris/plain", "--json").stdout)["checks"][0]
+    assert [one["rule"] for one in told["judgement"]["differences"]] == ["training-code"]
+
+
+@pytest.mark.parametrize("what", ["parts=2", "own_saver=true", "leaps=true"])
+def test_what_a_model_fn_may_do_besides(copied: Repo, what: str) -> None:
+    made(copied, "plain", "model.build=model:build_plain", f"model.params.{what}")
+    result = copied.expmgr("run", "iris/plain")
+    assert result.code == 0, result.stderr
+    found = record(copied, "iris/plain")
+    step = found["step"]
+    assert (step in (100, 102), found["parameters"]) == (True, 12)  # two by two it may leap over the last
+    assert copied.expmgr("run", "iris/plain", "--max-steps", str(step + 20)).code == 0
+    assert record(copied, "iris/plain")["attempts"][-1]["from_step"] == step
+
+
+def test_a_saving_hook_of_the_model_fn_s_own_is_refused(copied: Repo, tmp_path: Path) -> None:
+    made(copied, "plain", "model.build=model:build_plain", f"model.params.saves={tmp_path}")
+    before = copied.snapshot()
+    result = copied.expmgr("run", "iris/plain")
+    assert (result.code, copied.snapshot()) == (1, before)
+    assert "brings a CheckpointSaverHook of its own" in result.stderr

@@ -85,7 +85,7 @@ def _export(built: BuiltEstimator, ask: Ask) -> dict[str, Any]:
         ) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return {"output": str(target), "as": ask.format, "outputs": "as built", "inputs": {}}
+    return {"output": str(target), "as": ask.format, "outputs": "as built", "inputs": {}, "needs_code": False}
 
 
 def _serving(built: BuiltEstimator) -> Any:

@@ -115,6 +115,10 @@ class BuiltEstimator:
         """What the record says of the machine and the libraries."""
         return environment("float32", self.request.environment)
 
+    def settle(self) -> None:
+        """Build it anew in the model_dir, which from now on may be written."""
+        self.estimator = _built(self.spec, self.request, self.code, str(self.request.model_dir))
+
     def evaluation(self, source: Fed) -> Evaluation:
         """An evaluation of `source`."""
         return Evaluation(self, source)
@@ -154,10 +158,8 @@ def build(run_dir: RunDir) -> BuiltEstimator:
         )
     code = UserCode(request.experiment_dir, run_dir.code, request.repository)
     data = Inputs(source_of(spec, request, code), spec.data, request.random_seed)
-    # Only a training writes into the model_dir: whoever is asked gets a folder that goes with the worker.
-    own = request.mode == "train"
-    model_dir = str(request.model_dir) if own else tempfile.mkdtemp(prefix="expmgr-estimator-")
-    estimator = _built(spec, request, code, model_dir)
+    # Only a training writes into the model_dir, once it may: until then a folder that goes with the worker.
+    estimator = _built(spec, request, code, tempfile.mkdtemp(prefix="expmgr-estimator-"))
     folder = ModelDir(request.model_dir, shown=request.shown_model_dir, variant=request.variant, seed=request.seed)
     digest = code_behind([code.find(_model(spec).build, "model.build")], run_dir.code)
     return BuiltEstimator(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from expmgr.errors import UserCodeFailed
 from expmgr.signature import Fingerprint, Variable
 from expmgr.train.fingerprint import (
     PYTHON_OPERATIONS,
@@ -53,7 +54,7 @@ class Mode:
     """Name to its role, and its role in the graph that is blind to precision."""
     kinds: list[str]
     """Operations that apply gradients."""
-    settings: dict[str, float | list[float]]
+    settings: dict[str, Any]
     """What these are given as constants, or hold as scalars that no step changes; by Keras' names."""
     hyper: dict[str, str]
     """Setting to the name of the variable that holds it: a checkpoint would bring the old value back."""
@@ -73,14 +74,27 @@ def look(estimator: Any, mode: str, specs: Any, order: Sequence[str], code: str 
             outputs = _outputs(made.predictions)
             fetches = outputs
         saved = [one for one in _saved() if one is not step]
+        if mode == _TRAIN:
+            _refuse_savers(made)
         program = _Program(graph, saved)
         inference, roles = _fingerprint(program, fetches, outputs, specs, given, order, code, mode != _TRAIN)
         return Mode(
-            [_described(one) for one in saved],
+            list({one.path: one for one in map(_described, saved)}.values()),  # a partitioned one once
             inference,
             {_key_of(one): roles.get(id(one), (None, None)) for one in saved},
             *program.settings(fetches),
         )
+
+
+def _refuse_savers(made: Any) -> None:
+    """A hook of the model_fn's own that saves would write over the checkpoints that count."""
+    for hook in (*made.training_hooks, *made.training_chief_hooks):
+        if isinstance(hook, tf.estimator.CheckpointSaverHook):
+            raise UserCodeFailed(
+                f"model.build: the model_fn brings a {type(hook).__name__} of its own, which would write into the model_dir",
+                left_alone="Nothing was changed.",
+                hint="leave it out of training_hooks: run_config says when checkpoints are saved",
+            )
 
 
 def _outputs(predictions: Any) -> list[Any]:
@@ -210,6 +224,9 @@ class _Program:
         for one in self._graph.get_operations():
             if one.type.startswith(_FILLING) and one.inputs[0].op.name == node.name:
                 contents += [self._constant(tensor) for tensor in one.inputs[1:]]
+                for key in sorted(one.node_def.attr):  # which columns of a file, how many rows
+                    if not key.startswith("_"):
+                        contents.append(f"{key} {one.node_def.attr[key].SerializeToString(deterministic=True).hex()}")
         return f"table {digest_of(contents)}"
 
     def _constant(self, tensor: Any) -> str:
@@ -250,38 +267,49 @@ class _Program:
 
     # What the optimizer is set to.
 
-    def settings(self, fetches: Sequence[Any]) -> tuple[list[str], dict[str, float | list[float]], dict[str, str]]:
+    def settings(self, fetches: Sequence[Any]) -> tuple[list[str], dict[str, Any], dict[str, str]]:
         """Kinds of operations that apply gradients, their settings, and the variables that hold some of these."""
         kinds: set[str] = set()
-        found: dict[tuple[str, str], set[float]] = {}
-        held: dict[tuple[str, str], str] = {}
-        for node in self._reached(fetches):
+        found: dict[str, dict[str, float]] = {}
+        reached = self._reached(fetches)
+        for node in reached:
             operation = self._graph.get_operation_by_name(node.name)
             kind = node.op.removeprefix("Resource").replace("SparseApply", "Apply").removeprefix("Apply")
             for place, name in _setting_places(operation):
                 kinds.add(kind)
-                value, variable = _value_of(operation.inputs[place]), self._scalar(operation.inputs[place])
+                value = _value_of(operation.inputs[place])
                 if value is not None and value.ndim == 0:
-                    found.setdefault((kind, name), set()).add(_short(value))
-                elif variable is not None:
-                    found.setdefault((kind, name), set()).add(_short(self._initial(variable)))
-                    held[kind, name] = str(variable.op.name)
+                    target = operation.inputs[0].op.name
+                    found.setdefault(name, {})[f"{kind} {target}"] = _short(value)
+        settings: dict[str, Any] = {}
+        for name, values in sorted(found.items()):
+            different = set(values.values())
+            settings[name] = (
+                min(different) if len(different) == 1 else [f"{where}: {one}" for where, one in sorted(values.items())]
+            )
+        held = self._held(reached)
+        last = [name.rpartition("/")[2] for name in held]
+        hyper = {}
+        for name, value in held.items():
+            short = name.rpartition("/")[2]
+            key = short if last.count(short) == 1 and short not in settings else name
+            settings[key], hyper[key] = value, name
+        return sorted(kinds), settings, hyper
 
-        def called(key: tuple[str, str]) -> str:
-            return key[1] if len(kinds) == 1 else ".".join(key)
-
-        settings = {
-            called(key): sorted(values) if len(values) > 1 else min(values) for key, values in sorted(found.items())
-        }
-        return sorted(kinds), settings, {called(key): name for key, name in held.items()}
-
-    def _scalar(self, tensor: Any) -> Any:
-        """The variable that a setting is read from, where it is read as it is."""
-        operation = tensor.op
-        while operation.type in ("Identity", "ReadVariableOp", "Cast") and operation.inputs:
-            operation = operation.inputs[0].op
-        variable = self._variables.get(operation.name)
-        return variable if variable is not None and variable.shape.rank == 0 else None
+    def _held(self, reached: Sequence[Any]) -> dict[str, float]:
+        """Variables that hold a setting, by name: scalars that a step reads and never writes, whatever reads them."""
+        written = set()
+        for node in reached:
+            if node.op.startswith(("Assign", "Scatter", "ResourceScatter")):
+                written.add(self._graph.get_operation_by_name(node.name).inputs[0].op.name)
+        names = {node.name for node in reached if node.op in _VARIABLES}
+        trained = {_handle_of(one) for one in tf.compat.v1.trainable_variables()}
+        held = {}
+        for handle in sorted(names - written - trained):
+            variable = self._variables.get(handle)
+            if variable is not None and variable.shape.rank == 0 and variable.dtype.base_dtype.is_floating:
+                held[str(variable.op.name)] = _short(self._initial(variable))
+        return held
 
     def _initial(self, variable: Any) -> float:
         with tf.compat.v1.Session(graph=self._graph) as session:

@@ -105,6 +105,7 @@ class EstimatorTraining(Course):
     def run(self) -> Outcome:
         """Train, save, evaluate. Raises whatever stops it, but for a signal."""
         self._prepare_folder()
+        self.built.settle()
         try:
             if self._foreign is not None:
                 self._take_over(self._foreign)
@@ -134,9 +135,16 @@ class EstimatorTraining(Course):
 
     def _over(self) -> str | None:
         ended = self.stop.is_set() or self._step >= self.max_steps or not self._has_trained
-        return super()._over() or (None if ended else f"the training input ended at step {self._step}")
+        return super()._over() or (
+            None if ended else f"the training input ended, or a hook asked for it, at step {self._step}"
+        )
 
     _has_trained = False
+    _evaluates_saved = True
+    scaffold: Any = None
+    """That of the graph which is trained."""
+    _before = 0
+    """The step before the last run of the session."""
 
     def is_over(self) -> bool:
         return super()._over() is not None
@@ -146,22 +154,43 @@ class EstimatorTraining(Course):
 
     def _train(self) -> None:
         fed = self.built.data.train(self.start_step)
+        estimator = self.built.estimator
+        made = estimator._call_model_fn
+
+        def keep(features: Any, labels: Any, mode: Any, config: Any) -> Any:
+            found = made(features, labels, mode, config)
+            if mode == tf.estimator.ModeKeys.TRAIN:
+                self.scaffold = found.scaffold
+            return found
+
+        estimator._call_model_fn = keep
+        ended: Exception | None = None
         with self.built.code.errors("training failed"):
             try:
-                self.built.estimator.train(fed.input_fn, hooks=[Watch(self), Saves(self)], max_steps=self.max_steps)
+                estimator.train(fed.input_fn, hooks=[Watch(self), Saves(self)], max_steps=self.max_steps)
+            except (NotFinite, Stopped) as error:
+                ended = error
+            except tf.estimator.NanLossDuringTrainingError:
+                ended = NotFinite("the loss", "NaN", self._step + 1)
             except tf.errors.OpError as error:
                 raise disk_error(error, "a checkpoint") or error from None
-            except tf.estimator.NanLossDuringTrainingError:
-                raise NotFinite("the loss", "NaN", self._step + 1) from None
-        self._has_trained = True
+            finally:
+                del estimator._call_model_fn
+        if isinstance(ended, NotFinite):
+            raise ended
+        self._has_trained = ended is None
 
-    def stepped(self, loss: float) -> None:
-        """One step was trained."""
-        self._step += 1
+    def stepped(self, loss: float, step: int) -> None:
+        """A session's run was trained, which ended at `step`: most count one, some count none, or two."""
+        self._before, self._step = self._step, step
         self._seen += self.built.data.batch_size or 0
         if not math.isfinite(loss):
             raise NotFinite("the loss", "NaN" if math.isnan(loss) else "infinite", self._step)
         self._curves.stepped(loss)
+
+    def crossed(self, steps: int | None) -> bool:
+        """Whether the last run of the session went over a multiple of `steps`."""
+        return bool(steps) and self._step // (steps or 1) != self._before // (steps or 1)
 
     def _take_over(self, foreign: ForeignStart) -> None:
         """Let a checkpoint that was made elsewhere count, as it is."""
@@ -179,11 +208,16 @@ class EstimatorTraining(Course):
         self.built.newest = prefix
         signature = self._signature_of(prefix, step)
         metrics: dict[str, dict[str, float]] = {}
-        with contextlib.suppress(Stopped):  # then it is saved as it is, and evaluated when the run goes on
-            if self.schedule.evaluation_is_due(step):
-                self.evaluation_is_due(step)
-                self.schedule.evaluation_was_done()
-            metrics = self._checkpoint_metrics(step)
+        every = self.spec.eval.every_steps
+        is_due = self.schedule.evaluation_is_due(step) or bool(every and step // every != self._before // every)
+        if self.stop.is_set() and not is_due and not self._is_saved_at(step) and step:
+            pass  # saved for the stop alone: which checkpoint is the best must not hang on when a signal came
+        else:
+            with contextlib.suppress(Stopped):  # then it is saved as it is, and evaluated when the run goes on
+                if is_due:
+                    self.evaluation_is_due(step)
+                    self.schedule.evaluation_was_done()
+                metrics = self._checkpoint_metrics(step)
         self._take_in(aside, signature, self._about(self._seen, metrics))
         self.schedule.checkpoint_was_saved(step)
         self._look_at(self.folder.at(step))
@@ -207,6 +241,9 @@ class EstimatorTraining(Course):
 
     def is_due(self, step: int) -> bool:
         """Whether a checkpoint is to be saved at `step`."""
+        steps = (self.spec.run_config.save_checkpoints_steps, self.spec.eval.every_steps)
+        if any(one and step // one != self._before // one for one in steps):
+            return True  # also where the step that it is due at was leapt over
         return self.schedule.checkpoint_is_due(step, is_last=self.is_over()) or self.schedule.evaluation_is_due(step)
 
     def look_again(self, session: Any) -> None:
@@ -259,6 +296,8 @@ class Saves(tf.estimator.CheckpointSaverHook):  # type: ignore[misc]
         if self._training.spec.run_config.checkpoint_save_graph_def:
             tf.io.write_graph(tf.compat.v1.get_default_graph(), str(self._training.folder.path), "graph.pbtxt")
         self._look(session)
+        if self._training.stop.is_set():
+            raise Stopped("stopped before the first step")
 
     def before_run(self, run_context: Any) -> None:
         return None
@@ -282,10 +321,15 @@ class Saves(tf.estimator.CheckpointSaverHook):  # type: ignore[misc]
             training.count(aside, int(session.run(self._global_step_tensor)))
         return training.is_over()
 
+    def _saver_of_the_graph(self) -> Any:
+        scaffold = self._training.scaffold
+        own = scaffold.saver if scaffold is not None else None
+        return own if own is not None else self._get_saver()
+
     def _write(self, session: Any, prefix: Path) -> None:
         meta = self._training.spec.run_config.checkpoint_save_graph_def
         try:
-            self._get_saver().save(session, str(prefix), write_meta_graph=meta, write_state=False)
+            self._saver_of_the_graph().save(session, str(prefix), write_meta_graph=meta, write_state=False)
         except tf.errors.OpError as error:
             raise disk_error(error, f"checkpoint {prefix.name}") or error from None
 
@@ -300,12 +344,14 @@ class Watch(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
     def begin(self) -> None:
         # Estimator puts the loss that it trains there, behind those of its parts.
         self._loss = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.LOSSES)[-1]
+        self._global_step = tf.compat.v1.train.get_global_step()
 
     def before_run(self, run_context: Any) -> Any:
         return tf.compat.v1.train.SessionRunArgs(self._loss)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        self._training.stepped(float(np.mean(run_values.results)))
+        step = int(run_context.session.run(self._global_step))
+        self._training.stepped(float(np.mean(run_values.results)), step)
         if self._training.stop.is_set():
             run_context.request_stop()
 
@@ -330,9 +376,9 @@ class Lines:
         """One step was trained."""
         training, step = self._training, self._training.step
         self._loss = loss
-        if training.schedule.summary_is_due(step):
+        if training.crossed(training.spec.run_config.save_summary_steps) or step >= training.max_steps:
             training.teller.point("train", step, {"loss": loss})
-        if training.schedule.log_is_due(step):
+        if training.crossed(training.spec.run_config.log_step_count_steps):
             now = time.monotonic()
             since_step, since_s = self._reported
             self._reported, self._rate = (step, now), (step - since_step) / max(now - since_s, 1e-9)
