@@ -129,11 +129,7 @@ def export(
         return
     output.show(f"{target}: {told['checkpoint']} as {told['as']}")
     if told["needs_code"]:
-        output.tell(
-            [
-                "Note: it has classes of your own, so whoever loads the .keras file needs their code; a SavedModel needs none"
-            ]
-        )
+        output.tell(["Note: it has classes of your own: who loads a .keras file needs their code, of a SavedModel not"])
     renamed = [f"{column} is {name}" for column, name in told["inputs"].items() if column != name]
     if renamed:
         more = f" and {len(renamed) - 5} more (--json)" if len(renamed) > 5 else ""

@@ -218,14 +218,12 @@ def _export(built: Built, ask: Ask) -> dict[str, Any]:
         shutil.rmtree(aside, ignore_errors=True)
         aside.unlink(missing_ok=True) if aside.is_file() else None
     is_known = not built.spec.is_own
-    is_own = ask.format == "keras" and any(
-        not type(one).__module__.startswith("keras.") for one in built.model._flatten_layers()
-    )
+    kinds = {type(one).__module__.partition(".")[0] for one in built.model._flatten_layers()}
     outputs = ("logits" if built.data.labels else "value") if is_known else "as built"
     return {
         "output": str(target),
         "as": ask.format,
         "outputs": outputs,
         "inputs": dict(built.data.input_names),
-        "needs_code": is_own,
+        "needs_code": ask.format == "keras" and kinds != {"keras"},
     }

@@ -10,6 +10,7 @@ import ast
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ def _imports(text: str) -> Iterator[str]:
 
 def tree_digest(text: str) -> str:
     """Digest of the syntax tree of `text`."""
-    return digest_of(_form(ast.parse(inspect.cleandoc(text) if text[:1].isspace() else text)))
+    return digest_of(_form(ast.parse(textwrap.dedent(text))))
 
 
 def _form(node: Any) -> Iterator[str]:

@@ -210,7 +210,12 @@ def refused_by(run: Trained) -> str:
 
 
 @pytest.mark.parametrize(
-    "values", [{"RATE": "0.2", "SPEED": "0.01"}, {"RATE": "0.1", "SPEED": "0.005"}, {"RATE": "0.1", "SPEED": "0.01"}]
+    "values",
+    [
+        {"RATE": "0.2", "SPEED": "0.01"},
+        pytest.param({"RATE": "0.1", "SPEED": "0.005"}, marks=pytest.mark.slow),
+        pytest.param({"RATE": "0.1", "SPEED": "0.01"}, marks=pytest.mark.slow),
+    ],
 )
 def test_another_training_step_is_seen_beside_a_harmless_change(
     worker: WorkerProcess, site: Site, values: dict[str, str]
@@ -277,7 +282,11 @@ def test_what_no_checkpoint_holds_is_said(worker: WorkerProcess, site: Site, cod
 
 @pytest.mark.parametrize(
     "code",
-    [{"model.py": HEAD + MASKED}, {"model.py": HEAD + OWN_SCHEDULE}, {"model.py": HEAD + PLAIN, "data.py": AUGMENTED}],
+    [
+        {"model.py": HEAD + MASKED},
+        pytest.param({"model.py": HEAD + OWN_SCHEDULE}, marks=pytest.mark.slow),
+        pytest.param({"model.py": HEAD + PLAIN, "data.py": AUGMENTED}, marks=pytest.mark.slow),
+    ],
     ids=["infinite outputs", "a schedule without get_config", "augmentation in __getitem__"],
 )
 def test_it_goes_on_bit_for_bit(worker: WorkerProcess, site: Site, code: dict[str, str]) -> None:
