@@ -129,7 +129,7 @@ def _asked(repo: Repo, name: str, example: Example, folder: Path) -> None:
         to = folder / f"exported{'.keras' if form == 'keras' else ''}"
         if form == "keras" and name == "bars-vae":
             continue  # a subclassed model without get_config
-        assert _told(repo, "export", f"{name}/base", "-o", str(to))["format"] == form
+        assert _told(repo, "export", f"{name}/base", "-o", str(to))["as"] == form
         assert to.exists()
 
 
