@@ -297,7 +297,8 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(name: str, site: Site, worke
         assert len(told) == 1
         assert "calls Python" in told[0]
         return
-    assert told == []
+    eager = ["the model runs eagerly: what its Python keeps to itself, no checkpoint holds"]
+    assert told == (eager if name == "eager" else [])
     for key in one:
         if key != "pipeline":
             assert np.array_equal(one[key], two[key]), key
