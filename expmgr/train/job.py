@@ -34,10 +34,11 @@ from expmgr.spec import EstimatorModel
 from expmgr.train import adopting, checkpoints
 from expmgr.train.asking import answer
 from expmgr.train.building import Built, build
+from expmgr.train.course import Outcome
 from expmgr.train.events import Teller
 from expmgr.train.request import Candidate, read_request
 from expmgr.train.stopping import Heartbeat, StopFlag
-from expmgr.train.training import Outcome, Training
+from expmgr.train.training import Training
 from expmgr.warmstart import Plan, plan_warm_start
 
 

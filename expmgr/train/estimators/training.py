@@ -24,6 +24,7 @@ from expmgr.locks import Lock
 from expmgr.model_dir import Aside, Whole, checkpoint_name
 from expmgr.signature import Signature, Variable
 from expmgr.train.checkpoints import disk_error
+from expmgr.train.course import Course, ForeignStart, Outcome
 from expmgr.train.estimators.building import BuiltEstimator
 from expmgr.train.evaluations import Evaluations
 from expmgr.train.events import Teller
@@ -31,7 +32,6 @@ from expmgr.train.loop import NotFinite
 from expmgr.train.schedule import Interval, Schedule
 from expmgr.train.stopping import StopFlag
 from expmgr.train.summaries import EventFile
-from expmgr.train.training import Course, ForeignStart, Outcome
 
 _FOLDERS = (".", "eval", "eval_test")
 
