@@ -804,6 +804,8 @@ def changes(base: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any,
     one, two = flat(base), flat(other)
     paths = [*one, *(path for path in two if path not in one)]
     found = {path: (one.get(path), two.get(path)) for path in paths if one.get(path) != two.get(path)}
+    # A mapping that is empty on one side: what stands in it on the other says it all.
+    found = {path: sides for path, sides in found.items() if any(side not in (None, {}) for side in sides)}
     orders = [list(values.get("data", {}).get("features") or ()) for values in (base, other)]
     if orders[0] != orders[1] and set(orders[0]) == set(orders[1]):  # the order of the columns is the first layer's
         found["data.features"] = (orders[0], orders[1])

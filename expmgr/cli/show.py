@@ -187,7 +187,14 @@ def show(
     try:
         variant = find_variant(project.repo, what)
     except UnknownVariant as error:
-        gone = sorted({one.seed for one in project.records.all() if one.variant == what})
+        runs = [one for one in project.records.all() if one.variant == what]
+        by_hand = [one.run_id for one in runs if one.by_hand is not None]
+        gone = sorted({one.seed for one in runs if one.by_hand is None})
+        if by_hand and not gone:
+            raise UnknownVariant(
+                f"{what} is no variant: {len(by_hand)} runs of a script were called by hand there",
+                hint=", ".join(f"expmgr show {run_id}" for run_id in by_hand[-5:]),
+            ) from None
         if gone:
             named = ", ".join(f"expmgr show {what}:{seed}" for seed in gone[:5])
             raise UnknownVariant(f"the branch of {what} is gone, its runs are kept", hint=named) from None

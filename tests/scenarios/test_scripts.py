@@ -207,6 +207,8 @@ def test_called_by_hand_it_is_recorded_with_a_snapshot_of_the_tree(scripted: Cal
     assert found["metrics"]["last"]["eval"]["accuracy"] > 0.1
     assert "a snapshot: " in repo.expmgr("show", run_id).stdout
     assert "Note: 1 run is of scripts called by hand" in repo.expmgr("list").stderr
+    told = repo.expmgr("show", "digits/main")
+    assert (told.code, f"Hint: expmgr show {run_id}\n" in told.stderr) == (1, True)
     # It is no run of the variant: nothing is taken up from it, nothing compared with it.
     assert json.loads(repo.expmgr("list", "--json").stdout)["variants"][0]["runs"] == {}
 
