@@ -40,6 +40,12 @@ class Tensor:
         return f"{self.dtype} ({', '.join(map(str, self.shape))})"
 
 
+def _is_slice(key: bytes) -> bool:
+    """Whether a key is of a slice of a partitioned tensor, which its own key stands for: the number 0, then the name with
+    its end (tensorflow/core/util/saved_tensor_slice_util.cc, EncodeTensorNameSlice)."""
+    return key.startswith(b"\0") and b"\0\1" in key[1:]
+
+
 def key_of(group: str, path: str) -> str:
     """The key of a variable in a checkpoint of ours."""
     # TensorFlow's own escape of a key's parts: tensorflow/python/checkpoint/trackable_view.py, escape_local_name.
@@ -56,8 +62,7 @@ def read_index(path: Path) -> dict[str, Tensor]:
         pairs = [
             pair for _, handle in _entries(_block(content, place)) for pair in _entries(_block(content, 0, handle))
         ]
-        # A key that begins with a zero byte is a slice of a partitioned tensor, which its own key stands for.
-        return {key.decode(): _tensor(value) for key, value in pairs if key and not key.startswith(b"\0")}
+        return {key.decode(): _tensor(value) for key, value in pairs if key and not _is_slice(key)}
     except (IndexError, UnicodeDecodeError) as error:
         raise NotAnIndex(f"{path.name} is cut or damaged: {error}") from None
 
