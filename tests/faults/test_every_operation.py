@@ -367,6 +367,7 @@ def changing(calls: Sequence[Call]) -> Iterator[tuple[int, Call]]:
     return ((at, call) for at, call in enumerate(calls, start=1) if call.kind != "fsync")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("step", ["save 300", "retain 200 and 400", "rewind to 200", "set_aside"])
 def test_clearing_up_can_be_cut_too(story: Told, tmp_path: Path, step: str) -> None:

@@ -17,12 +17,7 @@ from world import ROOT, Repo
 
 pytestmark = pytest.mark.tf
 
-#: One of them in the everyday suite, all in `make test-slow`.
-SCRIPTS = [
-    "functional",
-    pytest.param("subclassed", marks=pytest.mark.slow),
-    pytest.param("generator", marks=pytest.mark.slow),
-]
+SCRIPTS = ("functional", "subclassed", "generator")
 SPEC = """\
 experiment: digits
 model: {kind: script, script: train.py}
@@ -65,6 +60,7 @@ def weights(repo: Repo, step: int, variant: str = "base", seed: int = 0) -> dict
     return {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map() if not key.startswith("pipeline")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_is_trained_asked_and_refused(scripted: Callable[[str], Repo], name: str) -> None:
     repo = scripted(name)

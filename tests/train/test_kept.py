@@ -230,6 +230,7 @@ def test_another_training_step_is_seen_beside_a_harmless_change(
     assert "--allow training-code" in refused_by(run)
 
 
+@pytest.mark.slow
 def test_the_harmless_change_alone_is_let_through(worker: WorkerProcess, site: Site) -> None:
     about = {"SIGN": "1.0", "RATE": "0.1"}
     run = two(worker, site, with_values(OWN_STEP, SPEED="0.01", **about), with_values(OWN_STEP, SPEED="0.005", **about))
@@ -283,7 +284,7 @@ def test_what_no_checkpoint_holds_is_said(worker: WorkerProcess, site: Site, cod
 @pytest.mark.parametrize(
     "code",
     [
-        {"model.py": HEAD + MASKED},
+        pytest.param({"model.py": HEAD + MASKED}, marks=pytest.mark.slow),
         pytest.param({"model.py": HEAD + OWN_SCHEDULE}, marks=pytest.mark.slow),
         pytest.param({"model.py": HEAD + PLAIN, "data.py": AUGMENTED}, marks=pytest.mark.slow),
     ],
@@ -343,6 +344,7 @@ def test_keras_own_callback_goes_on_counting(worker: WorkerProcess, site: Site) 
     assert (differ, rest.one("ready")["not_exact"]) == ([], [])
 
 
+@pytest.mark.slow
 def test_a_callback_that_asked_for_the_end_is_not_forgotten(worker: WorkerProcess, site: Site) -> None:
     """The process died between the checkpoint and its last word."""
     data = {"kind": "python", "train": "data:train", "eval": "data:evaluation", "batch_size": 24}
@@ -394,6 +396,7 @@ def evaluation():
 )
 
 
+@pytest.mark.slow
 def test_a_signal_in_an_evaluation_saves_at_once_and_the_evaluation_is_made_up_for(
     worker: WorkerProcess, site: Site
 ) -> None:

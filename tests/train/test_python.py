@@ -272,7 +272,7 @@ KINDS = {
 
 
 #: Those that the everyday suite takes; the others are as slow as they are rare.
-EVERYDAY = ("arrays", "compiled, Dataset", "own train_step")
+EVERYDAY = {"arrays", "compiled, Dataset"}
 SOME = [pytest.param(name, marks=[] if name in EVERYDAY else [pytest.mark.slow]) for name in KINDS]
 
 
