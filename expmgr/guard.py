@@ -15,7 +15,7 @@ from expmgr.rules import NEVER_ALLOWED, RULES, TRAINING, Rule, Verdict, seeds_op
 from expmgr.signature import AVERAGE, DataContract, Feature, Signature, TrainingSetup, Variable, slot_path
 
 #: Kinds of models that code of the repository makes.
-_OWN = frozenset({"python", "estimator"})
+_OWN = frozenset({"python", "script", "estimator"})
 #: Settings of an optimizer that take effect from any step on.
 _LIVE_SETTINGS = frozenset(
     {"learning_rate", "clipnorm", "clipvalue", "global_clipnorm", "momentum", "nesterov", "rho", "epsilon"}

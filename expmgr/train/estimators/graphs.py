@@ -29,7 +29,7 @@ from expmgr.train.fingerprint import (
 )
 from expmgr.train.signatures import fingerprint_of
 
-_INFER, _EVAL, _TRAIN = "infer", "eval", "train"
+_INFER, _TRAIN = "infer", "train"
 _VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable"})
 _TABLES = frozenset({"HashTable", "HashTableV2", "MutableHashTable", "MutableHashTableV2"})
 _FILLING = ("LookupTableImport", "InitializeTable")
