@@ -283,3 +283,12 @@ def test_the_words_of_a_refusal() -> None:
         "or start anew, with the old model_dir kept aside: expmgr run iris/wide --fresh",
     ]
     assert told.exit_code == 3
+
+
+@pytest.mark.parametrize("kind", ["python", "script", "estimator"])
+def test_params_of_own_code_count_by_what_the_graph_makes_of_them(kind: str) -> None:
+    """A log level that a function is given is no other model; one that changes the inference graph is."""
+    old, new = ({"kind": kind, "params": {"level": level}} for level in (1, 2))
+    saved = signature(architecture=old)
+    assert judge(saved, signature(architecture=new)).verdict is Verdict.SAME
+    assert judge(saved, signature(architecture=new, **MOVED)).verdict is Verdict.REFUSE
