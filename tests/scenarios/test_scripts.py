@@ -250,3 +250,18 @@ def test_called_by_hand_and_killed_it_is_shown_as_killed(scripted: Callable[[str
     process.wait()
     (run_id,) = json.loads(repo.expmgr("list", "--json").stdout)["by_hand"]
     assert record(repo, run_id)["status"] == "killed"
+
+
+@pytest.mark.slow
+def test_another_rate_by_params_goes_on_and_another_width_is_refused(scripted: Callable[[str], Repo]) -> None:
+    repo = scripted("functional")
+    assert repo.expmgr("run", "digits/base", "--max-steps", "40").code == 0
+    repo.git("switch", "-q", "exp/digits/base")
+    for params, code in (("rate: 0.01", 0), ("units: 64", 3)):
+        spec = SPEC.replace("script: train.py}", f"script: train.py, params: {{{params}}}}}")
+        assert spec != SPEC
+        repo.write("experiments/digits/spec.yaml", spec)
+        repo.commit(params)
+        result = repo.expmgr("run", "digits/base", "--max-steps", "80")
+        assert result.code == code, (result.stdout, result.stderr)
+    assert record(repo)["step"] == 80
