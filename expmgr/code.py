@@ -10,10 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 
 from expmgr.gitrepo import GitRepo, TreeEntry
-from expmgr.paths import VariantName
-
-#: Where a repository's own modules are looked for, besides the experiment's folder.
-_ROOTS = ("", "src/")
+from expmgr.paths import VariantName, module_roots
 
 
 def reached(paths: Iterable[str], folder: str, read: Callable[[str], bytes | None]) -> list[str]:
@@ -22,12 +19,13 @@ def reached(paths: Iterable[str], folder: str, read: Callable[[str], bytes | Non
     `read` gives the content of one of `paths`. A file that is not Python's grammar imports nothing.
     """
     known = set(paths)
+    shared = module_roots(known)
     found = {path for path in known if path.startswith(f"{folder}/")}
     queue = [path for path in found if path.endswith(".py")]
     while queue:
         path = queue.pop()
         content = read(path) or b""
-        roots = [f"{folder}/", *_ROOTS] if path.startswith(f"{folder}/") else list(_ROOTS)
+        roots = [f"{folder}/", *shared] if path.startswith(f"{folder}/") else shared
         for candidate in _imports(content, path, roots):
             if candidate in known and candidate not in found:
                 found.add(candidate)

@@ -24,6 +24,9 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 EXPERIMENTS = "experiments"
 BRANCH_PREFIX = "exp/"
 
+#: What makes a folder a Python project of its own.
+_OF_A_PROJECT = frozenset({"pyproject.toml", "setup.py", "setup.cfg"})
+
 #: `git rev-parse --local-env-vars` of git 2.39: inside a hook they point to another repository than the folder does.
 REPOSITORY_VARIABLES = (
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -99,6 +102,17 @@ def parse_variant(name: str) -> VariantName:
             left_alone="Nothing was changed.",
         )
     return VariantName(check_name(experiment, "an experiment"), check_name(variant, "a variant"))
+
+
+def module_roots(paths: Iterable[str]) -> list[str]:
+    """Where the modules of a repository with the files `paths` are looked for besides the experiment's folder, each with a
+    slash at its end: its root (''), its `src/`, and both of every Python project inside of it (`libs/model/`)."""
+    found = ["", "src/"]
+    for path in sorted(paths):
+        folder, _, file = path.rpartition("/")
+        if folder and file in _OF_A_PROJECT:
+            found += [f"{folder}/", f"{folder}/src/"]
+    return list(dict.fromkeys(found))
 
 
 def seeds_text(seeds: Iterable[int]) -> str:

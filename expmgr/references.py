@@ -9,7 +9,7 @@ from posixpath import normpath
 from typing import Any
 
 from expmgr.errors import SpecProblem
-from expmgr.paths import nearest
+from expmgr.paths import module_roots, nearest
 from expmgr.spec import EstimatorModel, ExperimentSpec, Named, PythonData, PythonModel, ScriptData, ScriptModel
 
 _UNTOUCHED = "Nothing was changed."
@@ -124,7 +124,8 @@ def _check_script(model: ScriptModel, folder: str, paths: Collection[str], read:
 
 def _file_of(module: str, folder: str, paths: Collection[str]) -> str | None:
     inner = module.replace(".", "/")
-    candidates = [f"{root}{inner}{end}" for root in (f"{folder}/", "", "src/") for end in (".py", "/__init__.py")]
+    roots = (f"{folder}/", *module_roots(paths))
+    candidates = (f"{root}{inner}{end}" for root in roots for end in (".py", "/__init__.py"))
     return next((path for path in candidates if path in paths), None)
 
 

@@ -22,7 +22,7 @@ from expmgr.gitrepo import CommitId
 from expmgr.launch.environments import Environment
 from expmgr.locks import Process
 from expmgr.model_dir import ModelDir
-from expmgr.paths import RunDir, VariantName
+from expmgr.paths import RunDir, VariantName, module_roots
 from expmgr.project import Project, keep_ref
 from expmgr.records import Attempt, RunRecord, is_outdated, is_seen_running, new_run_id, user_name
 from expmgr.spec import ExperimentSpec, learned_from
@@ -359,6 +359,7 @@ def _request(project: Project, task: Task, record: RunRecord, folder: RunDir) ->
         "experiment_dir": str(folder.code / task.name.folder),
         "variant_dir": str(project.layout.variant_dir(task.name)),
         "repository": str(project.repo.root) if project.repo.root else None,
+        "module_roots": module_roots(entry.path for entry in project.repo.tree(task.commit)),
         "data_root": project.settings.data_root,
         "pass_environment": project.settings.pass_environment,
         "model_dir": str(model_dir),

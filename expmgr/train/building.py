@@ -198,7 +198,7 @@ def build(run_dir: RunDir) -> Built:
     """Read everything, the data before the model is built, since it is what fails most."""
     request = read_request(run_dir)
     spec = request.resolved
-    code = UserCode(request.experiment_dir, run_dir.code, request.repository)
+    code = UserCode(request.experiment_dir, run_dir.code, request.repository, request.module_roots)
     if isinstance(spec.model, ScriptModel):
         return _of_script(spec, request, code)
     data = source_of(spec, request, code)

@@ -82,6 +82,8 @@ class Request(BaseModel):
     variant_dir: Path
     repository: Path | None = None
     """The user's own checkout, of which the run imports nothing."""
+    module_roots: list[str] = ["", "src/"]
+    """Folders of the run's checkout in which modules are looked for, besides the experiment's."""
     pass_environment: list[str] | None = None
     """Variables of the environment that user code may see besides the system's; None: all."""
     environment: dict[str, Any] = {}

@@ -8,7 +8,7 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,22 @@ _QUOTED = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<name>\
 
 
 class UserCode:
-    """The modules that a spec names, of the run's own checkout: the experiment's folder first, then the repository.
+    """The modules that a spec names, of the run's own checkout `root`: the experiment's folder first, then `roots`.
 
     `repository` is the user's own checkout, from which nothing may come.
     """
 
-    def __init__(self, experiment_dir: Path, root: Path, repository: Path | None = None) -> None:
+    def __init__(
+        self, experiment_dir: Path, root: Path, repository: Path | None = None, roots: Sequence[str] = ("", "src/")
+    ) -> None:
         self._root = root
         self.experiment_dir = experiment_dir
         """The experiment's folder in it."""
         self._repository = repository
-        self._folders = [experiment_dir, root, root / "src"]
+        shared = [root / one for one in roots]
+        self._first = [str(one) for one in (experiment_dir, *shared[:2]) if one.is_dir()]
+        self._last = [str(one) for one in shared[2:] if one.is_dir()]
+        self._not = {str(repository / one) for one in roots} if repository is not None else set()
 
     @property
     def root(self) -> Path:
@@ -59,10 +64,10 @@ class UserCode:
         return found
 
     def prepare(self) -> None:
-        """Let imports find the run's own checkout first."""
-        folders = [str(one) for one in self._folders if one.is_dir()]
-        if sys.path[: len(folders)] != folders:  # before what is installed, also in editable mode
-            sys.path[:] = [*folders, *(one for one in sys.path if one not in folders)]
+        """Let imports find the run's own checkout: before what is installed, also in editable mode; Python projects inside
+        of the repository where an editable install has them, behind the rest."""
+        others = [one for one in sys.path if one not in self._first and one not in self._last and one not in self._not]
+        sys.path[:] = [*self._first, *others, *self._last]
 
     def call(self, reference: str, key: str, given: Mapping[str, Any], *, main: str = "params") -> Any:
         """The function `reference`, called with those of `given` that it names.
@@ -107,9 +112,10 @@ class UserCode:
         """
         if self._repository is None:
             return
+        inside = f"{self._repository}/"
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)
-            if not file or not Path(file).is_absolute() or not file.startswith(f"{self._repository}/"):
+            if not file or not file.startswith(inside):
                 continue
             path = Path(file)
             if path.is_relative_to(self._root) or path.is_relative_to(sys.prefix) or "site-packages" in path.parts:
@@ -119,7 +125,7 @@ class UserCode:
             raise UserCodeFailed(
                 f"{self._at(key)}: module {name} was imported from your checkout, {file}, not from the run's own",
                 left_alone="Nothing was changed.",
-                hint="keep the package at the repository's root or in src/, so that the run's checkout comes first",
+                hint="keep the package at the repository's root, in src/, or in a project with a pyproject.toml of its own",
             )
 
     @contextlib.contextmanager

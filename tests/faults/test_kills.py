@@ -158,6 +158,7 @@ def test_the_command_killed_leaves_no_orphan(base: Repo, training: Started) -> N
     assert not (next((base.path / ".git/expmgr/runs").iterdir()) / "code").exists()
 
 
+@pytest.mark.slow
 def test_the_process_of_one_seed_killed_does_not_stop_the_others(base: Repo) -> None:
     started = Started(base, "run", "iris/baseline", "--seeds", "0-1", "--jobs", "2", "--max-steps", "3000")
     started.until(started.has_saved(0, 1))
@@ -172,7 +173,8 @@ def test_the_process_of_one_seed_killed_does_not_stop_the_others(base: Repo) -> 
     assert (shown(base, 0)["status"], shown(base, 1)["status"]) == ("finished", "killed")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_a_second_run_goes_on_to_the_same_weights(base: Repo, number: signal.Signals) -> None:
     end = "4000"
     started = Started(base, "run", "iris/baseline", "--max-steps", end)
@@ -274,7 +276,9 @@ def test_of_sixteen_runs_of_one_seed_one_trains(base: Repo) -> None:
     assert runs == {"finished": 1}
 
 
-@pytest.mark.parametrize(("number", "wanted"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+@pytest.mark.parametrize(
+    ("number", "wanted"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 75, marks=pytest.mark.slow)]
+)
 def test_stopped_before_anything_began(base: Repo, number: signal.Signals, wanted: int) -> None:
     before = base.snapshot()
     started = Started(base, "run", "iris/baseline", *LONG)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -162,6 +163,7 @@ CHANGED = {
 }
 
 
+@lru_cache
 def of_source(source: str) -> Signature:
     import keras
 

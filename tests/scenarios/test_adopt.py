@@ -27,6 +27,7 @@ def left(repo: Repo) -> dict[str, object]:
     return {**repo.snapshot(), "expmgr": files}
 
 
+@pytest.mark.slow
 def test_an_estimator_s_checkpoint_evaluates_to_the_same(old: Repo) -> None:
     """TF 2.15's DNNClassifier, Adagrad's accumulators included; its columns are sorted, and ours are not."""
     import numpy as np

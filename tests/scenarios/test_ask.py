@@ -57,6 +57,7 @@ def test_evaluate_says_what_the_run_recorded(copied: Repo) -> None:
     assert copied.snapshot() == before
 
 
+@pytest.mark.slow
 def test_predict_and_an_export_that_needs_nothing_say_the_same(
     copied: Repo, new_rows: list[dict[str, float]], tmp_path: Path
 ) -> None:

@@ -73,7 +73,26 @@ def test_a_package_that_is_installed_from_the_user_s_checkout_comes_from_the_run
     assert parameters(own, "own/base") == 11
 
 
-@pytest.mark.parametrize("place", ["at the top", "in the function"])
+@pytest.mark.parametrize("place", ["libs/widths/src", pytest.param("libs/widths", marks=pytest.mark.slow)])
+def test_a_package_of_a_project_inside_of_the_repository_counts_as_code_and_comes_from_the_run_s(
+    own: Repo, place: str
+) -> None:
+    own.git("rm", "--quiet", "-r", "src")
+    own.write("libs/widths/pyproject.toml", '[project]\nname = "widths"\n')
+    own.write(f"{place}/widths/__init__.py", "WIDTH = 2\n")
+    own.commit("moved")
+    own.git("branch", "--force", "exp/own/base")
+    own.write(f"{place}/widths/__init__.py", "WIDTH = 7  # not committed\n")
+    result = own.expmgr_process("run", "own/base", env={"PYTHONPATH": str(own.path / place)})  # as an editable install
+    assert result.code == 0, result.stderr
+    assert parameters(own, "own/base") == 11
+    own.commit("wider")
+    own.git("branch", "--force", "exp/own/base")
+    told = own.expmgr("compare", "own/base", "own/base").stderr
+    assert "expmgr run own/base" in told  # what was trained is of another code
+
+
+@pytest.mark.parametrize("place", ["in the function", pytest.param("at the top", marks=pytest.mark.slow)])
 def test_a_module_that_comes_from_the_user_s_checkout_all_the_same_stops_the_run(own: Repo, place: str) -> None:
     if place == "in the function":
         line = "from widths import WIDTH\n"
@@ -94,7 +113,7 @@ def test_a_module_that_comes_from_the_user_s_checkout_all_the_same_stops_the_run
     assert own.digest(".git/refs").keys() >= before.keys()
 
 
-@pytest.mark.parametrize("names", [None, ["MY_TOK*"]])
+@pytest.mark.parametrize("names", [["MY_TOK*"], pytest.param(None, marks=pytest.mark.slow)])
 def test_the_code_sees_the_environment_that_the_user_names(own: Repo, names: list[str] | None) -> None:
     if names is not None:
         own.write(".git/expmgr/config.toml", f"pass_environment = {json.dumps(names)}\n")

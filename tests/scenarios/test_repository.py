@@ -42,6 +42,7 @@ def test_variants_are_made_trained_and_compared(iris: Repo, capfd: pytest.Captur
     assert len(repository.runs("iris/wide")) == 2
 
 
+@pytest.mark.slow
 def test_a_refusal_is_an_error_with_its_story(iris: Repo) -> None:
     repository = expmgr.open(iris.path)
     repository.new("iris/baseline", set={"train.max_steps": 20})

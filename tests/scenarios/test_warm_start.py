@@ -61,6 +61,7 @@ def test_the_weights_of_another_variant(copied: Repo) -> None:
     assert (again.code, "resumes at step 20" in again.stderr) == (0, True), again.stderr
 
 
+@pytest.mark.slow
 def test_a_part_by_another_name_and_the_optimizer(copied: Repo) -> None:
     import numpy as np
 

@@ -272,7 +272,7 @@ KINDS = {
 
 
 #: Those that the everyday suite takes; the others are as slow as they are rare.
-EVERYDAY = {"arrays", "compiled, Dataset"}
+EVERYDAY = {"compiled, Dataset"}
 SOME = [pytest.param(name, marks=[] if name in EVERYDAY else [pytest.mark.slow]) for name in KINDS]
 
 
@@ -352,7 +352,10 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in ("labels", "activation") else []) for name in REFUSED],
+)
 def test_what_does_not_fit_is_refused_and_no_byte_moves(name: str, site: Site, worker: WorkerProcess) -> None:
     changes, code, rule = REFUSED[name]
     kind = KINDS["arrays"]
@@ -378,6 +381,11 @@ BROKEN = {
     "in a step": (
         MODEL.replace("keras.Sequential(layers)", "Own(layers)")
         + "\nclass Own(keras.Sequential):\n    def train_step(self, data):\n        return missing_name\n",
+        "in train_step",
+    ),
+    "a condition that fit does not take either": (
+        MODEL.replace("keras.Sequential(layers)", "Own(layers)") + "\nclass Own(keras.Sequential):\n"
+        "    def train_step(self, data):\n        if data[0][0, 0] > 0:\n            return super().train_step(data)\n",
         "in train_step",
     ),
     "wrong shape": (MODEL.replace("keras.Input((4,))", "keras.Input((5,))"), "does not take the first rows"),

@@ -34,7 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 #: Those that others do not hold as well; the rest are slow tests.
-_EVERY_DAY = ("average", "clipped", "mixed_float16")
+_EVERY_DAY = ("mixed_float16",)
 
 
 @pytest.mark.parametrize(
@@ -170,6 +170,7 @@ PATIENT = {
 }
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_where_it_would_have_without_a_stop(worker: WorkerProcess, site: Site) -> None:
     spec = spec_of(**PATIENT)
     alone = worker.run(site.ask(spec, variant="tiny/alone"))

@@ -156,7 +156,7 @@ def build(run_dir: RunDir) -> BuiltEstimator:
             left_alone=_UNTOUCHED,
             hint="give its constructor warm_start_from, on a variant of its own",
         )
-    code = UserCode(request.experiment_dir, run_dir.code, request.repository)
+    code = UserCode(request.experiment_dir, run_dir.code, request.repository, request.module_roots)
     data = Inputs(source_of(spec, request, code), spec.data, request.random_seed)
     # Only a training writes into the model_dir, once it may: until then a folder that goes with the worker.
     estimator = _built(spec, request, code, tempfile.mkdtemp(prefix="expmgr-estimator-"))
