@@ -171,6 +171,7 @@ def _readme_commands() -> list[str]:
 
 
 @pytest.mark.tf
+@pytest.mark.slow
 def test_the_readme_was_typed(repo: Repo) -> None:
     rows = [f"{number / 3:.3f},{('red', 'green')[number % 2]},{('cat', 'dog')[number % 2]}" for number in range(50)]
     repo.write("my.csv", "\n".join(["weight_g,colour,kind", *rows, ""]))

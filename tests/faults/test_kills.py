@@ -218,6 +218,7 @@ def test_a_second_interrupt_kills(base: Repo, training: Started) -> None:
     assert shown(base)["status"] == "killed"
 
 
+@pytest.mark.slow
 def test_edits_during_a_run_do_not_reach_it(base: Repo, training: Started) -> None:
     before = shown(base)
     base.git("switch", "--quiet", "exp/iris/baseline")

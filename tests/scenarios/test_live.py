@@ -39,6 +39,7 @@ def until_step(repo: Repo, step: int) -> None:
     raise AssertionError("no run came so far")
 
 
+@pytest.mark.slow
 def test_a_detached_run_is_watched_and_stopped_and_what_waits_of_it_does_not_begin(base: Repo) -> None:
     started = base.expmgr("run", "iris/baseline", "--seeds", "0-1", "--max-steps", "5000000", "--detach")
     assert started.code == 0, started.stderr

@@ -78,6 +78,7 @@ def test_a_part_by_another_name_and_the_optimizer(copied: Repo) -> None:
     assert int(slots[1]["adagrad/iteration"]) == 200
 
 
+@pytest.mark.slow
 def test_a_wider_layer_takes_the_slice_that_it_overlaps_with(copied: Repo) -> None:
     import numpy as np
 
