@@ -1,6 +1,32 @@
-"""`python -m expmgr` is `expmgr`."""
+"""The console script; `python -m expmgr` is the same."""
 
-from expmgr.cli.main import entry
+from __future__ import annotations
+
+import sys
+
+#: Commands that ask or train a model, whatever their arguments say.
+_WITH_A_MODEL = frozenset({"run", "evaluate", "predict", "export"})
+#: Words with which they do not, or not in this process.
+_WITHOUT = frozenset({"--help", "--detach"})
+
+
+def entry() -> None:
+    """Do what was typed. Importing TensorFlow takes longest of all, so that begins before anything else is imported."""
+    command, *rest = sys.argv[1:] or [""]
+    is_early = command in _WITH_A_MODEL and bool(rest) and not _WITHOUT.intersection(rest)
+    if is_early:
+        from expmgr.launch import worker
+
+        worker.start_early()
+    try:
+        from expmgr.cli.main import main
+
+        code = main()
+    finally:
+        if is_early:
+            worker.close_early()
+    sys.exit(code)
+
 
 if __name__ == "__main__":
     entry()

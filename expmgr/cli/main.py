@@ -109,8 +109,3 @@ def _bug(error: Exception, arguments: Sequence[str]) -> int:
         ]
     )
     return ExitCode.BUG
-
-
-def entry() -> None:
-    """The console script."""
-    sys.exit(main())

@@ -117,3 +117,26 @@ class Worker:
             self.kill()
             self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+_early: Worker | None = None
+
+
+def start_early() -> None:
+    """Start a worker of expmgr's own environment before it is known what for."""
+    global _early
+    with contextlib.suppress(OSError):  # whoever needs it starts one, and says what is wrong
+        _early = Worker()
+
+
+def take_early() -> Worker | None:
+    """The worker that was started early, once; its taker closes it."""
+    global _early
+    taken, _early = _early, None
+    return taken
+
+
+def close_early() -> None:
+    """End it where nobody took it."""
+    if worker := take_early():
+        worker.close()

@@ -36,6 +36,25 @@ def test_unknown_variant(base: Repo) -> None:
     assert base.snapshot() == before
 
 
+@pytest.mark.parametrize("argv", [("run", "--bogus", "iris/wide"), ("run", "iris/wide"), ("evaluate", "iris/wide")])
+def test_the_worker_that_was_started_early_goes_where_nobody_needs_it(
+    base: Repo, tmp_path: Path, argv: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    result = base.expmgr_process(*argv, env={"TMPDIR": str(folder)})
+    assert result.code in (1, 2), result.stderr
+    assert not list(folder.iterdir())
+    assert not [path for path in Path("/proc").glob("[0-9]*/environ") if os.fsencode(folder) in _content(path)]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # another user's, or gone
+        return b""
+
+
 def test_no_commit_yet(empty: Repo) -> None:
     result = empty.expmgr("run", "iris/baseline")
     assert result.stderr == (
