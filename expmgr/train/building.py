@@ -135,13 +135,14 @@ class Built:
 
     def make_ready(self) -> None:
         """Trace and try everything that training needs, so that what is wrong leaves no trace on the disk."""
-        self.signature(0)
         if (
             self.spec.train.determinism
         ):  # after the signature: it lets other operations be traced for the same computation
+            self.signature(0)
             tf.config.experimental.enable_op_determinism()
         self.inner.trace()
         self.inner.warm_up()
+        self.signature(0)  # beside it
         self.check_metrics()
         self.code.look_at_modules("model.build")  # what functions imported while they ran
         self.callbacks.state()  # made and asked
