@@ -44,7 +44,7 @@ MATRIX ?= python3.10:2.16 python3.12:2.18 python3.13:2.21
 
 matrix: ## the tests of the worker and the guard with other versions: make matrix MATRIX="python3.10:2.16"
 	@set -e; for pair in $(MATRIX); do \
-	  folder=.matrix/$$(echo $$pair | tr ':' '-'); \
+	  folder=.matrix/$$(echo $$pair | tr ':/' '--'); \
 	  echo "TensorFlow $${pair#*:} with $${pair%%:*}"; \
 	  $${pair%%:*} -m venv $$folder; \
 	  $$folder/bin/python -m pip install --quiet --disable-pip-version-check "tensorflow==$${pair#*:}.*" --editable '.[dev]'; \

@@ -159,6 +159,12 @@ def digest_of(parts: Iterable[str]) -> str:
 
 #: Operations that call back into Python: what that computes, its code alone can say.
 PYTHON_OPERATIONS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
+#: Operations of tf.random that keep their state to themselves.
+RANDOM_OPERATIONS = frozenset(
+    {"RandomUniform", "RandomUniformInt", "RandomStandardNormal", "TruncatedNormal", "ParameterizedTruncatedNormal"}
+    | {"RandomShuffle", "RandomGamma", "RandomPoissonV2", "Multinomial", "RngReadAndSkip", "StatefulUniform"}
+    | {"StatefulUniformInt", "StatefulStandardNormalV2", "StatefulTruncatedNormal"}
+)
 
 
 @dataclass(frozen=True)

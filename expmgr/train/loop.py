@@ -20,17 +20,11 @@ import tensorflow as tf
 
 from expmgr.train.checkpoints import live_variables
 from expmgr.train.datasets import Rows
+from expmgr.train.fingerprint import RANDOM_OPERATIONS
 from expmgr.train.optimizers import averaged
 from expmgr.train.pipelines import Stream
 from expmgr.train.schedule import BlockLength, Clock, Schedule
 from expmgr.train.structure import any_rows, rows_of
-
-#: Operations of tf.random that keep their state to themselves.
-_STATEFUL = frozenset(
-    {"RandomUniform", "RandomUniformInt", "RandomStandardNormal", "TruncatedNormal", "ParameterizedTruncatedNormal"}
-    | {"RandomShuffle", "RandomGamma", "RandomPoissonV2", "Multinomial", "RngReadAndSkip", "StatefulUniform"}
-    | {"StatefulUniformInt", "StatefulStandardNormalV2", "StatefulTruncatedNormal"}
-)
 
 
 class Feed(Protocol):
@@ -187,7 +181,7 @@ class InnerLoop:
         traced = self.trace()
         graph = traced.graph.as_graph_def()
         nodes = itertools.chain(graph.node, *(one.node_def for one in graph.library.function))
-        found = sorted({node.op for node in nodes if node.op in _STATEFUL})
+        found = sorted({node.op for node in nodes if node.op in RANDOM_OPERATIONS})
         lines = []
         if found:
             lines.append(f"a training step draws from tf.random, whose state no checkpoint keeps ({', '.join(found)})")

@@ -16,6 +16,7 @@ def build_v2(params, run_config):
         n_classes=3,
         config=run_config,
         activation_fn=getattr(tf.nn, params.get("activation", "relu")),
+        dropout=params.get("dropout"),
         optimizer=lambda: tf.keras.optimizers.legacy.Adagrad(params.get("learning_rate", 0.1)),
     )
 

@@ -19,6 +19,7 @@ from expmgr.errors import UserCodeFailed
 from expmgr.signature import Fingerprint, Variable
 from expmgr.train.fingerprint import (
     PYTHON_OPERATIONS,
+    RANDOM_OPERATIONS,
     CannotTrace,
     Leaf,
     Traced,
@@ -58,6 +59,8 @@ class Mode:
     """What these are given as constants, or hold as scalars that no step changes; by Keras' names."""
     hyper: dict[str, str]
     """Setting to the name of the variable that holds it: a checkpoint would bring the old value back."""
+    draws: list[str]
+    """Operations that give what no checkpoint keeps: random numbers, and what Python says."""
 
 
 def look(estimator: Any, mode: str, specs: Any, order: Sequence[str], code: str | None) -> Mode:
@@ -83,6 +86,7 @@ def look(estimator: Any, mode: str, specs: Any, order: Sequence[str], code: str 
             inference,
             {_key_of(one): roles.get(id(one), (None, None)) for one in saved},
             *program.settings(fetches),
+            program.draws(fetches),
         )
 
 
@@ -207,6 +211,11 @@ class _Program:
         names = {id(one): _key_of(one) for one in self._variables.values()}
         library = self._definition.library.function
         return fingerprint(function, library, list(leaves.values()), names, counts_seeds=counts_seeds)
+
+    def draws(self, fetches: Sequence[Any]) -> list[str]:
+        """The operations that give what no checkpoint keeps."""
+        nodes = [*self._reached(fetches), *(node for one in self._definition.library.function for node in one.node_def)]
+        return sorted({node.op for node in nodes} & (RANDOM_OPERATIONS | PYTHON_OPERATIONS))
 
     def _reached(self, fetches: Sequence[Any]) -> list[Any]:
         names = [one.op.name if isinstance(one, tf.Tensor) else one.name for one in fetches]

@@ -14,14 +14,14 @@ import tensorflow as tf
 from expmgr.errors import DataProblem
 from expmgr.signature import DataContract
 from expmgr.spec import PythonData
-from expmgr.train.datasets import Rows
+from expmgr.train.datasets import Batches, Rows
 from expmgr.train.sources import Source
 from expmgr.train.structure import leaves, packed, parts_of
 from expmgr.train.userdata import Functions
 
-#: Rows that a shuffled order is drawn from at most.
-_SHUFFLED = 1_000_000
 _ASKED_ROWS = 1024
+#: More steps than any training has.
+_ENDLESS = 2**62
 
 
 @dataclass(frozen=True)
@@ -76,33 +76,45 @@ class Inputs:
     def _is_stream(self, split: str) -> bool:
         return isinstance(self._source, Functions) and not isinstance(self._source.given(split), Rows)
 
-    def train(self, start_step: int) -> Fed:
-        """The training split, from a freshly drawn epoch at `start_step`: rows without end, a Dataset as it is."""
-        seed = (self._seed * 1_000_003 + start_step) % 2**31
+    def train(self, start_step: int, position: int) -> Fed:
+        """The training split from `start_step` on, where `position` rows were trained on: rows without end, in the order
+        that models of Keras are given them; a Dataset from its beginning, freshly drawn."""
         if self._is_stream("train"):
-            return Fed(self._called("train", seed), None)
+            return Fed(self._called("train", (self._seed * 1_000_003 + start_step) % 2**31), None)
         rows: Any = self._source.rows("train")
-        return _of_rows(rows, self._data.batch_size, seed if self._data.shuffle else None, is_endless=True)
+        size = self._data.batch_size
+        batches = Batches(rows, batch_size=size, seed=self._seed, shuffle=self._data.shuffle)
+        look_up = _look_up(rows)
+
+        def input_fn() -> Any:
+            steps = tf.data.Dataset.range(_ENDLESS)
+            return steps.map(lambda step: look_up(batches.indices(position + step * size))).prefetch(2)
+
+        return Fed(input_fn, rows.count)
+
+    def is_exact(self) -> bool:
+        """Whether a training that was stopped is given the rows that it would have been given."""
+        return not self._is_stream("train")
 
     def rows(self, split: str) -> Fed:
         """A split to be evaluated: once, in its order."""
         rows: Any = self._source.rows(split)
         if isinstance(rows, Rows):
-            return _of_rows(rows, self._data.batch_size, None, is_endless=False)
+            return _once(rows, self._data.batch_size)
         return Fed(self._called(split, self._seed), rows.count)
 
     def read(self, path: Path) -> Fed:
         """A file with labels, which somebody wants evaluated."""
         rows = self._source.read(path)
         if isinstance(rows, Rows):
-            return _of_rows(rows, self._data.batch_size, None, is_endless=False)
+            return _once(rows, self._data.batch_size)
         return Fed(self._called("eval", self._seed, path), rows.count)
 
     def read_inputs(self, path: Path) -> Fed:
         """A file without labels, of which somebody wants predictions."""
         rows = self._source.read_inputs(path)
         if isinstance(rows, Rows):
-            return _of_rows(rows, _ASKED_ROWS, None, is_endless=False)
+            return _once(rows, _ASKED_ROWS)
         return Fed(self._called("predict", self._seed, path), rows.count)
 
     def _called(self, what: str, seed: int, path: Path | None = None) -> Callable[[], Any]:
@@ -134,8 +146,14 @@ def _require_known(batch: Any, data: Any) -> None:
         )
 
 
-def _of_rows(rows: Rows, batch_size: int, seed: int | None, *, is_endless: bool) -> Fed:
-    """Batches of rows that are there; they are no part of the graph. `seed`: another order in every epoch."""
+def _once(rows: Rows, batch_size: int) -> Fed:
+    """Rows that are there, once, in their order."""
+    look_up = _look_up(rows)
+    return Fed(lambda: tf.data.Dataset.range(rows.count).batch(batch_size).map(look_up).prefetch(2), rows.count)
+
+
+def _look_up(rows: Rows) -> Callable[[Any], Any]:
+    """A function in a graph that gives the batch of the rows at its indices; the rows are no part of the graph."""
     parts = [np.asarray(one) for one in leaves(rows.batch)]
     dtypes = [tf.string if one.dtype.kind in "OUS" else tf.as_dtype(one.dtype) for one in parts]
 
@@ -145,12 +163,4 @@ def _of_rows(rows: Rows, batch_size: int, seed: int | None, *, is_endless: bool)
             one.set_shape([None, *part.shape[1:]])
         return packed(rows.batch, iter(found))
 
-    def input_fn() -> Any:
-        order = tf.data.Dataset.range(rows.count)
-        if seed is not None:
-            order = order.shuffle(min(rows.count, _SHUFFLED), seed=seed)
-        if is_endless:
-            order = order.repeat()
-        return order.batch(batch_size).map(look_up).prefetch(2)
-
-    return Fed(input_fn, rows.count)
+    return look_up

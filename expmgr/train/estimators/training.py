@@ -25,6 +25,7 @@ from expmgr.model_dir import Aside, Whole, checkpoint_name
 from expmgr.signature import Signature, Variable
 from expmgr.train.checkpoints import disk_error
 from expmgr.train.course import Course, ForeignStart, Outcome
+from expmgr.train.environment import moved_bits
 from expmgr.train.estimators.building import BuiltEstimator
 from expmgr.train.evaluations import Evaluations
 from expmgr.train.events import Teller
@@ -100,7 +101,12 @@ class EstimatorTraining(Course):
         """Why the run, taken up again, may not end bit for bit as one that was left alone; a line each."""
         if self.newest is None or self.start_step == 0:
             return []
-        return ["an Estimator keeps neither the place in its input nor the state of its random numbers over a stop"]
+        lines = list(moved_bits(self.newest.signature.provenance, self.built.provenance))
+        if not self.built.data.is_exact():
+            lines.append("an Estimator begins a Dataset anew: it keeps no place in it over a stop")
+        if draws := self.built.training_mode.draws:
+            lines.append(f"a training step draws what no checkpoint keeps ({', '.join(draws)})")
+        return lines
 
     def run(self) -> Outcome:
         """Train, save, evaluate. Raises whatever stops it, but for a signal."""
@@ -153,7 +159,7 @@ class EstimatorTraining(Course):
         self.built.newest = whole.prefix
 
     def _train(self) -> None:
-        fed = self.built.data.train(self.start_step)
+        fed = self.built.data.train(self.start_step, self._seen)
         estimator = self.built.estimator
         made = estimator._call_model_fn
 
