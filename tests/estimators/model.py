@@ -113,6 +113,17 @@ def plain_fn(features, labels, mode, params):
     return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op, scaffold=scaffold, training_hooks=hooks)
 
 
+def build_of_keras(params, run_config):
+    inputs = {name: tf.keras.Input((), name=name) for name in NAMES}
+    net = tf.keras.layers.Concatenate()([tf.keras.layers.Reshape((1,))(inputs[name]) for name in NAMES])
+    net = tf.keras.layers.Dense(params["hidden_units"][0], activation="relu", name="hidden")(net)
+    model = tf.keras.Model(inputs, tf.keras.layers.Dense(3, name="logits")(net))
+    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(tf.keras.optimizers.legacy.Adam(0.05), loss, metrics=["accuracy"])
+    form = params.get("checkpoint_format", "saver")
+    return tf.keras.estimator.model_to_estimator(keras_model=model, config=run_config, checkpoint_format=form)
+
+
 def build_plain(params, run_config):
     params = dict(params)
     if params.get("parts"):

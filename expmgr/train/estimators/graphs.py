@@ -79,6 +79,7 @@ def look(estimator: Any, mode: str, specs: Any, order: Sequence[str], code: str 
         saved = [one for one in _saved() if one is not step]
         if mode == _TRAIN:
             _refuse_savers(made)
+            _refuse_other_keys(graph, made.scaffold, saved)
         program = _Program(graph, saved)
         inference, roles = _fingerprint(program, fetches, outputs, specs, given, order, code, mode != _TRAIN)
         return Mode(
@@ -99,6 +100,27 @@ def _refuse_savers(made: Any) -> None:
                 left_alone="Nothing was changed.",
                 hint="leave it out of training_hooks: run_config says when checkpoints are saved",
             )
+
+
+def _refuse_other_keys(graph: Any, scaffold: Any, saved: Sequence[Any]) -> None:
+    """A saver of the model_fn's own has to keep every variable by its name: that is how the guard knows it."""
+    saver = scaffold.saver if scaffold is not None else None
+    names = [tf.get_static_value(one.inputs[1]) for one in graph.get_operations() if one.type == "SaveV2"]
+    if saver is None or not names or any(one is None for one in names):
+        return
+    kept = {name.decode() for one in names for name in one}
+    missing = sorted({key for key in map(_key_of, saved) if key not in kept})
+    if not missing:
+        return
+    by_objects = hasattr(saver, "_object_restore_saver")
+    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    raise UserCodeFailed(
+        f"model.build: the Estimator's own saver does not keep {', '.join(missing[:3])}{more} by that name",
+        left_alone="Nothing was changed.",
+        hint='model_to_estimator(..., checkpoint_format="saver")'
+        if by_objects
+        else "leave scaffold.saver out, or give it all variables: tf.compat.v1.train.Saver()",
+    )
 
 
 def _outputs(predictions: Any) -> list[Any]:
