@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from expmgr.train.datasets import Rows
 from expmgr.train.pipelines import Stream
 from expmgr.train.request import Ask, Request
 from expmgr.train.structure import parts_of
+from expmgr.train.usercode import UserCode
 
 _BATCH = 1024
 
@@ -199,17 +200,14 @@ def as_json_lines(lines: list[dict[str, Any]]) -> bytes:
     return "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines).encode()
 
 
-def _export(built: Built, ask: Ask) -> dict[str, Any]:
-    assert ask.output is not None
-    target = ask.output
-    aside = target.with_name(f".{target.name}.{os.urandom(4).hex()}{'.keras' if ask.format == 'keras' else ''}")
+def export_to(target: Path, write: Callable[[Path], Path], code: UserCode) -> None:
+    """Let `write` write an export to a place beside `target`; what it says that it made becomes `target`, whole or not at
+    all. Raises `OutputProblem`."""
+    aside = target.with_name(f".{os.urandom(4).hex()}.{target.name}")
     try:
-        with built.code.errors("the model cannot be exported"):
-            if ask.format == "keras":
-                built.model.save(aside)
-            else:
-                built.model.export(str(aside), format="tf_saved_model", verbose=False)
-        os.rename(aside, target)
+        with code.errors("the model cannot be exported"):
+            made = write(aside)
+        os.rename(made, target)
     except OSError as error:
         raise OutputProblem(
             f"{target} cannot be written: {error.strerror or error}", left_alone="Nothing was kept of it."
@@ -217,11 +215,24 @@ def _export(built: Built, ask: Ask) -> dict[str, Any]:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         aside.unlink(missing_ok=True) if aside.is_file() else None
+
+
+def _export(built: Built, ask: Ask) -> dict[str, Any]:
+    assert ask.output is not None
+
+    def write(aside: Path) -> Path:
+        if ask.format == "keras":
+            built.model.save(aside)
+        else:
+            built.model.export(str(aside), format="tf_saved_model", verbose=False)
+        return aside
+
+    export_to(ask.output, write, built.code)
     is_known = not built.spec.is_own
     kinds = {type(one).__module__.partition(".")[0] for one in built.model._flatten_layers()}
     outputs = ("logits" if built.data.labels else "value") if is_known else "as built"
     return {
-        "output": str(target),
+        "output": str(ask.output),
         "as": ask.format,
         "outputs": outputs,
         "inputs": dict(built.data.input_names),

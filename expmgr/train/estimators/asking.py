@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ import tensorflow as tf
 from expmgr import durable
 from expmgr.errors import DataProblem, OutputProblem
 from expmgr.spec import EstimatorModel
-from expmgr.train.asking import admitted, as_csv, as_json_lines, classified, row_of
+from expmgr.train.asking import admitted, as_csv, as_json_lines, classified, export_to, row_of
 from expmgr.train.estimators.building import BuiltEstimator
 from expmgr.train.request import Ask
 
@@ -71,21 +70,15 @@ def _export(built: BuiltEstimator, ask: Ask) -> dict[str, Any]:
             left_alone="Nothing was written.",
             hint="--format savedmodel",
         )
-    target = ask.output
-    aside = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
-    try:
-        with built.code.errors("the model cannot be exported"):
-            made = built.estimator.export_saved_model(
-                str(aside), _serving(built), checkpoint_path=str(built.newest), as_text=False
-            )
-        os.rename(Path(os.fsdecode(made)), target)
-    except OSError as error:
-        raise OutputProblem(
-            f"{target} cannot be written: {error.strerror or error}", left_alone="Nothing was kept of it."
-        ) from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return {"output": str(target), "as": ask.format, "outputs": "as built", "inputs": {}, "needs_code": False}
+
+    def write(aside: Path) -> Path:
+        checkpoint = str(built.newest)
+        return Path(
+            os.fsdecode(built.estimator.export_saved_model(str(aside), _serving(built), checkpoint_path=checkpoint))
+        )
+
+    export_to(ask.output, write, built.code)
+    return {"output": str(ask.output), "as": ask.format, "outputs": "as built", "inputs": {}, "needs_code": False}
 
 
 def _serving(built: BuiltEstimator) -> Any:
