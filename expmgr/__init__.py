@@ -4,8 +4,15 @@ from typing import Any
 
 __version__ = "0.1.0"
 __all__ = [
+    "Busy",
+    "CheckpointRefused",
+    "DataProblem",
     "ExperimentSpec",
     "ExpmgrError",
+    "SpecProblem",
+    "Stopped",
+    "TrainingFailed",
+    "UserCodeFailed",
     "__version__",
     "fit",
     "log_artifact",
@@ -18,8 +25,15 @@ __all__ = [
 
 #: Where each name is: nothing is imported before it is used, and TensorFlow by `save` and `restore` alone.
 _HOMES = {
+    "Busy": "errors",
+    "CheckpointRefused": "errors",
+    "DataProblem": "errors",
     "ExperimentSpec": "spec",
     "ExpmgrError": "errors",
+    "SpecProblem": "errors",
+    "Stopped": "errors",
+    "TrainingFailed": "errors",
+    "UserCodeFailed": "errors",
     "fit": "scripts",
     "log_artifact": "running",
     "log_metrics": "running",

@@ -67,6 +67,8 @@ class Row:
     """Rules of the guard whose refusal was let pass in a run counted here."""
     other_code: bool = False
     """Whether files of the experiment, or modules that it reaches, are others than the baseline's; the spec apart."""
+    same_weights: tuple[tuple[int, ...], ...] = ()
+    """Seeds whose runs ended with the same weights to the last bit: one result, not several."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ class Comparison:
                     "max_steps": row.max_steps,
                     "allowed": row.allowed,
                     "other_code": row.other_code,
+                    "same_weights": [list(seeds) for seeds in row.same_weights],
                 }
                 for row in self.rows
             ],
@@ -142,9 +145,23 @@ def compare(
     where = split or compared.split
     base_mean, _ = mean_and_std([*_values(base, name, where).values()])
     rows = [_row(one, base, name, where, base_mean, everything) for one in subjects]
+    if base.spec.known_metrics is None and metric and not any(row.values for row in rows):
+        _require_recorded(metric, where, subjects)
     rows.sort(key=lambda row: not row.is_baseline)
     effect = compared.minimum_effect if name == compared.metric else None
     return Comparison(name, mode, where, str(base.name), rows, effect)
+
+
+def _require_recorded(metric: str, split: str, subjects: Sequence[Subject]) -> None:
+    """`UnknownMetric` where runs were evaluated, by other metrics alone: code decides which there are."""
+    runs = [record for one in subjects for record in runs_that_count(one)]
+    names = sorted({name for one in runs for name in one.metrics.get("selected", {}).get(split, {})})
+    if names:
+        near = nearest(metric, names)
+        raise UnknownMetric(
+            f"no run was evaluated by {metric} on {split}",
+            hint=f"did you mean {near}?" if near else f"one of {', '.join(names)}",
+        )
 
 
 def chosen(project: Project, names: Sequence[str], baseline: str | None) -> tuple[list[Subject], VariantName | None]:
@@ -250,9 +267,19 @@ def _row(subject: Subject, base: Subject, metric: str, split: str, base_mean: fl
             name: list(dict.fromkeys(digest for one in runs if (digest := _digest(one, name)) is not None))
             for name in ("train", split)
         },
+        same_weights=_same_weights(runs),
         other_code=subject.name.experiment == base.name.experiment and subject.code_digest != base.code_digest,
         changed_on_the_way=any(attempt.changes for chain in chains for one in chain for attempt in one.attempts),
     )
+
+
+def _same_weights(runs: Sequence[RunRecord]) -> tuple[tuple[int, ...], ...]:
+    ended: dict[tuple[str, ...], list[int]] = {}
+    for record in runs:
+        files = record.checkpoints[-1].files if record.checkpoints and record.step else {}
+        if digests := tuple(sorted(digest for name, digest in files.items() if ".data-" in name)):
+            ended.setdefault(digests, []).append(record.seed)
+    return tuple(tuple(seeds) for seeds in ended.values() if len(seeds) > 1)
 
 
 def _chain(record: RunRecord, runs: Sequence[RunRecord]) -> list[RunRecord]:

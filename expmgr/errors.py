@@ -5,7 +5,7 @@ Every error tells the story: what happened, both sides, what was left alone, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -62,6 +62,10 @@ class ExpmgrError(Exception):
         self.left_alone = left_alone
         self.hint = hint
 
+    def __str__(self) -> str:
+        """The message, and the details below it: what a traceback shows."""
+        return "\n".join((self.message, *(f"  {detail}" for detail in self.details)))
+
     def lines(self) -> list[str]:
         """The story as it is printed, line by line."""
         lines = [f"Error: {self.message}", *(f"  {detail}" for detail in self.details)]
@@ -84,15 +88,31 @@ class ExpmgrError(Exception):
 
 
 class Reported(ExpmgrError):
-    """An error that another process told of: the same words, the same exit code."""
+    """An error of a kind that is not known here, of which another process told (`reported`)."""
 
-    def __init__(self, story: dict[str, Any]) -> None:
-        super().__init__(story["message"], details=story["details"], left_alone=story["left_alone"], hint=story["hint"])
-        self.name: str = story["error"]
-        self.exit_code = ExitCode(story["exit_code"])
+    name = ""
 
     def as_dict(self) -> dict[str, Any]:
         return {**super().as_dict(), "error": self.name}
+
+
+def reported(story: Mapping[str, Any]) -> ExpmgrError:
+    """The error that another process told of (`as_dict`): the same kind, words and exit code."""
+    kind = next((one for one in _kinds(ExpmgrError) if one.__name__ == story["error"]), Reported)
+    error = kind.__new__(kind)
+    ExpmgrError.__init__(
+        error, story["message"], details=story["details"], left_alone=story["left_alone"], hint=story["hint"]
+    )
+    error.exit_code = ExitCode(story["exit_code"])
+    if isinstance(error, Reported):
+        error.name = story["error"]
+    return error
+
+
+def _kinds(kind: type[ExpmgrError]) -> Iterator[type[ExpmgrError]]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from _kinds(one)
 
 
 class NotARepository(ExpmgrError):

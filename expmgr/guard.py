@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, Literal
 
 from expmgr.errors import CheckpointRefused
@@ -205,12 +206,14 @@ class _Case:
         is_premade = one is not None and two is not None and not _OWN & {one.get("kind"), two.get("kind")}
         if is_premade and one is not None and two is not None and one != two:
             for key, old, new in _pairs(one, two):
-                yield Difference(RULES[_ARCHITECTURE.get(key, "architecture")], f"model.{key}", old, new)
+                yield Difference(
+                    RULES[_ARCHITECTURE.get(key.partition(".")[0], "architecture")], f"model.{key}", old, new
+                )
             return
         for what, old_value, new_value, rule in layer_differences(self.saved.layers, self.wanted.layers):
             if rule is None:
                 rule = "setting" if self.is_comparable and self._is_same_inference() else "architecture"
-            yield Difference(RULES[rule], what, _shown(old_value), _shown(new_value))
+            yield Difference(RULES[rule], what, *_sides(old_value, new_value))
 
     def _inference(self, found: Sequence[Difference]) -> Iterator[Difference]:
         """The graph, where nothing else said yet that the model computes something else."""
@@ -282,7 +285,7 @@ class _Case:
             if name == "data":  # a split that one side has alone was compared with nothing
                 old, new = (side.model_copy(update={"splits": {}, "first_batch": {}}) for side in (old, new))
             if old != new:
-                yield Difference(RULES["unknown"], name, _shown(old), _shown(new))
+                yield Difference(RULES["unknown"], name, *_sides(old, new))
 
     def _is_told_by_graphs(self) -> bool:
         """Whether the model is a user's own, and graphs alone say what it computes and how it is trained."""
@@ -439,7 +442,7 @@ def _data(saved: DataContract, wanted: DataContract) -> Iterator[Difference]:
     if saved.label != wanted.label:
         yield Difference(RULES["label"], "data.label", str(saved.label), str(wanted.label))
     if saved.labels != wanted.labels:
-        yield Difference(RULES["labels"], "labels", _shown(saved.labels), _shown(wanted.labels))
+        yield Difference(RULES["labels"], "labels", *_sides(saved.labels, wanted.labels))
     for name, old, new in _pairs(saved.declared, wanted.declared):
         yield Difference(RULES["preprocessing"], name, old[:12], new[:12])
     both = saved.splits.keys() & wanted.splits.keys()  # a split that is added was never compared with anything
@@ -461,17 +464,15 @@ def _features(saved: Sequence[Feature], wanted: Sequence[Feature]) -> Iterator[D
     if names[0] != names[1]:
         is_known = all(one.sha256 is not None for one in (*saved, *wanted))
         rule = "feature-renamed" if is_known and contents[0] == contents[1] else "features"
-        yield Difference(RULES[rule], "features", _shown(names[0]), _shown(names[1]))
+        yield Difference(RULES[rule], "features", *_sides(names[0], names[1]))
         return
     for one, two in zip(saved, wanted, strict=True):
         if (one.kind, one.spec) != (two.kind, two.spec):
             yield Difference(RULES["features"], one.name, one.spec or one.kind, two.spec or two.kind)
         elif one.vocabulary != two.vocabulary:
-            yield Difference(
-                RULES["vocabulary"], f"vocabulary of {one.name}", _shown(one.vocabulary), _shown(two.vocabulary)
-            )
+            yield Difference(RULES["vocabulary"], f"vocabulary of {one.name}", *_sides(one.vocabulary, two.vocabulary))
         elif one.scale != two.scale:
-            yield Difference(RULES["features"], f"normalisation of {one.name}", _shown(one.scale), _shown(two.scale))
+            yield Difference(RULES["features"], f"normalisation of {one.name}", *_sides(one.scale, two.scale))
 
 
 # How training goes on.
@@ -484,17 +485,24 @@ def _training(saved: TrainingSetup, wanted: TrainingSetup) -> Iterator[Differenc
             for part, *sides in _pairs(old, new):
                 yield Difference(RULES[rule], part, sides[0], sides[1])
         elif old != new:
-            yield Difference(RULES[rule], key, _shown(old), _shown(new))
+            yield Difference(RULES[rule], key, *_sides(old, new))
     if saved.loss_scale != wanted.loss_scale:
-        yield Difference(RULES["precision"], "loss scale", _shown(saved.loss_scale), _shown(wanted.loss_scale))
+        yield Difference(RULES["precision"], "loss scale", *_sides(saved.loss_scale, wanted.loss_scale))
     one, two = saved.optimizer, wanted.optimizer
     if one.get("kind") != two.get("kind"):
         yield Difference(RULES["optimizer"], "optimizer", str(one.get("kind")), str(two.get("kind")))
         return
-    for key, old, new in _pairs(one, two):
+    for key, *sides in _pairs(one, two):
         if key == "ema_momentum" and one.get("use_ema") != two.get("use_ema"):
             continue  # said by use_ema
-        yield Difference(RULES[_optimizer_rule(key, one.get(key), two.get(key))], f"optimizer.{key}", old, new)
+        first, _, inner = key.partition(".")
+        old, new = one.get(first), two.get(first)
+        if (
+            inner and first != "learning_rate" and isinstance(old, dict) and isinstance(new, dict)
+        ):  # a further optimizer
+            first = inner.partition(".")[0]
+            old, new = old.get(first), new.get(first)
+        yield Difference(RULES[_optimizer_rule(first, old, new)], f"optimizer.{key}", sides[0], sides[1])
 
 
 def _optimizer_rule(key: str, old: Any, new: Any) -> str:
@@ -510,14 +518,33 @@ def _optimizer_rule(key: str, old: Any, new: Any) -> str:
 
 
 def _pairs(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Each key whose values differ, with both as they are shown; `key.inner` where both are configurations of one class."""
     for key in [*saved, *(key for key in wanted if key not in saved)]:
-        if saved.get(key) != wanted.get(key) or (key in saved) != (key in wanted):
-            yield key, _shown(saved.get(key, "nothing")), _shown(wanted.get(key, "nothing"))
+        old, new = saved.get(key, "nothing"), wanted.get(key, "nothing")
+        if old == new and (key in saved) == (key in wanted):
+            continue
+        if isinstance(old, Mapping) and isinstance(new, Mapping) and old.get("class") == new.get("class"):
+            yield from ((f"{key}.{inner}", one, two) for inner, one, two in _pairs(old, new))
+        else:
+            yield key, *_sides(old, new)
+
+
+_SHOWN_CHARS = 40
+
+
+def _sides(old: Any, new: Any) -> tuple[str, str]:
+    """Both as they are shown, long ones cut so that their first difference is seen."""
+    texts = str(old), str(new)
+    if max(map(len, texts)) <= _SHOWN_CHARS or texts[0][: _SHOWN_CHARS - 3] != texts[1][: _SHOWN_CHARS - 3]:
+        return _shown(old), _shown(new)
+    same = next(at for at, (one, two) in enumerate(zip_longest(*texts)) if one != two) if texts[0] != texts[1] else 0
+    begin = max(0, same - 8)
+    return _shown(f"...{texts[0][begin:]}"), _shown(f"...{texts[1][begin:]}")
 
 
 def _shown(value: Any) -> str:
     text = str(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
 
 
 def refusal(judgement: Judgement, checkpoint: str, variant: str, seed: int = 0) -> CheckpointRefused:

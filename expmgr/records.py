@@ -258,7 +258,7 @@ class Records:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except (ExpmgrError, OSError) as problem:
-                self.unreadable[run_id] = str(problem)
+                self.unreadable[run_id] = getattr(problem, "message", str(problem))
                 continue
             if record.status != "starting":
                 yield record
@@ -314,7 +314,7 @@ class Records:
                     found.append(path.name)
                 continue
             except ExpmgrError as problem:
-                self.unreadable[path.name] = str(problem)
+                self.unreadable[path.name] = getattr(problem, "message", str(problem))
                 continue
             if record.has_ended and not _is_gone(path):  # another attempt is being begun
                 continue

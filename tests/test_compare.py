@@ -10,7 +10,7 @@ import pytest
 from expmgr.compare import Subject, compare
 from expmgr.errors import UnknownMetric, UnknownVariant
 from expmgr.paths import VariantName
-from expmgr.records import Attempt, RunRecord
+from expmgr.records import Attempt, Checkpoint, RunRecord
 from expmgr.spec import ExperimentSpec
 from expmgr.specfile import read_spec
 from world import ROOT
@@ -138,3 +138,31 @@ def test_other_code_than_the_baseline_s_is_said() -> None:
         False,
         True,
     ]
+
+
+def test_seeds_that_ended_with_the_same_weights_are_named() -> None:
+    def saved(digest: str) -> list[Checkpoint]:
+        return [Checkpoint(step=9, saved_at=1.0, files={"x.index": "i", "x.data-00000-of-00001": digest})]
+
+    runs = [
+        run("iris/base", seed, 0.9, step=9, checkpoints=saved(digest)) for seed, digest in enumerate(["a", "b", "a"])
+    ]
+    assert compare([subject("base", *runs)]).rows[0].same_weights == ((0, 2),)
+    assert BASE.runs
+    assert compare([BASE]).rows[0].same_weights == ()
+
+
+def test_a_metric_that_no_run_of_own_code_has_is_told() -> None:
+    values = {
+        **SPEC.resolved(),
+        "model": {"kind": "python", "build": "m:b"},
+        "loss": None,
+        "optimizer": None,
+        "metrics": [],
+    }
+    own = ExperimentSpec.model_validate(values)
+    runs = [run("iris/own", seed, 0.9, of=own) for seed in range(2)]
+    assert compare([subject("own", *runs, of=own)], metric="accuracy").rows[0].mean == 0.9
+    with pytest.raises(UnknownMetric) as raised:
+        compare([subject("own", *runs, of=own)], metric="acuracy")
+    assert raised.value.hint == "did you mean accuracy?"

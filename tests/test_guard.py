@@ -263,6 +263,34 @@ def test_both_sides_name_the_same_differences(one: Signature, two: Signature) ->
         assert there.verdict is back.verdict
 
 
+def _optimizer_differs(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    base = signature().training
+    sides = [signature(training=base.model_copy(update={"optimizer": {**base.optimizer, **one}})) for one in (old, new)]
+    return [(one.rule.id, one.what, one.saved, one.wanted) for one in judge(*sides).differences]
+
+
+def test_what_differs_inside_of_a_long_configuration_is_shown() -> None:
+    loss = {"class": "SparseCategoricalCrossentropy", "reduction": "sum_over_batch_size", "from_logits": False}
+    base = signature().training
+    sides = [base.model_copy(update={"loss": {"loss": {**loss, "from_logits": one}}}) for one in (False, True)]
+    (one,) = judge(signature(training=sides[0]), signature(training=sides[1])).differences
+    assert (one.what, one.saved, one.wanted) == ("loss.from_logits", "False", "True")
+    long = "a" * 60
+    (told,) = _optimizer_differs({"name_of_it": f"{long}b"}, {"name_of_it": f"{long}c"})
+    assert told[2:] == ("...aaaaaaaab", "...aaaaaaaac")
+
+
+def test_the_rate_of_a_second_optimizer_is_a_setting_and_its_start_is_not() -> None:
+    second = {"class": "Adam", "learning_rate": 0.1, "beta_1": 0.9}
+    assert _optimizer_differs({"d": second}, {"d": {**second, "learning_rate": 0.2}}) == [
+        ("optimizer-setting", "optimizer.d.learning_rate", "0.1", "0.2")
+    ]
+    schedule = {"class": "CosineDecay", "decay_steps": 10}
+    assert _optimizer_differs({"learning_rate": schedule}, {"learning_rate": {**schedule, "decay_steps": 20}}) == [
+        ("learning-rate-schedule", "optimizer.learning_rate.decay_steps", "10", "20")
+    ]
+
+
 def test_the_words_of_a_refusal() -> None:
     other = signature(
         variables=variables(20, 20),

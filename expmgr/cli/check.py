@@ -9,7 +9,7 @@ import typer
 
 from expmgr.cli import output
 from expmgr.cli.run import parse_seeds
-from expmgr.errors import Reported, worst
+from expmgr.errors import reported, worst
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +102,7 @@ def _show_check(outcome: Outcome, everything: bool) -> None:
         output.tell(outcome.error.lines())
     for told in outcome.judged:
         if told["error"] is not None:
-            output.tell(Reported(told["error"]).lines())
+            output.tell(reported(told["error"]).lines())
         elif told["judgement"] is None:
             output.show(f"{task}: no checkpoint yet, training starts at step 0")
         else:

@@ -169,6 +169,11 @@ def _notes_on(row: Row, comparison: Comparison) -> Iterator[str]:
             "failed": f"failed: expmgr show {name}:{seed}",
         }.get(status, f"was stopped before its end ({status}): expmgr run {name}{option}")
         yield f"Note: {name} seed {seed} {more}"
+    for same in row.same_weights:
+        yield (
+            f"Note: {name} seeds {seeds_text(same)} ended with the same weights, bit for bit: they are one result; "
+            "does the code fix its seed? keras.utils.set_random_seed(expmgr.seed())"
+        )
     if row.without_metric:
         yield f"Note: {name} was not evaluated by {comparison.metric} on {comparison.split}"
     if row.allowed:

@@ -99,6 +99,8 @@ def logs(
 
     project = Project.open(output.folder())
     record = _named(project, run)
+    if run != record.run_id:
+        output.tell([f"run {record.run_id}: {record.variant} seed {record.seed}"])
     path = project.records.run_dir(record.run_id).log
     place = 0
     while True:

@@ -21,10 +21,10 @@ from expmgr.errors import (
     ExitCode,
     ExpmgrError,
     OurBug,
-    Reported,
     RunFolderProblem,
     Stopped,
     TrainingFailed,
+    reported,
     worst,
 )
 from expmgr.launch.checks import decided
@@ -218,7 +218,7 @@ class _Batch:
                 if "ended" in message and message["ended"] in self.running:
                     self._finish_or_tell(self.running.pop(message["ended"]), message["status"])
                 elif "failed" in message:
-                    self._all_failed(kind, Reported(message["failed"]))
+                    self._all_failed(kind, reported(message["failed"]))
                 elif "gone" in message:
                     self._all_failed(kind, self._worker_gone(worker, message["gone"]))
         for running in self.running.values():
@@ -281,7 +281,7 @@ class _Batch:
             error = self._not_begun(task)
             self._end(running.number, Outcome(task, error.exit_code, error=error))
         elif "withdrawn" in last:
-            told = Reported(last["withdrawn"]["error"])
+            told = reported(last["withdrawn"]["error"])
             self._end(running.number, Outcome(task, told.exit_code, error=told, log=log))
         else:
             error = _died(task, status)
@@ -302,7 +302,7 @@ class _Batch:
             error: ExpmgrError = _died(task, status)
             return Outcome(task, error.exit_code, record, error, log=log)
         if ended["error"]:
-            error = Reported(ended["error"])
+            error = reported(ended["error"])
             return Outcome(task, error.exit_code, record, error, log=log)
         if record.status == "preempted":
             error = Stopped(

@@ -206,13 +206,20 @@ def already_complete(project: Project, task: Task) -> RunRecord | None:
         or not _is_what_was_run(record, task)
     ):
         return None
-    if task.warm_start is not None and record.warm_start is None:
+    if task.warm_start is not None and not _began_there(record, task.warm_start):
         return None  # the worker says why it cannot be
     manifest = model_dir_of(project, task).read_manifest()
     is_at_its_end = record.step >= task.max_steps or record.attempts[-1].ended_early is not None
     if manifest is None or manifest.at(record.step) is None or not is_at_its_end:
         return None
     return record
+
+
+def _began_there(record: RunRecord, asked: WarmStart) -> bool:
+    """Whether the run began from the variant and seed that are asked for."""
+    made = record.warm_start
+    seed = record.seed if asked.seed is None else asked.seed
+    return made is not None and (made.get("variant"), made.get("seed")) == (str(asked.name), seed)
 
 
 def _is_what_was_run(record: RunRecord, task: Task) -> bool:

@@ -344,6 +344,12 @@ def apply_settings(model: Any, wanted: Mapping[str, Any], saved: Mapping[str, An
     All other settings that the guard lets through are no variables: the optimizer was built with them. `wanted` is the
     optimizer of the model's own signature, `saved` that of the checkpoint's.
     """
+    _apply_rate(inner_optimizer(model), wanted, saved)
+    for name, one in other_optimizers(model).items():
+        _apply_rate(one, wanted.get(name) or {}, saved.get(name) or {})
+
+
+def _apply_rate(optimizer: Any, wanted: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
     rate = wanted.get("learning_rate")
     if isinstance(rate, float) and saved.get("learning_rate") != rate:
-        inner_optimizer(model).learning_rate.assign(rate)
+        optimizer.learning_rate.assign(rate)

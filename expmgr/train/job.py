@@ -236,10 +236,12 @@ def _look_at_the_start(built: Built, newest: Whole) -> None:
     made = newest.signature.provenance.get("warm_start")
     if asked is None or (made and (made["variant"], made["seed"]) == (asked.source.variant, asked.source.seed)):
         return
+    at = asked.source
+    source = f"{at.variant}:{at.seed}" + (f"@{at.step}" if at.step is not None else "")
     raise WarmStartProblem(
         f"{built.folder.shown} has checkpoints already, to step {newest.saved.step}: a warm start begins at step 0",
         left_alone="Nothing was changed.",
-        hint=f"set them aside: expmgr run {built.request.variant} --fresh --warm-start-from {asked.source.variant}",
+        hint=f"set them aside: expmgr run {built.request.variant} --fresh --warm-start-from {source}",
     )
 
 

@@ -94,7 +94,10 @@ class Training(Course):
             return []
         lines = [*moved_bits(self.newest.signature.provenance, self.built.provenance)]
         lines += [*self._moved_data, *self.built.inner.draws()]
-        lines += [f"callback {name} keeps nothing over a stop" for name in self._callbacks.not_kept()]
+        lines += [
+            f"callback {name} keeps nothing over a stop: what it counts, and weights that it holds, begin anew"
+            for name in self._callbacks.not_kept()
+        ]
         if self._patience is not None and self.spec.eval.every_secs is not None:
             lines.append("early stopping looks at evaluations whose steps hang on the clock (eval.every_secs)")
         return lines

@@ -18,6 +18,8 @@ from expmgr.paths import nearest
 _MOST_LINES = 12
 #: Errors that speak of the machine, not of the code.
 _OF_THE_MACHINE = frozenset({"MemoryError", "ResourceExhaustedError"})
+#: How Keras makes words bold.
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 #: How TensorFlow quotes a frame in a message of its own, for code that it traced or that a pipeline called.
 _QUOTED = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<name>\S+)')
 
@@ -35,10 +37,7 @@ class UserCode:
         self.experiment_dir = experiment_dir
         """The experiment's folder in it."""
         self._repository = repository
-        shared = [root / one for one in roots]
-        self._first = [str(one) for one in (experiment_dir, *shared[:2]) if one.is_dir()]
-        self._last = [str(one) for one in shared[2:] if one.is_dir()]
-        self._not = {str(repository / one) for one in roots} if repository is not None else set()
+        self._folders = [str(one) for one in (experiment_dir, *(root / one for one in roots)) if one.is_dir()]
 
     @property
     def root(self) -> Path:
@@ -64,10 +63,8 @@ class UserCode:
         return found
 
     def prepare(self) -> None:
-        """Let imports find the run's own checkout: before what is installed, also in editable mode; Python projects inside
-        of the repository where an editable install has them, behind the rest."""
-        others = [one for one in sys.path if one not in self._first and one not in self._last and one not in self._not]
-        sys.path[:] = [*self._first, *others, *self._last]
+        """Let imports find the run's own checkout before what is installed, in editable mode or as a copy."""
+        sys.path[:] = [*self._folders, *(one for one in sys.path if one not in self._folders)]
 
     def call(self, reference: str, key: str, given: Mapping[str, Any], *, main: str = "params") -> Any:
         """The function `reference`, called with those of `given` that it names.
@@ -190,7 +187,7 @@ def _parameters(function: Any) -> dict[str, inspect.Parameter]:
 
 def _message(error: BaseException) -> list[str]:
     """What the error says: the first lines that are words of its own."""
-    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [_ESCAPES.sub("", line).strip() for line in str(error).splitlines()]
     frames = {number for number, line in enumerate(lines) if _QUOTED.search(line)}
     told = [
         line

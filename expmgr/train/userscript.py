@@ -119,7 +119,8 @@ def _looked_at(call: Call, script: str) -> Call:
         raise DataProblem(
             f"model.script: {script} calls expmgr.fit without validation_data, so nothing can be evaluated",
             left_alone=_UNTOUCHED,
-            hint="validation_data=(x, y), a Dataset, or validation_split=0.2",
+            hint="validation_data=(x, y), a Dataset, or validation_split=0.2; of a model that cannot be evaluated, rows that "
+            "the guard looks at, and eval: {at_end: false}",
         )
     named = given.get("callbacks") or []
     for one in named if isinstance(named, (list, tuple)) else [named]:

@@ -73,6 +73,20 @@ def test_a_package_that_is_installed_from_the_user_s_checkout_comes_from_the_run
     assert parameters(own, "own/base") == 11
 
 
+def test_a_copy_that_is_installed_does_not_stand_in_for_a_package_of_the_repository(own: Repo, tmp_path: Path) -> None:
+    own.git("rm", "--quiet", "-r", "src")
+    own.write("libs/widths/pyproject.toml", '[project]\nname = "widths"\n')
+    own.write("libs/widths/src/widths/__init__.py", "WIDTH = 2\n")
+    own.commit("moved")
+    own.git("branch", "--force", "exp/own/base")
+    copy = tmp_path / "site" / "widths"
+    copy.mkdir(parents=True)
+    (copy / "__init__.py").write_text("WIDTH = 9\n")
+    result = own.expmgr_process("run", "own/base", env={"PYTHONPATH": str(copy.parent)})
+    assert result.code == 0, result.stderr
+    assert parameters(own, "own/base") == 11
+
+
 @pytest.mark.parametrize("place", ["libs/widths/src", pytest.param("libs/widths", marks=pytest.mark.slow)])
 def test_a_package_of_a_project_inside_of_the_repository_counts_as_code_and_comes_from_the_run_s(
     own: Repo, place: str

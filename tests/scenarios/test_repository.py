@@ -42,6 +42,21 @@ def test_variants_are_made_trained_and_compared(iris: Repo, capfd: pytest.Captur
     assert len(repository.runs("iris/wide")) == 2
 
 
+def test_errors_have_the_names_that_the_docs_say_and_show_what_differs() -> None:
+    import expmgr
+    from expmgr.errors import ExitCode, reported
+
+    names = ("CheckpointRefused", "Busy", "SpecProblem", "DataProblem", "UserCodeFailed", "TrainingFailed", "Stopped")
+    for name in names:
+        kind = getattr(expmgr, name)
+        told = reported(kind("no", details=["a line"], hint="so").as_dict())
+        assert type(told) is kind
+        assert (str(told), told.hint, told.exit_code) == ("no\n  a line", "so", kind("no").exit_code)
+    unknown = reported({**kind("no").as_dict(), "error": "OfSomebodyElse", "exit_code": 3})
+    assert unknown.as_dict()["error"] == "OfSomebodyElse"
+    assert unknown.exit_code is ExitCode.REFUSED
+
+
 @pytest.mark.slow
 def test_a_refusal_is_an_error_with_its_story(iris: Repo) -> None:
     repository = expmgr.open(iris.path)

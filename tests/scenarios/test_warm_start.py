@@ -98,8 +98,10 @@ def test_what_is_refused_changes_nothing(copied: Repo) -> None:
     made(copied, "turned", "data.labels=[virginica, versicolor, setosa]")
     made(copied, "other", "optimizer={kind: sgd, learning_rate: 0.1}")
     made(copied, "fits")
-    before = copied.snapshot()
+    made(copied, "begun", "train.max_steps=3")
     start = ("--warm-start-from", "iris/wide")
+    assert copied.expmgr("run", "iris/begun", *start).code == 0
+    before = copied.snapshot()
     cases = [
         (("iris/turned", *start), 3, "would mean something else in the model\n  labels   saved "),
         (("iris/other", *start, "--with-optimizer"), 3, "it has the slots of adagrad, the model trains with sgd"),
@@ -109,6 +111,7 @@ def test_what_is_refused_changes_nothing(copied: Repo) -> None:
         (("iris/fits", "--warm-start-from", "iris/wide@7"), 1, "has no checkpoint of step 7"),
         (("iris/fits", "--warm-start-from", "iris/other"), 1, "iris/other has no checkpoint to start from"),
         (("iris/baseline", *start), 1, "has checkpoints already, to step 200: a warm start begins at step 0"),
+        (("iris/begun", "--warm-start-from", "iris/baseline@0"), 1, "--warm-start-from iris/baseline:0@0"),
         (("iris/fits", "--grow"), 2, "need --warm-start-from"),
     ]
     for arguments, code, told in cases:
