@@ -293,7 +293,9 @@ def test_a_callback_of_keras_and_what_it_does_not_keep_is_said(worker: WorkerPro
     assert worker.run(with_callbacks(site, best, max_steps=10)).status == 0
     rest = worker.run(with_callbacks(site, best))
     assert rest.status == 0, rest.log
-    assert rest.one("ready")["not_exact"] == ["callback keras.callbacks:EarlyStopping keeps nothing over a stop"]
+    assert rest.one("ready")["not_exact"] == [
+        "callback keras.callbacks:EarlyStopping keeps nothing over a stop: what it counts, and weights that it holds, begin anew"
+    ]
 
 
 def test_a_callback_may_end_training(worker: WorkerProcess, site: Site) -> None:
