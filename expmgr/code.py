@@ -1,4 +1,5 @@
-"""The code that a variant reaches: its experiment's folder, and the repository's modules by static imports.
+"""The code that a variant reaches: its experiment's folder, the modules that its spec names, and by static imports from
+them those of the repository.
 
 Read from git objects or from names alone: nothing of it is run.
 """
@@ -9,18 +10,26 @@ import ast
 import hashlib
 from collections.abc import Callable, Iterable
 
+from expmgr.errors import SpecProblem
 from expmgr.gitrepo import GitRepo, TreeEntry
 from expmgr.paths import VariantName, module_roots
+from expmgr.references import references_of
+from expmgr.specfile import read_spec
 
 
-def reached(paths: Iterable[str], folder: str, read: Callable[[str], bytes | None]) -> list[str]:
-    """The files below `folder`, and the modules among `paths` that their static imports reach, sorted.
+def reached(paths: Iterable[str], name: VariantName, read: Callable[[str], bytes | None]) -> list[str]:
+    """The files of the experiment's folder, and the modules among `paths` that the spec names or static imports reach,
+    sorted.
 
     `read` gives the content of one of `paths`. A file that is not Python's grammar imports nothing.
     """
-    known = set(paths)
+    known, folder = set(paths), name.folder
     shared = module_roots(known)
     found = {path for path in known if path.startswith(f"{folder}/")}
+    roots = [f"{folder}/", *shared]
+    found |= {
+        file for module in _named(read(name.spec_path), name) for root in roots for file in _files(root, module)
+    } & known
     queue = [path for path in found if path.endswith(".py")]
     while queue:
         path = queue.pop()
@@ -56,6 +65,15 @@ def _imports(content: bytes, path: str, roots: Iterable[str]) -> set[str]:
     return candidates
 
 
+def _named(content: bytes | None, name: VariantName) -> set[str]:
+    """The modules that the spec `content` names; none where it is no spec, which others say."""
+    try:
+        spec = read_spec(content or b"", name.spec_path, name.experiment)
+    except SpecProblem:
+        return set()
+    return {reference.partition(":")[0] for _, reference in references_of(spec)}
+
+
 def _files(root: str, module: str) -> set[str]:
     """The files that `import module` reads below `root`: the module, and each package on the way to it."""
     parts = module.split(".")
@@ -71,16 +89,22 @@ def code_digest(repo: GitRepo, commit: str, name: VariantName) -> str:
     Prose (*.md) does not count, and the spec does not: a record holds it resolved.
     """
     entries = {entry.path: entry for entry in _entries(repo, commit, name)}
-    files = reached(entries, name.folder, lambda path: repo.read(commit, path))
+    files = reached(entries, name, lambda path: repo.read(commit, path))
     counted = [entries[path] for path in files if not path.endswith(".md") and path != name.spec_path]
     text = "".join(f"{entry.path}\0{entry.mode}\0{entry.oid}\n" for entry in counted)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def roots_of(repo: GitRepo, commit: str, name: VariantName) -> list[str]:
+    """Where the code of a variant looks for modules at `commit`, besides the experiment's folder (`module_roots`)."""
+    return module_roots(entry.path for entry in _entries(repo, commit, name))
+
+
 def _entries(repo: GitRepo, commit: str, name: VariantName) -> list[TreeEntry]:
-    """The experiment's folder alone where it holds no Python, for that reaches no further."""
+    """The experiment's folder alone where it holds no Python and its spec names none, for that reaches no further."""
     folder = repo.tree(commit, name.folder)
-    return repo.tree(commit) if any(entry.path.endswith(".py") for entry in folder) else folder
+    has_code = any(entry.path.endswith(".py") for entry in folder) or _named(repo.read(commit, name.spec_path), name)
+    return repo.tree(commit) if has_code else folder
 
 
 def uncommitted_code(repo: GitRepo, commit: str, name: VariantName) -> tuple[str, list[str]] | None:
@@ -103,6 +127,6 @@ def uncommitted_code(repo: GitRepo, commit: str, name: VariantName) -> tuple[str
             except OSError:
                 return None
 
-        unseen = sorted(set(changed) & set(reached(paths, name.folder, read)))
+        unseen = sorted(set(changed) & set(reached(paths, name, read)))
         return (str(worktree.path), unseen) if unseen else None
     return None

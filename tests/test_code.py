@@ -30,8 +30,44 @@ FILES = {
 
 
 def test_imports_are_followed_and_nothing_else() -> None:
-    found = reached(FILES, FOLDER, lambda path: FILES[path].encode())
+    found = reached(FILES, VariantName("iris", "any"), lambda path: FILES[path].encode())
     assert set(FILES) - set(found) == {"shared/unused.py", "helper.py", "numpy_like.py"} - {"helper.py"}
+
+
+PYTHON = """
+experiment: iris
+data: {kind: python, train: "lib.data:rows", eval: "lib.data:rows", batch_size: 4}
+model: {kind: python, build: "lib.model:build"}
+optimizer: {kind: adam, learning_rate: 0.1}
+loss: mean_squared_error
+train: {max_steps: 2}
+"""
+PREMADE = """
+experiment: iris
+data: {kind: csv, train: a.csv, eval: a.csv, label: kind, batch_size: 4, labels: [a, b]}
+model: {kind: dnn_classifier, hidden_units: [2]}
+callbacks: ["lib.model:Own"]
+optimizer: {kind: adam, learning_rate: 0.1}
+train: {max_steps: 2}
+"""
+
+
+@pytest.mark.parametrize("spec", [PYTHON, PREMADE])
+def test_modules_that_the_spec_names_are_code_wherever_they_lie(repo: Repo, spec: str) -> None:
+    repo.write(f"{FOLDER}/spec.yaml", spec)
+    repo.write("lib/__init__.py", "")
+    repo.write("lib/model.py", "import deeper\n")
+    repo.write("deeper.py", "")
+    repo.commit("code outside of the folder")
+    found = {digest(repo)}
+    for path in ("lib/model.py", "deeper.py", "lib/__init__.py"):
+        repo.write(path, repo.read(path) + "# changed\n")
+        repo.commit("changed")
+        found.add(digest(repo))
+    assert len(found) == 4
+    repo.write("unrelated.py", "")
+    repo.commit("none of it")
+    assert digest(repo) in found
 
 
 @pytest.fixture

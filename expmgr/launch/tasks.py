@@ -16,13 +16,13 @@ from typing import IO, Any, Literal
 
 from expmgr import __version__, durable
 from expmgr.checkout import make_checkout
-from expmgr.code import code_digest, uncommitted_code
+from expmgr.code import code_digest, roots_of, uncommitted_code
 from expmgr.errors import Busy, CheckpointRefused, ExpmgrError, SpecProblem, UncommittedChanges
 from expmgr.gitrepo import CommitId
 from expmgr.launch.environments import Environment
 from expmgr.locks import Process
 from expmgr.model_dir import ModelDir
-from expmgr.paths import RunDir, VariantName, module_roots
+from expmgr.paths import RunDir, VariantName
 from expmgr.project import Project, keep_ref
 from expmgr.records import Attempt, RunRecord, is_outdated, is_seen_running, new_run_id, user_name
 from expmgr.spec import ExperimentSpec, learned_from
@@ -366,7 +366,7 @@ def _request(project: Project, task: Task, record: RunRecord, folder: RunDir) ->
         "experiment_dir": str(folder.code / task.name.folder),
         "variant_dir": str(project.layout.variant_dir(task.name)),
         "repository": str(project.repo.root) if project.repo.root else None,
-        "module_roots": module_roots(entry.path for entry in project.repo.tree(task.commit)),
+        "module_roots": roots_of(project.repo, task.commit, task.name),
         "data_root": project.settings.data_root,
         "pass_environment": project.settings.pass_environment,
         "model_dir": str(model_dir),
