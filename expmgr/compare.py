@@ -28,6 +28,12 @@ class Subject:
     code_digest: str
     runs: Sequence[RunRecord]
 
+    @property
+    def newest_params(self) -> dict[str, Any]:
+        """What its code was given in the newest run that counts, defaults included."""
+        counted = runs_that_count(self)
+        return max(counted, key=lambda one: one.run_id).params if counted else {}
+
 
 @dataclass(frozen=True)
 class Row:
@@ -248,8 +254,8 @@ def _row(subject: Subject, base: Subject, metric: str, split: str, base_mean: fl
         mean=mean,
         std=std,
         difference=None if is_baseline or mean is None or base_mean is None else mean - base_mean,
-        changes=_changes(base.spec, subject.spec, everything),
-        parameters=runs[-1].parameters if runs else None,
+        changes=_with_defaults(_changes(base.spec, subject.spec, everything), base, subject),
+        parameters=counted[-1].parameters if counted else None,
         train_s=mean_and_std([sum(one.train_s for one in chain) for chain in chains])[0],
         runs=[record.run_id for record in runs],
         steps={record.seed: record.step for record in runs},
@@ -289,6 +295,16 @@ def _chain(record: RunRecord, runs: Sequence[RunRecord]) -> list[RunRecord]:
     while found[-1].attempts[0].from_step and (parent := known.get(found[-1].parent_run or "")) is not None:
         found.append(parent)
     return found
+
+
+def _with_defaults(changes: dict[str, tuple[Any, Any]], base: Subject, subject: Subject) -> dict[str, tuple[Any, Any]]:
+    """`changes`, with the default that the code has for a param that one of the specs does not name."""
+    known = [one.newest_params for one in (base, subject)]
+    filled = {
+        key: (known[0].get(key) if old is None else old, known[1].get(key) if new is None else new)
+        for key, (old, new) in changes.items()
+    }
+    return {key: pair for key, pair in filled.items() if pair[0] != pair[1] or pair == changes[key]}
 
 
 def _changes(base: ExperimentSpec, other: ExperimentSpec, everything: bool) -> dict[str, tuple[Any, Any]]:

@@ -126,6 +126,13 @@ def seeds_text(seeds: Iterable[int]) -> str:
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
 
 
+def run_command(variant: object, seed: int | None, max_steps: int | None) -> str:
+    """What to type to train `variant`; None stands for what needs no word: a fixed seed, the steps of the spec."""
+    seeds = f" --seeds {seed}" if seed else ""
+    steps = "" if max_steps is None else f" --max-steps {max_steps}"
+    return f"expmgr run {variant}{seeds}{steps}"
+
+
 def nearest(name: str, among: Iterable[str]) -> str | None:
     """The one of `among` that `name` was probably meant to be."""
     found = difflib.get_close_matches(name, sorted(among), n=1, cutoff=0.6)

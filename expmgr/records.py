@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from expmgr import durable
 from expmgr.errors import ExpmgrError, OurBug, UnknownRun
 from expmgr.locks import Process
-from expmgr.paths import Layout, RunDir, RunId, VariantName
+from expmgr.paths import Layout, RunDir, RunId, VariantName, run_command
 from expmgr.spec import ExperimentSpec, changes
 
 Status = Literal["starting", "running", "finished", "failed", "preempted", "killed"]
@@ -115,6 +115,8 @@ class RunRecord(_Part):
     data: dict[str, DataSplit] = Field(default_factory=dict)
     parameters: int | None = None
     """Trainable parameters of the model."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """What code of the repository was given (`model.params.*`, `data.params.*`), its defaults included."""
     environment: dict[str, Any] = Field(default_factory=dict)
     warm_start: dict[str, Any] | None = None
     """From which checkpoint training started, and what was taken of it."""
@@ -149,6 +151,13 @@ class RunRecord(_Part):
     def is_complete(self) -> bool:
         """Whether it finished all the steps that it was last asked for."""
         return self.status == "finished"
+
+    @property
+    def command(self) -> str:
+        """What to type to go on with it, to the step that it was last asked for."""
+        is_fixed = self.spec.get("run_config", {}).get("tf_random_seed") is not None
+        asked, said = self.attempts[-1].max_steps, self.spec.get("train", {}).get("max_steps")
+        return run_command(self.variant, None if is_fixed else self.seed, None if asked == said else asked)
 
     @property
     def allowed(self) -> list[str]:
@@ -400,6 +409,7 @@ def fold(record: RunRecord, events: Iterable[dict[str, Any]]) -> RunRecord:
             attempt.not_exact = event.get("not_exact", [])
             record.data = {split: DataSplit.model_validate(told) for split, told in event["data"].items()}
             record.parameters = event["parameters"]
+            record.params = event.get("params", {})
             record.environment = event["environment"]
             record.adopted = event.get("adopted") or record.adopted
             record.warm_start = event.get("warm_start") or record.warm_start

@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class Lent:
     seed: int
     take: Callable[[Any, Mapping[str, Any]], None]
     """Takes what `expmgr.fit` was called with: the model, and the arguments by name. It does not come back."""
+    taken: dict[str, Any] = field(default_factory=dict)
+    """What `expmgr.params` gave: defaults, and what the spec says otherwise."""
 
 
 lent: Lent | None = None

@@ -45,7 +45,10 @@ def params(defaults: Mapping[str, Any]) -> dict[str, Any]:
                 left_alone="Nothing was changed.",
                 hint=f"did you mean model.params.{near}?" if near else f"it has {', '.join(defaults) or 'none'}",
             )
-    return {**defaults, **given}
+    values = {**defaults, **given}
+    if running.lent is not None:
+        running.lent.taken.update(values)
+    return values
 
 
 def seed(default: int = 0) -> int:

@@ -616,6 +616,12 @@ class ExperimentSpec(_Part):
         return {key: metric for key, metric in named.items() if metric is not None}
 
     @property
+    def evaluates(self) -> bool:
+        """Whether training evaluates anything: at its end, on a schedule, or for a selection."""
+        needed = self.named_metrics.keys() - {"compare.metric"}
+        return bool(needed) or self.eval.at_end or bool(self.eval.every_steps or self.eval.every_secs)
+
+    @property
     def compared(self) -> Compared:
         """What `compare` looks at: what the spec says, or the model's first metric on the eval split."""
         said = self.compare or Compare()

@@ -86,6 +86,24 @@ def test_another_metric() -> None:
     assert caught.value.lines() == ["Error: there is no metric acuracy", "Hint: did you mean accuracy?"]
 
 
+def test_a_param_that_one_spec_does_not_name_is_shown_with_the_default_of_the_code() -> None:
+    def made(**params: Any) -> ExperimentSpec:
+        model = {"kind": "script", "script": "train.py", "params": params}
+        return ExperimentSpec.model_validate({"experiment": "iris", "model": model, "train": {"max_steps": 9}})
+
+    specs = {"base": made(), "wide": made(units=64), "same": made(rate=0.1)}
+    given = {"base": (32, 0.1), "wide": (64, 0.1), "same": (32, 0.1)}
+    subjects = []
+    for name, (units, rate) in given.items():
+        params = {"model.params.units": units, "model.params.rate": rate}
+        subjects.append(subject(name, run(f"iris/{name}", 0, 0.5, of=specs[name], params=params), of=specs[name]))
+    base, wide, same = compare(subjects).rows
+    assert (base.changes, wide.changes) == ({}, {"model.params.units": (32, 64)})
+    assert same.changes == {}  # it names the default
+    unknown = compare([subject("base", of=specs["base"]), subjects[1]]).rows[1]
+    assert unknown.changes == {"model.params.units": (None, 64)}
+
+
 def test_runs_of_another_spec_or_code_are_left_aside() -> None:
     """One seed that was run again must not be averaged with seeds of the model before."""
     new = spec(hidden_units=[30])

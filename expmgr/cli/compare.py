@@ -91,7 +91,7 @@ def _show(comparison: Comparison, how: output.Form, precision: int, machine: boo
         table.rows.append(
             (
                 row.variant,
-                str(len(row.values)),
+                _counted(row, machine),
                 output.number(row.mean, precision),
                 output.number(row.std, precision),
                 "baseline" if row.is_baseline else _signed(row.difference, precision),
@@ -118,6 +118,12 @@ def _show_changes(comparison: Comparison) -> None:
         values = (row.changes[key][1] if key in row.changes else base for row in comparison.rows)
         table.rows.append((key, *(output.value_text(value) for value in values)))
     table.show(output.Form.TERMINAL)
+
+
+def _counted(row: Row, machine: bool) -> str:
+    """How many seeds have a value, and of how many where some were not evaluated."""
+    runs = len(row.values) + len(row.without_metric)
+    return f"{len(row.values)} of {runs}" if row.without_metric and not machine else str(len(row.values))
 
 
 def _signed(value: float | None, precision: int) -> str:

@@ -139,6 +139,8 @@ def stop(
         return
     for record in ended:
         output.tell([f"{record.variant} seed {record.seed}: {record.status} at step {record.step}"])
+        if record.status == "preempted":
+            output.tell([f"Next: {record.command}"])
 
 
 def _of(project: Project, name: str) -> list[RunRecord]:

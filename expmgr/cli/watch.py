@@ -85,13 +85,23 @@ class _Teller(Watcher):
             if event.get("adopted"):
                 start = f"takes the checkpoint of step {step}, which is evaluated"
             else:
-                start += f", to step {task.max_steps}" if step < task.max_steps else ", where it is evaluated"
+                if step < task.max_steps:
+                    start += f", to step {task.max_steps}"
+                elif task.spec.eval.at_end:
+                    start += ", where it is evaluated"
             self.say(f"{count}{task}: {start} (run {prepared.record.run_id})")
+            before = prepared.before
+            if before is not None and before.attempts[-1].max_steps > task.max_steps and not before.is_complete:
+                self.say(
+                    f"  it was asked for step {before.attempts[-1].max_steps} before: {before.command} goes on there"
+                )
             for line in _warm_start(event.get("warm_start")):
                 self.say(f"  {line}")
             for change in event["changes"]:
                 parts = (change[key] for key in ("rule", "what", "saved", "wanted"))
                 self.say(f"  {told(*parts, allowed=change['allowed'])}")
+            for key in event.get("unread", []):
+                self.say(f"  Note: no code asked for {key}: is it misspelt?")
             for reason in event.get("not_exact", []):
                 self.say(f"  not exact: {reason}")
 

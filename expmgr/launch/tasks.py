@@ -22,7 +22,7 @@ from expmgr.gitrepo import CommitId
 from expmgr.launch.environments import Environment
 from expmgr.locks import Process
 from expmgr.model_dir import ModelDir
-from expmgr.paths import RunDir, VariantName
+from expmgr.paths import RunDir, VariantName, run_command
 from expmgr.project import Project, keep_ref
 from expmgr.records import Attempt, RunRecord, is_outdated, is_seen_running, new_run_id, user_name
 from expmgr.spec import ExperimentSpec, learned_from
@@ -117,10 +117,9 @@ class Task:
     @property
     def command(self) -> str:
         """What to type to go on with it."""
-        fixed = self.spec.run_config.tf_random_seed is not None
-        seed = "" if fixed or self.seed == 0 else f" --seeds {self.seed}"
-        steps = "" if self.max_steps == self.spec.train.max_steps else f" --max-steps {self.max_steps}"
-        return f"expmgr run {self.name}{seed}{steps}"
+        is_fixed = self.spec.run_config.tf_random_seed is not None
+        is_as_said = self.max_steps == self.spec.train.max_steps
+        return run_command(self.name, None if is_fixed else self.seed, None if is_as_said else self.max_steps)
 
 
 @dataclass(frozen=True)

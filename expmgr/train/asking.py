@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from expmgr import durable
-from expmgr.errors import OutputProblem, UnknownCheckpoint
+from expmgr.errors import DataProblem, OutputProblem, UnknownCheckpoint
 from expmgr.guard import Judgement, judge, refusal
 from expmgr.model_dir import ModelDir, Whole
 from expmgr.signature import Signature
@@ -96,6 +97,12 @@ def _look(built: Built, whole: Whole, judgement: Judgement, folder: Path) -> Non
 
 
 def _evaluate(built: Built, ask: Ask) -> dict[str, Any]:
+    if ask.data is None and ask.split not in built.data.splits:
+        raise DataProblem(
+            f"{built.request.variant} has no rows to be evaluated ({ask.split})",
+            left_alone="Nothing was changed.",
+            hint="give expmgr.fit validation_data, in a variant of its own, or name a file: --data FILE",
+        )
     if ask.data is None:
         rows, what = built.data.rows(ask.split), built.data.as_dict()[ask.split]["path"]
     else:
@@ -219,6 +226,13 @@ def export_to(target: Path, write: Callable[[Path], Path], code: UserCode) -> No
 
 def _export(built: Built, ask: Ask) -> dict[str, Any]:
     assert ask.output is not None
+
+    if ask.format != "keras" and type(built.model).call is keras.Model.call:
+        raise OutputProblem(
+            "a SavedModel holds what the model computes of its inputs, and the model has no call",
+            left_alone="Nothing was changed.",
+            hint="give it a call(self, inputs), in a variant of its own, or keep its parts: --format keras",
+        )
 
     def write(aside: Path) -> Path:
         if ask.format == "keras":

@@ -31,6 +31,7 @@ from expmgr.train.sources import Source, Tables
 from expmgr.train.usercode import UserCode
 from expmgr.train.userdata import Functions
 from expmgr.train.usermodel import build_user_model, handed_over
+from expmgr.train.userparams import in_force
 from expmgr.train.userscript import Call, Given, class_weight_of, filled, run_script
 
 
@@ -96,6 +97,11 @@ class Built:
         return [weights.get(name, 1.0) for name in labels]
 
     @property
+    def params(self) -> dict[str, Any]:
+        """What the user's code was given, its defaults included, by key of the spec."""
+        return in_force(self.code, self.script.params if self.script is not None else None)
+
+    @property
     def parameters(self) -> int:
         """How many numbers are trained."""
         return sum(int(variable.value.shape.num_elements()) for variable in self.model.trainable_variables)
@@ -154,17 +160,11 @@ class Built:
     def check_metrics(self) -> None:
         """Evaluate a few rows, so that what is wrong with it is known before training: `UserCodeFailed`, or
         `SpecProblem` where the spec goes by a metric that an evaluation of the user's model does not give."""
-        named, plan = self.spec.named_metrics, self.spec.eval
+        if not self.spec.is_own or not self.spec.evaluates:
+            return
+        named = self.spec.named_metrics
         if named.get("compare.metric") == "loss":  # also what is compared where nobody said so
             del named["compare.metric"]
-        is_evaluated = (
-            bool(named.keys() - {"compare.metric"})
-            or plan.at_end
-            or plan.every_steps is not None
-            or plan.every_secs is not None
-        )
-        if not self.spec.is_own or not is_evaluated:
-            return
         try:
             with as_it_was(self.model):
                 found = self.evaluation(Rows(self.data.first())).run(lambda: False, lambda: 0.0) or {}
@@ -230,7 +230,7 @@ def _of_script(spec: ExperimentSpec, request: Request, code: UserCode) -> Built:
     about = {**request.provenance, **versions(), **bits(spec.train.determinism)}
     built = Built(request, spec, data, model, _folder(request), code, about, call)
     steps = built.inner.feed.steps_per_epoch
-    if call.callbacks and steps is not None and not (spec.eval.every_steps or spec.eval.every_secs):
+    if call.callbacks and data.has_eval and steps is not None and not (spec.eval.every_steps or spec.eval.every_secs):
         # `fit` evaluates at the end of every epoch, and tells callbacks.
         built.spec = spec.model_copy(update={"eval": spec.eval.model_copy(update={"every_steps": steps})})
     for name in call.left_out:

@@ -39,6 +39,7 @@ from expmgr.train.events import Teller
 from expmgr.train.request import Candidate, read_request
 from expmgr.train.stopping import Heartbeat, StopFlag
 from expmgr.train.training import Training
+from expmgr.train.userparams import unread
 from expmgr.warmstart import Plan, plan_warm_start
 
 
@@ -341,6 +342,8 @@ def _train(trainer: Trainer, built: Built, judged: Judged, lock: Lock, stop: Sto
         changes=[one.as_dict() for one in found if one.rule.id != "setting"],
         data=built.data.as_dict(),
         parameters=built.parameters,
+        params=built.params,
+        unread=unread(built.code),
         environment=built.environment(),
         probe=training.probed,
         not_exact=training.not_exact(),

@@ -37,6 +37,8 @@ class UserCode:
         self.experiment_dir = experiment_dir
         """The experiment's folder in it."""
         self._repository = repository
+        self.params: dict[str, Any] = {}
+        """What functions were given as params: "model" or "data" to a dict, or what a params_model made of it."""
         self._folders = [str(one) for one in (experiment_dir, *(root / one for one in roots)) if one.is_dir()]
 
     @property

@@ -17,9 +17,11 @@ import tensorflow as tf
 from expmgr import running
 from expmgr.datafiles import Content
 from expmgr.errors import DataProblem, UserCodeFailed
+from expmgr.signature import DataContract
 from expmgr.spec import ExperimentSpec, ScriptData, ScriptModel
 from expmgr.train.datasets import Rows
-from expmgr.train.pipelines import Stream
+from expmgr.train.pipelines import Stream, tensors
+from expmgr.train.signatures import FIRST_ROWS
 from expmgr.train.structure import any_rows, leaves, packed
 from expmgr.train.usercode import UserCode
 from expmgr.train.userdata import Functions, PyDataset
@@ -42,6 +44,8 @@ class Call:
     callbacks: list[Any] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     """Callbacks that are not called, since expmgr does what they do."""
+    params: dict[str, Any] = field(default_factory=dict)
+    """What `expmgr.params` gave the script."""
 
 
 class _Taken(BaseException):
@@ -60,7 +64,7 @@ def run_script(spec: ExperimentSpec, code: UserCode, seed: int) -> Call:
         found.append(Call(model, given))
         raise _Taken
 
-    running.lent = running.Lent(dict(about.params), seed, take)
+    lent = running.lent = running.Lent(dict(about.params), seed, take)
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed % 2**32)
     code.prepare()
@@ -87,7 +91,8 @@ def run_script(spec: ExperimentSpec, code: UserCode, seed: int) -> Call:
             hint="expmgr.fit(model, ...) in the place of model.fit(...); what stands below "
             'if __name__ == "__main__": is run',
         )
-    return _looked_at(found[0], about.script)
+    found[0].params = lent.taken
+    return _looked_at(found[0], spec, about.script)
 
 
 def _execute(path: Path) -> None:
@@ -101,7 +106,7 @@ def _execute(path: Path) -> None:
         raise RuntimeError(f"the script ended itself with {end.code}") from None
 
 
-def _looked_at(call: Call, script: str) -> Call:
+def _looked_at(call: Call, spec: ExperimentSpec, script: str) -> Call:
     model, given = call.model, call.given
     if not isinstance(model, keras.Model) or not model.compiled:
         what = "a model that is not compiled" if isinstance(model, keras.Model) else type(model).__name__
@@ -115,12 +120,11 @@ def _looked_at(call: Call, script: str) -> Call:
             left_alone=_UNTOUCHED,
             hint=f"of fit's arguments it takes {', '.join(sorted(_KNOWN))}",
         )
-    if given.get("validation_data") is None and not given.get("validation_split"):
+    if spec.evaluates and not _has_validation(given):
         raise DataProblem(
             f"model.script: {script} calls expmgr.fit without validation_data, so nothing can be evaluated",
             left_alone=_UNTOUCHED,
-            hint="validation_data=(x, y), a Dataset, or validation_split=0.2; of a model that cannot be evaluated, rows that "
-            "the guard looks at, and eval: {at_end: false}",
+            hint="validation_data=(x, y), a Dataset, or validation_split=0.2; or evaluate nothing: eval: {at_end: false}",
         )
     named = given.get("callbacks") or []
     for one in named if isinstance(named, (list, tuple)) else [named]:
@@ -129,6 +133,10 @@ def _looked_at(call: Call, script: str) -> Call:
         else:
             call.callbacks.append(one)
     return call
+
+
+def _has_validation(given: Mapping[str, Any]) -> bool:
+    return given.get("validation_data") is not None or bool(given.get("validation_split"))
 
 
 def class_weight_of(call: Call) -> list[float] | None:
@@ -161,13 +169,20 @@ class Given(Functions):
         self._given, self._script = call.given, spec.model.script
         self._said = spec.data
         self._once: dict[str, Any] = {}
+        self._begun: dict[str, Any] = {}
+        self.has_eval = _has_validation(call.given)
+        """Whether there are rows to be evaluated."""
         steps = call.given.get("validation_steps") or spec.eval.steps
         said = _Splits(spec.data, call, self._script)
         super().__init__(said, code, seed=seed, most_eval=steps, data_root=data_root, files=files)
 
     @property
     def splits(self) -> list[str]:
-        return ["train", "eval"]
+        return ["train", "eval"] if self.has_eval else ["train"]
+
+    def contract(self) -> DataContract:
+        # Without rows to be evaluated, the first batch is one of training: a draw, that says nothing.
+        return super().contract() if self.has_eval else super().contract().model_copy(update={"first_batch": {}})
 
     def _call(self, what: str, seed: int, path: Path | None = None) -> Any:
         if path is not None:
@@ -178,14 +193,30 @@ class Given(Functions):
                 return self._as_data(train, "x", self._given.get("steps_per_epoch"))
             return self._as_data(evaluated, "validation_data", self._given.get("validation_steps"))
 
+    def _rows(self, split: str) -> Rows | Stream:
+        if split == "eval" and not self.has_eval and split not in self._streams:
+            batch = self._first_of_train()  # taken once: the next one would be another
+            self._streams[split] = Stream(lambda: iter([batch]), key="model.script")
+        return super()._rows(split)
+
+    def _first_of_train(self) -> Any:
+        """A batch of training, for what has to be tried on some rows where none are evaluated."""
+        train = self.given("train")
+        if isinstance(train, Rows):
+            return train.first(FIRST_ROWS)
+        with self._code.errors(f"model.script: what {self._script} gives to expmgr.fit cannot be read"):
+            if isinstance(train, PyDataset):
+                return tensors(train[0])
+            return self._begun["x"] if "x" in self._begun else next(iter(train.take(1)))
+
     def _split(self) -> tuple[Any, Any]:
         """What is trained on, and what is evaluated; the last share of the rows where `validation_split` says so."""
         given = self._given
         whole = given["x"] if given.get("y") is None else (given["x"], given["y"])
         if given.get("sample_weight") is not None:
             whole = (given["x"], given.get("y"), given["sample_weight"])
-        if given.get("validation_data") is not None:
-            return whole, given["validation_data"]
+        if not given.get("validation_split") or given.get("validation_data") is not None:
+            return whole, given.get("validation_data")
         parts = [np.asarray(one) for one in leaves(whole)]
         at = int(len(parts[0]) * (1.0 - float(given["validation_split"])))
         return tuple(packed(whole, iter([part[cut] for part in parts])) for cut in (slice(0, at), slice(at, None)))
@@ -195,7 +226,8 @@ class Given(Functions):
             return given
         if isinstance(given, Iterator):  # it goes on where it is: never made twice
             if name not in self._once:
-                self._once[name] = _batches_of(given, name, steps)
+                self._begun[name] = _first_batch(given, name)
+                self._once[name] = _batches_of(self._begun[name], given, name, steps)
             return self._once[name]
         if callable(given):
             return tf.data.Dataset.from_generator(given)  # says what it misses
@@ -211,14 +243,17 @@ class Given(Functions):
         return self._source(super()._call("evaluate", self._seed, path), f"--data {path}", None)
 
 
-def _batches_of(batches: Iterator[Any], name: str, steps: int | None) -> Any:
-    """A generator of batches as a Dataset: it can be gone through once, from its first batch on."""
+def _first_batch(batches: Iterator[Any], name: str) -> Any:
     first = next(batches, None)
     if first is None:
         raise DataProblem(
             f"model.script: {name} of expmgr.fit is a generator that gives nothing", left_alone=_UNTOUCHED
         )
-    first = tf.nest.map_structure(tf.convert_to_tensor, tuple(first) if isinstance(first, list) else first)
+    return tf.nest.map_structure(tf.convert_to_tensor, tuple(first) if isinstance(first, list) else first)
+
+
+def _batches_of(first: Any, batches: Iterator[Any], name: str, steps: int | None) -> Any:
+    """A generator of batches, whose first was taken, as a Dataset: it can be gone through once."""
     if name != "x":  # it is read for every evaluation: held
         held = [first, *(one for _, one in zip(range((steps or 1_000_000) - 1), batches, strict=False))]
         joined = [

@@ -59,6 +59,7 @@ def test_a_detached_run_is_watched_and_stopped_and_what_waits_of_it_does_not_beg
         stopped = base.expmgr("stop", "iris/baseline")
     assert stopped.code == 0, stopped.stderr
     assert stopped.stderr.startswith("iris/baseline seed 0: preempted at step ")
+    assert stopped.stderr.endswith("\nNext: expmgr run iris/baseline --max-steps 5000000\n")
     log = next((base.path / ".git/expmgr/detached").glob("*.log"))
     for _ in range(200):
         if "seed 1 was not started: its variant was stopped" in log.read_text():

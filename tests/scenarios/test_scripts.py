@@ -112,6 +112,33 @@ def test_stopped_and_taken_up_again_it_is_the_same_bit_for_bit(
 
 
 @pytest.mark.slow
+def test_what_cannot_be_evaluated_needs_no_validation_data(scripted: Callable[[str], Repo]) -> None:
+    """A GAN: trained, stopped, taken up again bit for bit, shown with the params in force."""
+    import numpy as np
+
+    repo = scripted("adversarial")
+    before = left(repo)
+    result = repo.expmgr("run", "digits/base")
+    assert (result.code, left(repo)) == (1, before)
+    assert "or evaluate nothing: eval: {at_end: false}\n" in result.stderr
+    assert repo.expmgr("new", "digits/alone", "--set", "eval.at_end=false").code == 0
+    assert repo.expmgr("new", "digits/gan", "--from", "digits/alone").code == 0
+    assert repo.expmgr("new", "digits/rate", "--from", "digits/alone", "--set", "model.params.rate=0.01").code == 0
+    for how in (("alone",), ("gan", "--max-steps", "50"), ("gan",), ("rate",)):
+        assert repo.expmgr("run", f"digits/{how[0]}", *how[1:]).code == 0
+    one, two = weights(repo, 120, "gan"), weights(repo, 120, "alone")
+    assert one.keys() == two.keys()
+    assert [key for key in one if not np.array_equal(one[key], two[key])] == []
+    assert record(repo, "digits/gan:0")["attempts"][-1]["not_exact"] == []
+    assert record(repo, "digits/gan:0")["params"] == {"model.params.latent": 4, "model.params.rate": 0.001}
+    rows = json.loads(repo.expmgr("compare", "digits/gan", "digits/rate", "--json").stdout)["variants"]
+    assert rows[1]["changes"] == {"model.params.rate": {"baseline": 0.001, "variant": 0.01}}
+    assert repo.expmgr("evaluate", "digits/gan").stderr.startswith("Error: digits/gan has no rows to be evaluated")
+    assert "the model has no call" in repo.expmgr("export", "digits/gan", "-o", "out").stderr
+    assert not (repo.path / "out").exists()
+
+
+@pytest.mark.slow
 def test_what_cannot_be_kept_of_a_generator_is_said(scripted: Callable[[str], Repo]) -> None:
     repo = scripted("generator")
     assert repo.expmgr("run", "digits/base", "--max-steps", "80").code == 0

@@ -321,6 +321,15 @@ def test_it_is_asked_and_the_guard_says_same(name: str, site: Site, worker: Work
     assert tree(site.path / "models") == before
 
 
+def test_params_in_force_are_recorded_and_those_that_nobody_asked_for_named(site: Site, worker: WorkerProcess) -> None:
+    kind = Kind(OF_ARRAYS, "model:compiled", model={"params": {"untis": 4, "activation": "tanh"}})
+    ready = done(worker, kind.ask(site, max_steps=2)).one("ready")
+    assert ready["unread"] == ["model.params.untis"]
+    assert ready["params"]["model.params.units"] == 8
+    assert ready["params"]["model.params.activation"] == "tanh"
+    assert "model.params.untis" not in ready["params"]
+
+
 def test_a_file_is_evaluated_and_predicted_by_functions_that_name_its_path(
     site: Site, worker: WorkerProcess, tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ from expmgr.train.estimators.running import Interrupt, metrics_of
 from expmgr.train.request import Request, read_request
 from expmgr.train.sourcecode import code_behind
 from expmgr.train.usercode import UserCode
-from expmgr.train.userparams import params_of
+from expmgr.train.userparams import in_force, params_of
 
 _UNTOUCHED = "Nothing was changed."
 
@@ -99,6 +99,11 @@ class BuiltEstimator:
             return graphs.look(
                 self.estimator, "train", self.data.specs("train"), list(self.data.order), self.code_digest
             )
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What the user's code was given, its defaults included, by key of the spec."""
+        return in_force(self.code)
 
     @property
     def parameters(self) -> int:
