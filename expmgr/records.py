@@ -82,6 +82,8 @@ class DataSplit(_Part):
     rows: int | None = None
     """None where nobody counted them: a stream of training data."""
     sha256: str | None = None
+    also_in_train: int | None = None
+    """How many of its rows have the inputs of a row of training; None where that is not known."""
 
 
 class Checkpoint(_Part):
@@ -117,6 +119,8 @@ class RunRecord(_Part):
     """Trainable parameters of the model."""
     params: dict[str, Any] = Field(default_factory=dict)
     """What code of the repository was given (`model.params.*`, `data.params.*`), its defaults included."""
+    measures: dict[str, str] = Field(default_factory=dict)
+    """By what it is evaluated: digests of `metrics`, `loss` and `steps`."""
     environment: dict[str, Any] = Field(default_factory=dict)
     warm_start: dict[str, Any] | None = None
     """From which checkpoint training started, and what was taken of it."""
@@ -410,6 +414,7 @@ def fold(record: RunRecord, events: Iterable[dict[str, Any]]) -> RunRecord:
             record.data = {split: DataSplit.model_validate(told) for split, told in event["data"].items()}
             record.parameters = event["parameters"]
             record.params = event.get("params", {})
+            record.measures = event.get("measures", {})
             record.environment = event["environment"]
             record.adopted = event.get("adopted") or record.adopted
             record.warm_start = event.get("warm_start") or record.warm_start

@@ -22,6 +22,7 @@ from expmgr.train.callbacks import Callbacks
 from expmgr.train.datasets import Rows
 from expmgr.train.environment import bits, environment, versions
 from expmgr.train.loop import Errors, Evaluation, InnerLoop, StepFunction
+from expmgr.train.measures import measures_of
 from expmgr.train.models import build_model
 from expmgr.train.pipelines import Stream
 from expmgr.train.probe import as_it_was
@@ -100,6 +101,11 @@ class Built:
     def params(self) -> dict[str, Any]:
         """What the user's code was given, its defaults included, by key of the spec."""
         return in_force(self.code, self.script.params if self.script is not None else None)
+
+    @property
+    def measures(self) -> dict[str, str]:
+        """By what it is evaluated: digests."""
+        return measures_of(self.model)
 
     @property
     def parameters(self) -> int:

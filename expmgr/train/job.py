@@ -343,6 +343,7 @@ def _train(trainer: Trainer, built: Built, judged: Judged, lock: Lock, stop: Sto
         data=built.data.as_dict(),
         parameters=built.parameters,
         params=built.params,
+        measures=built.measures,
         unread=unread(built.code),
         environment=built.environment(),
         probe=training.probed,

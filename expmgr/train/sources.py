@@ -17,6 +17,7 @@ from expmgr.train import signatures
 from expmgr.train.datasets import Batches, Rows, csv_rows
 from expmgr.train.loop import Feed
 from expmgr.train.models import input_names
+from expmgr.train.overlap import also_in
 from expmgr.train.pipelines import Stream
 from expmgr.train.structure import parts_of
 
@@ -119,7 +120,10 @@ class Tables:
         return self.table.splits[split].sha256
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
-        return {name: dict(about) for name, about in self.table.as_dict().items()}
+        about: dict[str, dict[str, Any]] = {name: dict(told) for name, told in self.table.as_dict().items()}
+        for name in about.keys() - {"train"}:
+            about[name]["also_in_train"] = also_in(self.rows("train"), self.rows(name))
+        return about
 
     def read(self, path: Path) -> Rows:
         table = csvdata.read_table(content_of(path), str(path))

@@ -18,6 +18,7 @@ from expmgr.train import signatures
 from expmgr.train.datasets import Batches, Rows
 from expmgr.train.fingerprint import digest_of
 from expmgr.train.loop import Feed
+from expmgr.train.overlap import also_in
 from expmgr.train.pipelines import Generated, Pipeline, Stream, empty, tensors
 from expmgr.train.structure import any_rows, leaves, parts_of, spec_of
 from expmgr.train.usercode import UserCode
@@ -250,6 +251,8 @@ class Functions:
                 "rows": self._count(split) if is_known else None,
                 "sha256": self.sha256(split) if is_known else None,
             }
+            if split != "train":
+                about[split]["also_in_train"] = also_in(self.given("train"), self._rows(split))
         for name, one in self._files.items():
             about[f"files.{name}"] = {"path": one.name, "rows": None, "sha256": one.sha256}
         return about

@@ -106,6 +106,14 @@ class BuiltEstimator:
         return in_force(self.code)
 
     @property
+    def measures(self) -> dict[str, str]:
+        """By what it is evaluated: a premade one by what its class does, else by code that says all at once."""
+        kind = type(self.estimator)
+        if kind.__name__ != "Estimator" and "tensorflow_estimator" in kind.__module__:
+            return {"metrics": kind.__name__, "loss": kind.__name__, "steps": ""}
+        return {"code": self.code_digest}
+
+    @property
     def parameters(self) -> int:
         """How many numbers are trained."""
         trained = [one for one in self._signature.variables if one.trainable]
