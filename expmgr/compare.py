@@ -1,47 +1,34 @@
-"""Variants side by side: numbers over seeds, the difference to a baseline, and what the spec changes.
+"""Variants side by side: whether they can be compared, numbers over seeds, the verdict, and what the spec changes.
 
-Reads records and specs alone. It claims nothing beyond its numbers.
+Reads records, specs and manifests alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from expmgr.errors import UnknownMetric, UnknownVariant
+from expmgr.checks import OF_ONE, checks_of
+from expmgr.comparability import Answer, Case, Check, Side, Subject, Tried, runs_that_count, trained_s
+from expmgr.errors import ExpmgrError, UnknownMetric, UnknownVariant
 from expmgr.paths import VariantName, nearest
-from expmgr.records import ABOUT, RunRecord, counted_runs, is_outdated
+from expmgr.records import ABOUT, RunRecord
+from expmgr.results import Result, results_of
 from expmgr.spec import CLASSIFIER_METRICS, REGRESSOR_METRICS, ExperimentSpec, changes, flat
 from expmgr.statistics import mean_and_std
 
 if TYPE_CHECKING:
+    from expmgr.model_dir import ModelDir
     from expmgr.project import Project
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A variant as it goes into a comparison: its spec and code now, and all its runs."""
-
-    name: VariantName
-    spec: ExperimentSpec
-    code_digest: str
-    runs: Sequence[RunRecord]
-
-    @property
-    def newest_params(self) -> dict[str, Any]:
-        """What its code was given in the newest run that counts, defaults included."""
-        counted = runs_that_count(self)
-        return max(counted, key=lambda one: one.run_id).params if counted else {}
 
 
 @dataclass(frozen=True)
 class Row:
     """One variant's numbers. `values` holds the metric of each seed's newest finished run, at its selected checkpoint."""
 
-    variant: str
+    side: Side
     is_baseline: bool
-    values: dict[int, float]
     mean: float | None
     std: float | None
     """Sample standard deviation over the seeds; None for fewer than two."""
@@ -52,29 +39,41 @@ class Row:
     parameters: int | None
     train_s: float | None
     """Mean seconds of training a run."""
-    runs: list[str]
-    left_aside: dict[int, str]
-    """Seed to its newest finished run, where that was made with another spec or other code than the branch has now."""
-    waiting: dict[int, str]
-    """Seed to the status of its newest run, where none finished."""
-    without_metric: list[int]
-    """Seeds whose run was not evaluated by the metric."""
-    data: dict[str, list[str]]
-    """Split to the sha256 of the rows that the counted runs were given, each once."""
-    changed_on_the_way: bool
-    """Whether a counted run, or one that it continues, was resumed with another setting."""
-    steps: dict[int, int]
-    """Steps that the counted run of each seed was trained for."""
-    max_steps: int
-    """Steps that the spec asks for."""
-    fixed_seed: bool
-    """Whether the spec fixes the seed (`run_config.tf_random_seed`)."""
-    allowed: list[str]
-    """Rules of the guard whose refusal was let pass in a run counted here."""
     other_code: bool = False
     """Whether files of the experiment, or modules that it reaches, are others than the baseline's; the spec apart."""
-    same_weights: tuple[tuple[int, ...], ...] = ()
-    """Seeds whose runs ended with the same weights to the last bit: one result, not several."""
+    result: Result | None = None
+    """What the numbers say of it and the baseline; None for the baseline."""
+
+    @property
+    def variant(self) -> str:
+        return self.side.name
+
+    @property
+    def values(self) -> dict[int, float]:
+        return self.side.values
+
+    def as_dict(self) -> dict[str, Any]:
+        side = self.side
+        return {
+            "variant": self.variant,
+            "is_baseline": self.is_baseline,
+            "seeds": sorted(self.values),
+            "values": {str(seed): value for seed, value in sorted(self.values.items())},
+            "mean": self.mean,
+            "std": self.std,
+            "difference": self.difference,
+            "changes": {key: {"baseline": old, "variant": new} for key, (old, new) in self.changes.items()},
+            "other_code": self.other_code,
+            "parameters": self.parameters,
+            "train_s": self.train_s,
+            "runs": [record.run_id for record in side.runs],
+            "left_aside": {str(seed): run for seed, run in sorted(side.left_aside.items())},
+            "waiting": {str(seed): status for seed, status in sorted(side.waiting.items())},
+            "without_metric": side.without_metric,
+            "steps": {str(record.seed): record.step for record in side.runs},
+            "max_steps": side.spec.train.max_steps,
+            "result": self.result.as_dict() if self.result else None,
+        }
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,29 @@ class Comparison:
     rows: list[Row]
     minimum_effect: float | None = None
     """The smallest difference that matters, as the baseline's spec says."""
+    tried: int = 0
+    """Variants that were tried against the baseline, deleted ones too."""
+    is_confirmed: bool = False
+
+    @property
+    def checks(self) -> list[Check]:
+        """What every check says, variant by variant; of a single variant what can be said of it alone."""
+        if len(self.rows) == 1:
+            side = self.rows[0].side
+            return [one for one in checks_of(Case(side, side, self.mode, None, Tried())) if one.id in OF_ONE]
+        return [check for row in self.rows if row.result for check in row.result.checks]
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether a question makes no sense."""
+        return any(row.result.is_blocked for row in self.rows if row.result)
+
+    @property
+    def verdict(self) -> str | None:
+        """The verdict on a single variant, or on the best of several; None where there is none."""
+        found = [row.result for row in self.rows if row.result and row.result.verdict]
+        best = max(found, key=lambda one: one.difference.mean if one.difference else 0.0, default=None)
+        return best.verdict.value if best and best.verdict else None
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -97,33 +119,21 @@ class Comparison:
             "split": self.split,
             "baseline": self.baseline,
             "minimum_effect": self.minimum_effect,
-            "variants": [
-                {
-                    "variant": row.variant,
-                    "is_baseline": row.is_baseline,
-                    "seeds": sorted(row.values),
-                    "values": {str(seed): value for seed, value in sorted(row.values.items())},
-                    "mean": row.mean,
-                    "std": row.std,
-                    "difference": row.difference,
-                    "changes": {key: {"baseline": old, "variant": new} for key, (old, new) in row.changes.items()},
-                    "parameters": row.parameters,
-                    "train_s": row.train_s,
-                    "runs": row.runs,
-                    "left_aside": {str(seed): run for seed, run in sorted(row.left_aside.items())},
-                    "waiting": {str(seed): status for seed, status in sorted(row.waiting.items())},
-                    "without_metric": row.without_metric,
-                    "data": row.data,
-                    "changed_on_the_way": row.changed_on_the_way,
-                    "steps": {str(seed): step for seed, step in sorted(row.steps.items())},
-                    "max_steps": row.max_steps,
-                    "allowed": row.allowed,
-                    "other_code": row.other_code,
-                    "same_weights": [list(seeds) for seeds in row.same_weights],
-                }
-                for row in self.rows
-            ],
+            "tried": self.tried,
+            "is_confirmed": self.is_confirmed,
+            "is_blocked": self.is_blocked,
+            "variants": [row.as_dict() for row in self.rows],
         }
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is compared."""
+
+    subjects: list[Subject]
+    baseline: VariantName | None
+    """None: the first."""
+    tried: Tried
 
 
 def compare(
@@ -133,11 +143,15 @@ def compare(
     metric: str | None = None,
     split: str | None = None,
     everything: bool = False,
+    tried: Tried | None = None,
+    seeds: Iterable[int] | None = None,
+    is_confirmed: bool = False,
 ) -> Comparison:
     """Compare `subjects`; the first is the baseline unless `baseline` names another of them.
 
     `metric` and `split` come from the baseline's spec where they are not given. With `everything`, `changes` holds all
-    keys of the spec. Raises `UnknownVariant` for a baseline that is not among the subjects.
+    keys of the spec. `seeds` leaves others out; `is_confirmed` says that they were chosen before any had a result. Raises
+    `UnknownVariant` for a baseline that is not among the subjects.
     """
     base = next((one for one in subjects if one.name == (baseline or subjects[0].name)), None)
     if base is None:
@@ -149,13 +163,19 @@ def compare(
     name = metric or compared.metric
     mode = check_metric(name, base.spec) if metric else compared.mode
     where = split or compared.split
-    base_mean, _ = mean_and_std([*_values(base, name, where).values()])
-    rows = [_row(one, base, name, where, base_mean, everything) for one in subjects]
-    if base.spec.known_metrics is None and metric and not any(row.values for row in rows):
+    taken = frozenset(seeds) if seeds is not None else None
+    sides = {one.name: Side(one, name, where, taken) for one in subjects}
+    if base.spec.known_metrics is None and metric and not any(side.values for side in sides.values()):
         _require_recorded(metric, where, subjects)
-    rows.sort(key=lambda row: not row.is_baseline)
     effect = compared.minimum_effect if name == compared.metric else None
-    return Comparison(name, mode, where, str(base.name), rows, effect)
+    known = tried or Tried()
+    others = [side for key, side in sides.items() if key != base.name]
+    cases = [Case(sides[base.name], side, mode, effect, known, is_confirmed) for side in others]
+    results = dict(zip((side.name for side in others), results_of(cases), strict=True))
+    rows = [_row(side, sides[base.name], everything, results.get(side.name)) for side in sides.values()]
+    rows.sort(key=lambda row: not row.is_baseline)
+    count = len(known.seeds.keys() | results.keys())
+    return Comparison(name, mode, where, str(base.name), rows, effect, count, is_confirmed)
 
 
 def _require_recorded(metric: str, split: str, subjects: Sequence[Subject]) -> None:
@@ -170,7 +190,7 @@ def _require_recorded(metric: str, split: str, subjects: Sequence[Subject]) -> N
         )
 
 
-def chosen(project: Project, names: Sequence[str], baseline: str | None) -> tuple[list[Subject], VariantName | None]:
+def chosen(project: Project, names: Sequence[str], baseline: str | None = None) -> Chosen:
     """What is compared, and the baseline.
 
     Where `--baseline` says nothing, it is the one that the specs declare (`compare.baseline`) if it is among `names`,
@@ -178,24 +198,43 @@ def chosen(project: Project, names: Sequence[str], baseline: str | None) -> tupl
     """
     from expmgr.variants import find_variant
 
+    runs = list(project.records.all())
     if baseline is not None:
-        return _subjects(project, [baseline, *names]), find_variant(project.repo, baseline).name
-    subjects = _subjects(project, names)
+        base = find_variant(project.repo, baseline).name
+        return Chosen(_subjects(project, [baseline, *names], runs), base, _tried(project, base, runs))
+    subjects = _subjects(project, names, runs)
     declared = subjects[0].spec.compared.baseline
-    if declared is None:
-        return subjects, None
-    if len(subjects) == 1 and declared != str(subjects[0].name):
-        subjects = _subjects(project, [declared, *names])
-    return subjects, next((one.name for one in subjects if str(one.name) == declared), None)
+    if declared is not None and len(subjects) == 1 and declared != str(subjects[0].name):
+        subjects = _subjects(project, [declared, *names], runs)
+    found = next((one.name for one in subjects if str(one.name) == declared), None)
+    return Chosen(subjects, found, _tried(project, found or subjects[0].name, runs))
 
 
-def _subjects(project: Project, names: Sequence[str]) -> list[Subject]:
+def best_of(found: Chosen, metric: str | None) -> tuple[VariantName, VariantName]:
+    """The variant with the best mean, and the baseline. Raises `UnknownVariant` where none has a result."""
+    comparison = compare(found.subjects, baseline=found.baseline, metric=metric, tried=found.tried)
+    rows = [row for row in comparison.rows if row.mean is not None and not row.is_baseline]
+    if not rows:
+        name = comparison.baseline
+        raise UnknownVariant(f"no variant beside {name} has a result", hint="expmgr list shows what there is")
+    sign = 1.0 if comparison.mode == "max" else -1.0
+    best = max(rows, key=lambda row: sign * (row.mean or 0.0))
+    return best.side.subject.name, next(row.side.subject.name for row in comparison.rows if row.is_baseline)
+
+
+def fresh_seeds(project: Project, experiment: str, count: int) -> list[int]:
+    """Seeds that no run of the experiment has had, whatever became of it."""
+    used = {record.seed for record in project.records.all() if record.name.experiment == experiment}
+    first = max(used, default=-1) + 1
+    return list(range(first, first + count))
+
+
+def _subjects(project: Project, names: Sequence[str], runs: Sequence[RunRecord]) -> list[Subject]:
     from expmgr.code import code_digest
     from expmgr.variants import find_variant, spec_of
 
     found = list(dict.fromkeys(find_variant(project.repo, name) for name in names))
-    runs = list(project.records.all())
-    return [
+    subjects = [
         Subject(
             one.name,
             spec_of(project.repo, one),
@@ -204,6 +243,67 @@ def _subjects(project: Project, names: Sequence[str]) -> list[Subject]:
         )
         for one in found
     ]
+    return [replace(one, lost=lost_of(project, one)) for one in subjects]
+
+
+def lost_of(project: Project, subject: Subject) -> dict[str, tuple[Answer, str]]:
+    """What is wrong with the code or the selected checkpoint of the runs that count."""
+    from expmgr.model_dir import ModelDir
+
+    runs = runs_that_count(subject)
+    are_there = project.repo.has([record.commit for record in runs])
+    lost: dict[str, tuple[Answer, str]] = {}
+    for record, is_there in zip(runs, are_there, strict=True):
+        path = project.layout.model_dir(subject.name, record.seed)
+        folder = ModelDir(path, shown=project.shown(path), variant=record.variant, seed=record.seed)
+        told = None if record.step == 0 else _checkpoint_lost(folder, record)
+        if not is_there:
+            lost[record.run_id] = Answer.BLOCK, f"its commit {record.commit[:12]} is gone, and its code with it"
+        elif told is not None:
+            lost[record.run_id] = Answer.WARN, told
+    return lost
+
+
+def _checkpoint_lost(folder: ModelDir, record: RunRecord) -> str | None:
+    """Why the selected checkpoint of a run is not there as it was recorded; None where it is."""
+    try:
+        manifest = folder.read_manifest()
+    except ExpmgrError as error:
+        return error.message
+    step = record.step if record.selected_step is None else record.selected_step
+    saved = manifest.at(step) if manifest is not None else None
+    if saved is None:
+        return f"its selected checkpoint, of step {step:,}, is not in {folder.shown} any more"
+    known = [one.files for one in record.checkpoints if one.step == step]
+    if known and {name: file.sha256 for name, file in saved.files.items()} != known[-1]:
+        return f"the checkpoint of step {step:,} in {folder.shown} is another one than was recorded"
+    return None
+
+
+def _tried(project: Project, base: VariantName, records: Sequence[RunRecord]) -> Tried:
+    """The variants of the experiment that were made from the baseline, or from what it was made from, and have a result:
+    deleted ones too, for as long as a record of them is there."""
+    from expmgr.variants import origins
+
+    runs: dict[str, list[RunRecord]] = {}
+    for record in records:
+        if record.status == "finished" and record.by_hand is None and record.name.experiment == base.experiment:
+            runs.setdefault(record.variant, []).append(record)
+    names = {variant: found[-1].commit for variant, found in runs.items()}
+    made = {str(name): origin.base for name, origin in origins(project.repo, names).items()}
+    roots = {str(base), made.get(str(base), str(base))}
+
+    def is_from(variant: str) -> bool:
+        seen: set[str] = set()
+        while variant in made and variant not in seen:
+            seen.add(variant)
+            if made[variant] in roots:
+                return True
+            variant = made[variant]
+        return False
+
+    found = {variant: frozenset(one.seed for one in of) for variant, of in runs.items() if variant != str(base)}
+    return Tried({variant: seeds for variant, seeds in sorted(found.items()) if is_from(variant)})
 
 
 def check_metric(metric: str, spec: ExperimentSpec) -> Literal["max", "min"]:
@@ -222,79 +322,24 @@ def check_metric(metric: str, spec: ExperimentSpec) -> Literal["max", "min"]:
     return "max" if known[metric] == "max" else "min"
 
 
-def runs_that_count(subject: Subject) -> list[RunRecord]:
-    """The newest finished run of each seed, of those that were made with the spec and the code that the branch has."""
-    return counted_runs(one for one in subject.runs if not is_outdated(one, subject.spec, subject.code_digest))
-
-
-def _digest(record: RunRecord, split: str) -> str | None:
-    return record.data[split].sha256 if split in record.data else None
-
-
-def _values(subject: Subject, metric: str, split: str) -> dict[int, float]:
-    values = {record.seed: record.metric(metric, split) for record in runs_that_count(subject)}
-    return {seed: value for seed, value in values.items() if value is not None}
-
-
-def _row(subject: Subject, base: Subject, metric: str, split: str, base_mean: float | None, everything: bool) -> Row:
-    values = _values(subject, metric, split)
-    counted = runs_that_count(subject)
-    runs = [record for record in counted if record.seed in values]
-    aside = {
-        one.seed: one.run_id for one in counted_runs(subject.runs) if one.seed not in {run.seed for run in counted}
-    }
-    newest = {record.seed: record for record in sorted(subject.runs, key=lambda record: record.run_id)}
-    chains = [_chain(record, subject.runs) for record in runs]
-    mean, std = mean_and_std([*values.values()])
-    is_baseline = subject.name == base.name
+def _row(side: Side, base: Side, everything: bool, result: Result | None) -> Row:
+    mean, std = mean_and_std([*side.values.values()])
+    base_mean, _ = mean_and_std([*base.values.values()])
+    subject = side.subject
+    is_baseline = side is base
     return Row(
-        variant=str(subject.name),
+        side=side,
         is_baseline=is_baseline,
-        values=values,
         mean=mean,
         std=std,
         difference=None if is_baseline or mean is None or base_mean is None else mean - base_mean,
-        changes=_with_defaults(_changes(base.spec, subject.spec, everything), base, subject),
-        parameters=counted[-1].parameters if counted else None,
-        train_s=mean_and_std([sum(one.train_s for one in chain) for chain in chains])[0],
-        runs=[record.run_id for record in runs],
-        steps={record.seed: record.step for record in runs},
-        max_steps=subject.spec.train.max_steps,
-        fixed_seed=subject.spec.run_config.tf_random_seed is not None,
-        allowed=sorted({rule for record in runs for rule in record.allowed}),
-        left_aside=aside,
-        waiting={
-            seed: record.status
-            for seed, record in sorted(newest.items())
-            if seed not in aside and seed not in {one.seed for one in counted}
-        },
-        without_metric=[record.seed for record in counted if record.seed not in values],
-        data={
-            name: list(dict.fromkeys(digest for one in runs if (digest := _digest(one, name)) is not None))
-            for name in ("train", split)
-        },
-        same_weights=_same_weights(runs),
-        other_code=subject.name.experiment == base.name.experiment and subject.code_digest != base.code_digest,
-        changed_on_the_way=any(attempt.changes for chain in chains for one in chain for attempt in one.attempts),
+        changes=_with_defaults(_changes(base.spec, side.spec, everything), base.subject, subject),
+        parameters=side.counted[-1].parameters if side.counted else None,
+        train_s=mean_and_std([trained_s(record, subject.runs) for record in side.runs])[0],
+        other_code=subject.name.experiment == base.subject.name.experiment
+        and subject.code_digest != base.subject.code_digest,
+        result=result,
     )
-
-
-def _same_weights(runs: Sequence[RunRecord]) -> tuple[tuple[int, ...], ...]:
-    ended: dict[tuple[str, ...], list[int]] = {}
-    for record in runs:
-        files = record.checkpoints[-1].files if record.checkpoints and record.step else {}
-        if digests := tuple(sorted(digest for name, digest in files.items() if ".data-" in name)):
-            ended.setdefault(digests, []).append(record.seed)
-    return tuple(tuple(seeds) for seeds in ended.values() if len(seeds) > 1)
-
-
-def _chain(record: RunRecord, runs: Sequence[RunRecord]) -> list[RunRecord]:
-    """The run, and those whose training it continues, at other commits."""
-    known = {one.run_id: one for one in runs}
-    found = [record]
-    while found[-1].attempts[0].from_step and (parent := known.get(found[-1].parent_run or "")) is not None:
-        found.append(parent)
-    return found
 
 
 def _with_defaults(changes: dict[str, tuple[Any, Any]], base: Subject, subject: Subject) -> dict[str, tuple[Any, Any]]:

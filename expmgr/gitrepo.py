@@ -291,6 +291,10 @@ class GitRepo:
         """The content of each file in `names` (ids, or `<commit>:<path>`), None for those that are not there."""
         return [content if kind == "blob" else None for kind, content in self._objects(names)]
 
+    def has(self, ids: Sequence[str]) -> list[bool]:
+        """Whether each object is there."""
+        return [kind != "missing" for kind, _ in self._objects(ids)]
+
     def _objects(self, names: Sequence[str]) -> list[tuple[str, bytes]]:
         """Kind and content of each, `missing` and nothing where it is not there."""
         if any("\n" in name for name in names):  # `cat-file --batch -z` is of git 2.38

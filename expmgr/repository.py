@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from expmgr.launch.local import Watcher, run_tasks
 from expmgr.project import Project
 
 if TYPE_CHECKING:
+    from expmgr.comparability import Check
     from expmgr.compare import Comparison
     from expmgr.launch.tasks import Outcome, Prepared
     from expmgr.records import RunRecord
@@ -85,15 +86,15 @@ class Repository:
 
         return Runs(self._project.records.of_variant(find_variant(self._project.repo, variant).name))
 
-    def compare(self, *variants: str, baseline: str | None = None, metric: str | None = None) -> Table:
-        """Variants side by side, over seeds."""
+    def compare(
+        self, *variants: str, baseline: str | None = None, metric: str | None = None, seeds: Sequence[int] | None = None
+    ) -> Table:
+        """As `expmgr compare`; the first is the baseline, unless said. A notebook shows numbers, verdicts and a picture."""
         from expmgr.compare import chosen, compare
 
-        subjects, base = chosen(self._project, list(variants), baseline)
-        return Table(compare(subjects, baseline=base, metric=metric))
-
-    def __repr__(self) -> str:
-        return f"expmgr.open({str(self._project.repo.root or self._project.repo.git_common_dir)!r})"
+        found = chosen(self._project, variants, baseline)
+        comparison = compare(found.subjects, baseline=found.baseline, metric=metric, tried=found.tried, seeds=seeds)
+        return Table(comparison, lambda run_id: self._project.records.load(run_id).curves)
 
 
 class _Lines(Watcher):
@@ -143,24 +144,81 @@ class Table:
     """A comparison; `as_dict()` is what `expmgr compare --json` prints."""
 
     comparison: Comparison
+    _curves_of: Callable[[str], Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]]
 
     def as_dict(self) -> dict[str, Any]:
         return self.comparison.as_dict()
+
+    @property
+    def verdict(self) -> str | None:
+        """The verdict on the variant, or on the best of several: "better", "worse", "equivalent", "inconclusive" and so
+        on; None where they cannot be compared, or have too few seeds."""
+        return self.comparison.verdict
+
+    @property
+    def checks(self) -> Sequence[Check]:
+        """What each check says."""
+        return self.comparison.checks
+
+    def to_pandas(self) -> Any:
+        """A row a variant and seed, as a `pandas.DataFrame`: variant, seed, run, value, and every other metric of the
+        split. Raises `ImportError` where pandas is not installed."""
+        import pandas
+
+        comparison = self.comparison
+        return pandas.DataFrame(
+            [
+                {
+                    "variant": row.variant,
+                    "seed": record.seed,
+                    "run": record.run_id,
+                    "value": row.values[record.seed],
+                    **record.metrics.get("selected", {}).get(comparison.split, {}),
+                }
+                for row in comparison.rows
+                for record in row.side.runs
+            ]
+        )
 
     def _rows(self) -> Iterator[tuple[str, ...]]:
         for row in self.comparison.rows:
             numbers = (row.mean, row.std, row.difference)
             shown = ["-" if one is None else f"{one:.4f}" for one in numbers]
-            yield row.variant, str(len(row.values)), shown[0], shown[1], "baseline" if row.is_baseline else shown[2]
+            words = row.result.sentence if row.result else ""
+            yield (
+                row.variant,
+                str(len(row.values)),
+                shown[0],
+                shown[1],
+                "baseline" if row.is_baseline else shown[2],
+                words,
+            )
 
     def _head(self) -> tuple[str, ...]:
-        return "variant", "seeds", f"{self.comparison.metric} ({self.comparison.split})", "std", "difference"
+        measured = f"{self.comparison.metric} ({self.comparison.split})"
+        return "variant", "seeds", measured, "std", "difference", "verdict"
+
+    def _warnings(self) -> Iterator[str]:
+        seen = dict.fromkeys((one.answer.value, one.id, one.told) for one in self.checks if one.answer.value != "ok")
+        yield from (f"{answer} ({name}): {told}" for answer, name, told in seen)
 
     def __repr__(self) -> str:
-        return "\n".join("  ".join(row) for row in (self._head(), *self._rows()))
+        lines = ["  ".join(row).rstrip() for row in (self._head(), *self._rows())]
+        return "\n".join([*lines, *self._warnings()])
 
     def _repr_html_(self) -> str:
-        return _html_table(self._head(), self._rows())
+        notes = "".join(f"<li>{html.escape(line)}</li>" for line in self._warnings())
+        return f"{_html_table(self._head(), self._rows())}{self._picture()}<ul>{notes}</ul>"
+
+    def _picture(self) -> str:
+        """The picture of `expmgr compare --plot`, where matplotlib is installed."""
+        from expmgr.plots import picture
+
+        try:
+            svg = picture(self.comparison, self._curves_of, "svg").decode()
+        except ImportError:
+            return ""
+        return svg[svg.index("<svg") :]
 
 
 def _html_table(head: Sequence[str], rows: Iterator[tuple[str, ...]]) -> str:

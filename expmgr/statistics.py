@@ -1,8 +1,9 @@
 """Numbers over seeds: how large a difference is, and how sure.
 
 A difference is the other variant's value less the baseline's, turned so that more is better. Sources: the paired t interval
-and Welch's (Welch 1947; Satterthwaite's degrees of freedom), Holm 1979, Fisher's randomization of signs; all computed by
-scipy.stats, which is imported when it is needed.
+and Welch's (Welch 1947; Satterthwaite's degrees of freedom), Holm 1979, Fisher's randomization of signs. The distributions
+are scipy.special's, which is imported when it is needed: scipy.stats, which calls the same functions, takes three times as
+long to import.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import Literal
 FEWEST_SEEDS, FEW_SEEDS = 3, 5
 #: Pairs of seeds from which the signs alone can speak: of six, 2 patterns in 64 lie as far out.
 _SIGNED_PAIRS = 6
-#: Patterns of signs that are looked at: all of them, up to 16 pairs.
-_PATTERNS = 2**16
+#: Pairs up to which every pattern of signs is looked at.
+_MOST_PAIRS = 16
 _POWER = 0.8
 _MOST_SEEDS = 1_000
 
@@ -116,12 +117,12 @@ class Difference:
         return None
 
     def _power(self, count: int, effect: float, alpha: float) -> float:
-        from scipy import stats
+        from scipy import special
 
         is_paired = self.method == "paired"
         error = self.spread / math.sqrt(count) * (1 if is_paired else math.sqrt(2))
         freedom = count - 1 if is_paired else 2 * (count - 1)
-        found = float(stats.nct.sf(_t(1 - alpha / 2, freedom), freedom, effect / error))
+        found = 1 - float(special.nctdtr(freedom, effect / error, _t(1 - alpha / 2, freedom)))
         return 1.0 if math.isnan(found) else found  # so far out that scipy has no number for it
 
 
@@ -175,34 +176,32 @@ def _unpaired(olds: Sequence[float], news: Sequence[float]) -> Difference:
 
 
 def _t(share: float, freedom: float) -> float:
-    from scipy import stats
+    from scipy import special
 
-    return float(stats.t.ppf(share, freedom))
+    return float(special.stdtrit(freedom, share))
 
 
 def _p(mean: float, error: float, freedom: float) -> float:
-    from scipy import stats
+    from scipy import special
 
     if error == 0:
         return 1.0 if mean == 0 else 0.0
-    return float(2 * stats.t.sf(abs(mean) / error, freedom))
+    return float(2 * special.stdtr(freedom, -abs(mean) / error))
 
 
 def _signs_p(pairs: Sequence[float]) -> float:
     """How often the mean of the differences lies as far from 0 as it does, were their signs a matter of chance: exact up
-    to 16 pairs; beyond, over as many patterns drawn from a fixed seed."""
+    to 16 pairs; beyond, over as many patterns drawn from a fixed seed, and the one that was found."""
     import numpy as np
-    from scipy import stats
 
-    found = stats.permutation_test(
-        (np.asarray(pairs),),
-        lambda one, axis: np.mean(one, axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=_PATTERNS,
-        rng=np.random.default_rng(0),
-    )
-    return float(found.pvalue)
+    values = np.asarray(pairs)
+    if len(pairs) <= _MOST_PAIRS:
+        patterns = 1 - 2 * (np.arange(2 ** len(pairs))[:, None] >> np.arange(len(pairs)) & 1)
+    else:
+        drawn = np.random.default_rng(0).integers(2, size=(2**_MOST_PAIRS - 1, len(pairs)))
+        patterns = np.concatenate([np.ones((1, len(pairs))), 1 - 2 * drawn])
+    far = abs(values.sum()) * (1 - 1e-12)  # what is as far but for the last bit is as far
+    return float(np.mean(np.abs(patterns @ values) >= far))
 
 
 def _p_better(differences: Sequence[float]) -> float:

@@ -10,7 +10,7 @@ import pytest
 from expmgr.compare import Subject, compare
 from expmgr.errors import UnknownMetric, UnknownVariant
 from expmgr.paths import VariantName
-from expmgr.records import Attempt, Checkpoint, RunRecord
+from expmgr.records import Attempt, RunRecord
 from expmgr.spec import ExperimentSpec
 from expmgr.specfile import read_spec
 from world import ROOT
@@ -52,7 +52,7 @@ def test_the_numbers() -> None:
     assert wide.changes == {"model.hidden_units": ([10, 10], [20, 20])}
     assert base.changes == {}
     assert (wide.values, wide.parameters, wide.train_s) == ({0: 0.95, 1: 0.97}, 193, 2.0)
-    assert (wide.left_aside, wide.waiting, wide.without_metric) == ({}, {}, [])
+    assert (wide.side.left_aside, wide.side.waiting, wide.side.without_metric) == ({}, {}, [])
 
 
 def test_another_baseline_comes_first() -> None:
@@ -68,7 +68,7 @@ def test_one_seed_has_no_deviation_and_no_run_no_number() -> None:
     none = subject("none", run("iris/none", 0, None, status="failed"))
     found = compare([BASE, one, none]).rows
     assert (found[1].mean, found[1].std) == (0.5, None)
-    assert (found[2].mean, found[2].difference, found[2].parameters, found[2].waiting) == (
+    assert (found[2].mean, found[2].difference, found[2].parameters, found[2].side.waiting) == (
         None,
         None,
         None,
@@ -109,13 +109,13 @@ def test_runs_of_another_spec_or_code_are_left_aside() -> None:
     new = spec(hidden_units=[30])
     moved = subject("base", *BASE.runs, of=new)
     row = compare([moved]).rows[0]
-    assert (row.values, row.mean, set(row.left_aside)) == ({}, None, {0, 1, 2})
+    assert (row.values, row.mean, set(row.side.left_aside)) == ({}, None, {0, 1, 2})
     again = subject("base", *BASE.runs, run("iris/base", 1, 0.5, of=new, run_id="2027-base-1"), of=new)
     row = compare([again]).rows[0]
-    assert (row.values, set(row.left_aside)) == ({1: 0.5}, {0, 2})
-    assert set(compare([subject("base", *BASE.runs, code="other")]).rows[0].left_aside) == {0, 1, 2}
+    assert (row.values, set(row.side.left_aside)) == ({1: 0.5}, {0, 2})
+    assert set(compare([subject("base", *BASE.runs, code="other")]).rows[0].side.left_aside) == {0, 1, 2}
     asked = SPEC.model_copy(update={"question": "another one?"})
-    assert compare([subject("base", *BASE.runs, of=asked)]).rows[0].left_aside == {}
+    assert compare([subject("base", *BASE.runs, of=asked)]).rows[0].side.left_aside == {}
 
 
 def test_the_time_is_that_of_all_the_training() -> None:
@@ -124,19 +124,13 @@ def test_the_time_is_that_of_all_the_training() -> None:
     attempt = Attempt(number=1, started_at=1.0, max_steps=9, launcher={}, from_step=9)
     second = run("iris/base", 0, 0.6, run_id="2", parent_run="1", train_s=0.5, attempts=[attempt])
     row = compare([subject("base", first, second)]).rows[0]
-    assert (row.values, row.train_s, row.changed_on_the_way) == ({0: 0.6}, 10.5, False)
+    assert (row.values, row.train_s) == ({0: 0.6}, 10.5)
 
 
 def test_everything_shows_all_keys() -> None:
     keys = compare([BASE, OTHER], everything=True).rows[0].changes
     assert keys["optimizer.learning_rate"] == (0.1, 0.1)
     assert len(keys) > 30
-
-
-def test_other_steps_than_the_spec_asks_for_show() -> None:
-    short = subject("base", run("iris/base", 0, 0.5, step=50), run("iris/base", 1, 0.6, step=1000))
-    row = compare([short]).rows[0]
-    assert (row.steps, row.max_steps) == ({0: 50, 1: 1000}, SPEC.train.max_steps)
 
 
 def test_the_order_of_the_columns_is_a_change() -> None:
@@ -156,18 +150,6 @@ def test_other_code_than_the_baseline_s_is_said() -> None:
         False,
         True,
     ]
-
-
-def test_seeds_that_ended_with_the_same_weights_are_named() -> None:
-    def saved(digest: str) -> list[Checkpoint]:
-        return [Checkpoint(step=9, saved_at=1.0, files={"x.index": "i", "x.data-00000-of-00001": digest})]
-
-    runs = [
-        run("iris/base", seed, 0.9, step=9, checkpoints=saved(digest)) for seed, digest in enumerate(["a", "b", "a"])
-    ]
-    assert compare([subject("base", *runs)]).rows[0].same_weights == ((0, 2),)
-    assert BASE.runs
-    assert compare([BASE]).rows[0].same_weights == ()
 
 
 def test_a_metric_that_no_run_of_own_code_has_is_told() -> None:

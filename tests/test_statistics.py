@@ -138,6 +138,26 @@ def test_many_pairs_are_drawn_the_same_each_time() -> None:
     assert one.signs_p == pytest.approx(one.p, abs=0.02)
 
 
+@pytest.mark.parametrize("count", [6, 9, 16, 24])
+def test_the_signs_are_those_of_scipy(count: int) -> None:
+    draw = np.random.default_rng(count).normal(0.4, 1, size=count).round(2)
+    found = difference(by_seed([0.0] * count), by_seed(list(draw)))
+    wanted = stats.permutation_test(
+        (draw,), lambda one, axis: np.mean(one, axis=axis), permutation_type="samples", n_resamples=2**16
+    )
+    assert found is not None
+    assert found.signs_p == pytest.approx(wanted.pvalue, abs=1e-12 if count <= 16 else 0.01)
+
+
+def test_the_power_is_that_of_scipy() -> None:
+    draw = list(np.random.default_rng(3).normal(size=8))
+    found = difference(by_seed([0.0] * 8), by_seed(draw))
+    assert found is not None
+    for count in (3, 5, 17, 200):
+        wanted = stats.nct.sf(stats.t.ppf(0.975, count - 1), count - 1, 0.4 / found.spread * count**0.5)
+        assert found._power(count, 0.4, 0.05) == pytest.approx(wanted, rel=1e-6)
+
+
 def test_holm() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []

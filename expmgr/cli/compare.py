@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from expmgr.cli import output
+from expmgr.cli.drawing import forest, sparkline
+from expmgr.cli.run import parse_seeds
+from expmgr.errors import ExitCode
 from expmgr.paths import seeds_text
 
 if TYPE_CHECKING:
-    from expmgr.compare import Comparison, Row
+    from expmgr.comparability import Check
+    from expmgr.compare import Chosen, Comparison, Row
+    from expmgr.project import Project
 
 _SORT_KEYS = ("variant", "mean", "difference", "parameters", "time")
+#: Seeds that `--confirm` takes where nobody says how many.
+_FRESH_SEEDS = 5
 
 
 def add_to(app: typer.Typer) -> None:
@@ -29,35 +37,98 @@ def compare(
         typer.Option("--baseline", metavar="VARIANT", help="What to compare with; default: the spec's, or the first."),
     ] = None,
     metric: Annotated[str | None, typer.Option("--metric", metavar="METRIC", help="Default: the spec's.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All keys of the spec, not only what differs.")] = False,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", metavar="SEEDS", help="Only these, as 0-4,7; with --confirm: those to run.")
+    ] = None,
+    confirm: Annotated[
+        bool,
+        typer.Option("--confirm", help="Run the best one and the baseline on fresh seeds, and judge by them alone."),
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All keys of the spec, and all checks.")] = False,
     sort_by: Annotated[
         str | None, typer.Option("--sort-by", metavar="KEY", help=f"One of {', '.join(_SORT_KEYS)}.")
     ] = None,
     precision: Annotated[int, typer.Option("--precision", min=0, max=12, metavar="N", help="Digits shown.")] = 4,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="A picture: FILE.svg, FILE.png or FILE.html.")
+    ] = None,
     as_json: output.AsJson = False,
     as_csv: output.AsCsv = False,
     as_markdown: output.AsMarkdown = False,
 ) -> None:
-    """Put variants side by side: mean and deviation over seeds, difference to the baseline, what the spec changes.
+    """Is a variant better than another? Whether they can be compared, numbers over seeds, and a verdict.
+
+    Exit code 5 where they cannot be compared: the numbers are shown, and no verdict.
 
     Example: expmgr compare iris/baseline iris/wide
     """
     from expmgr.compare import chosen
     from expmgr.compare import compare as compared
+    from expmgr.plots import require
     from expmgr.project import Project
 
     how = output.form(as_json, as_csv, as_markdown)
     if sort_by is not None and sort_by not in _SORT_KEYS:
         raise typer.BadParameter(f"--sort-by takes one of {', '.join(_SORT_KEYS)}")
+    if plot is not None:
+        require(plot)
+    taken: Sequence[int] | None = parse_seeds(seeds) if seeds is not None else None
     project = Project.open(output.folder())
-    subjects, base = chosen(project, variants, baseline)
-    comparison = compared(subjects, baseline=base, metric=metric, everything=everything)
+    found = chosen(project, variants, baseline)
+    if confirm:
+        found, taken = _confirmed(project, found, metric, taken)
+    comparison = compared(
+        found.subjects,
+        baseline=found.baseline,
+        metric=metric,
+        everything=everything,
+        tried=found.tried,
+        seeds=taken,
+        is_confirmed=confirm,
+    )
     _sort(comparison, sort_by)
     output.tell_unreadable(project.records)
+    if plot is not None:
+        _draw(project, comparison, plot)
     if how is output.Form.JSON:
         output.show_json(comparison.as_dict())
-        return
-    _show(comparison, how, precision, machine=how is output.Form.CSV)
+    else:
+        _show(project, comparison, how, precision, everything)
+    if comparison.is_blocked:
+        raise typer.Exit(ExitCode.NOT_COMPARABLE)
+
+
+# On fresh seeds.
+
+
+def _confirmed(
+    project: Project, found: Chosen, metric: str | None, seeds: Sequence[int] | None
+) -> tuple[Chosen, Sequence[int]]:
+    """The best variant and the baseline, both run on seeds that had no result before; and these seeds."""
+    from expmgr.cli.watch import watcher
+    from expmgr.compare import best_of, chosen, fresh_seeds
+    from expmgr.errors import worst
+    from expmgr.launch.local import run_tasks
+    from expmgr.launch.tasks import plan_tasks
+
+    winner, base = best_of(found, metric)
+    taken = list(seeds) if seeds is not None else fresh_seeds(project, base.experiment, _FRESH_SEEDS)
+    names = [str(base), str(winner)]
+    output.tell([f"{winner} is the best so far; it and {base} are run on seeds {seeds_text(taken)}"])
+    again = f"expmgr compare {' '.join(names)} --baseline {base} --confirm --seeds {seeds_text(taken)}"
+    tasks = plan_tasks(project, names, taken)
+    with watcher(tasks, quiet=False) as watching:
+        outcomes = run_tasks(project, tasks, watcher=watching)
+    for outcome in outcomes:
+        if outcome.error is not None:
+            output.tell(outcome.error.lines())
+    if code := worst([outcome.exit_code for outcome in outcomes]):
+        output.tell([f"Next: {again}"])
+        raise typer.Exit(code)
+    return chosen(project, names, str(base)), taken
+
+
+# What is shown.
 
 
 def _sort(comparison: Comparison, key: str | None) -> None:
@@ -77,17 +148,33 @@ def _toward(value: float | None, mode: str) -> float:
     return 0.0 if value is None else (-value if mode == "max" else value)
 
 
-def _show(comparison: Comparison, how: output.Form, precision: int, machine: bool) -> None:
+def _show(project: Project, comparison: Comparison, how: output.Form, precision: int, everything: bool) -> None:
+    _table(project, comparison, how, precision).show(how)
+    if how is output.Form.CSV:
+        output.tell(_checks(comparison, everything))
+        return
+    judged = [row for row in comparison.rows if row.result is not None]
+    if how is output.Form.MARKDOWN:
+        output.show("", *(f"- {line}" for row in judged for line in _verdict(row)))
+        _show_changes(comparison, how)
+        output.show("", *(f"- {line}" for line in _checks(comparison, everything)))
+        return
+    if judged:
+        output.show("", *(line for row in judged for line in _verdict(row)))
+        output.show(*forest([(row.variant, row.result) for row in judged if row.result]))
+    _show_changes(comparison, how)
+    output.tell(_checks(comparison, everything))
+
+
+def _table(project: Project, comparison: Comparison, how: output.Form, precision: int) -> output.Table:
+    is_terminal, machine = how is output.Form.TERMINAL, how is output.Form.CSV
     measured = f"{comparison.metric} ({comparison.split})"
-    is_terminal = how is output.Form.TERMINAL
-    changes = () if is_terminal else ("what the spec changes",)
-    columns = ("variant", "seeds", measured, "std", "difference", *changes, "parameters", "time")
-    table = output.Table(
-        columns,
-        frozenset({"seeds", measured, "std", "difference", "parameters", "time"}),
-        dropped=("time", "parameters"),
-    )
+    last = ("course",) if is_terminal else ("verdict", "what the spec changes")
+    columns = ("variant", "seeds", measured, "std", "difference", "values", "parameters", "time", *last)
+    right = frozenset({"seeds", measured, "std", "difference", "parameters", "time"})
+    table = output.Table(columns, right, dropped=("course", "time", "parameters", "values"))
     for row in comparison.rows:
+        words = row.result.sentence if row.result else ""
         table.rows.append(
             (
                 row.variant,
@@ -95,35 +182,50 @@ def _show(comparison: Comparison, how: output.Form, precision: int, machine: boo
                 output.number(row.mean, precision),
                 output.number(row.std, precision),
                 "baseline" if row.is_baseline else _signed(row.difference, precision),
-                *([] if is_terminal else [_changes(row)]),
+                " ".join(output.number(value, precision) for _, value in sorted(row.values.items())),
                 "-" if row.parameters is None else (str(row.parameters) if machine else f"{row.parameters:,}"),
                 output.number(row.train_s, 3) if machine else output.seconds(row.train_s),
+                *((_course(project, row),) if is_terminal else (words, _changes(row))),
             )
         )
-    table.show(how)
-    if is_terminal:
-        _show_changes(comparison)
-    output.tell([*_notes(comparison)])
+    return table
 
 
-def _show_changes(comparison: Comparison) -> None:
+def _course(project: Project, row: Row) -> str:
+    """The curve of the first run: of the metric where it was evaluated on the way, else of the loss of training."""
+    if not row.side.runs:
+        return ""
+    curves = project.records.load(row.side.runs[0].run_id).curves
+    points = curves.get("eval", {}).get(row.side.metric, [])
+    if len(points) < 3:
+        points = curves.get("train", {}).get("loss", [])
+    return sparkline([value for _, value in points])
+
+
+def _verdict(row: Row) -> Iterator[str]:
+    assert row.result is not None
+    notes = "; ".join(row.result.notes)
+    yield f"{row.variant}: {row.result.sentence}{f'; {notes}' if notes else ''}"
+
+
+def _show_changes(comparison: Comparison, how: output.Form) -> None:
     """A line a key that differs, a column a variant."""
     keys = list(dict.fromkeys(key for row in comparison.rows for key in row.changes))
     if not keys:
         return
-    output.show()
+    output.show("")
     table = output.Table(("what the spec changes", *(row.variant for row in comparison.rows)))
     for key in keys:
         base = next(row.changes[key][0] for row in comparison.rows if key in row.changes)
         values = (row.changes[key][1] if key in row.changes else base for row in comparison.rows)
         table.rows.append((key, *(output.value_text(value) for value in values)))
-    table.show(output.Form.TERMINAL)
+    table.show(how)
 
 
 def _counted(row: Row, machine: bool) -> str:
     """How many seeds have a value, and of how many where some were not evaluated."""
-    runs = len(row.values) + len(row.without_metric)
-    return f"{len(row.values)} of {runs}" if row.without_metric and not machine else str(len(row.values))
+    missing = row.side.without_metric
+    return str(len(row.values)) if machine or not missing else f"{len(row.values)} of {len(row.values) + len(missing)}"
 
 
 def _signed(value: float | None, precision: int) -> str:
@@ -136,57 +238,34 @@ def _changes(row: Row) -> str:
     return ", ".join(f"{key}={output.value_text(new)}" for key, (_old, new) in row.changes.items())
 
 
-def _notes(comparison: Comparison) -> Iterator[str]:
-    """What a reader has to know before the numbers are believed."""
-    for row in comparison.rows:
-        yield from _notes_on(row, comparison)
-    for split in (comparison.split, "train"):
-        told = {digest for row in comparison.rows for digest in row.data[split]}
-        if len(told) > 1:
-            what = "evaluated" if split == comparison.split else "trained"
-            yield f"Note: these runs were {what} on different rows ({split}), so their numbers say little of each other"
-    seeds = {row.variant: seeds_text(row.values) for row in comparison.rows if row.values}
-    if len(set(seeds.values())) > 1:
-        yield f"Note: the seeds differ: {', '.join(f'{name} {text}' for name, text in seeds.items())}"
-    if comparison.minimum_effect is not None:
-        yield f"The smallest difference that matters, by the baseline's spec: {comparison.minimum_effect:g}"
+_WORDS = {"block": "Not comparable", "warn": "Warning", "unknown": "Unknown", "ok": "ok"}
 
 
-def _notes_on(row: Row, comparison: Comparison) -> Iterator[str]:
-    name = row.variant
-    if not (row.values or row.left_aside or row.waiting or row.without_metric):
-        seeds = next((one.values for one in comparison.rows if one.values), None) or (0, 1, 2)
-        option = "" if row.fixed_seed else f" --seeds {seeds_text(seeds)}"
-        yield f"Note: {name} has no run: expmgr run {name}{option}"
-    if row.other_code:
-        refs = " ".join(f"exp/{one}" for one in (comparison.baseline, name))
-        yield f"Note: {name} has other code or data files than {comparison.baseline}: git diff {refs}"
-    if row.left_aside:
-        option = "" if row.fixed_seed else f" --seeds {seeds_text(row.left_aside)}"
-        yield (
-            f"Note: {name} has changed since seeds {seeds_text(row.left_aside)} were run, "
-            f"which are left aside: expmgr run {name}{option}"
-        )
-    for seed, status in row.waiting.items():
-        option = "" if row.fixed_seed else f" --seeds {seed}"
-        more = {
-            "running": "is being trained",
-            "starting": "is being started",
-            "failed": f"failed: expmgr show {name}:{seed}",
-        }.get(status, f"was stopped before its end ({status}): expmgr run {name}{option}")
-        yield f"Note: {name} seed {seed} {more}"
-    for same in row.same_weights:
-        yield (
-            f"Note: {name} seeds {seeds_text(same)} ended with the same weights, bit for bit: they are one result; "
-            "does the code fix its seed? keras.utils.set_random_seed(expmgr.seed())"
-        )
-    if row.without_metric:
-        yield f"Note: {name} was not evaluated by {comparison.metric} on {comparison.split}"
-    if row.allowed:
-        yield f"Note: {name} has runs that the guard refused, let pass by --allow {' '.join(row.allowed)}"
-    elif row.changed_on_the_way:
-        yield f"Note: {name} has runs that went on with another setting than they began with: expmgr show {name}"
-    other = sorted({step for step in row.steps.values() if step != row.max_steps})
-    if other:
-        told = " and ".join(f"{step:,}" for step in other)
-        yield f"Note: {name} was trained for {told} steps, its spec says {row.max_steps:,}"
+def _checks(comparison: Comparison, everything: bool) -> list[str]:
+    """What has to be known before the numbers are believed, the gravest first; the same words once."""
+    found: dict[tuple[str, str, str], Check] = {}
+    for check in comparison.checks:
+        found.setdefault((check.id, check.answer.value, check.told), check)
+    shown = sorted(found.values(), key=lambda check: -check.answer.weight)
+    lines = []
+    for check in shown:
+        if everything or check.answer.value != "ok":
+            mend = f": {check.mend}" if check.mend else ""
+            lines.append(f"{_WORDS[check.answer.value]} ({check.id}): {check.told}{mend}")
+    base = comparison.baseline
+    lines += [
+        f"Note: {row.variant} has other code or data files than {base}: expmgr diff {base} {row.variant}"
+        for row in comparison.rows
+        if row.other_code
+    ]
+    fine = sum(check.answer.value == "ok" for check in comparison.checks)
+    if len(comparison.rows) > 1 and not everything:
+        lines.append(f"{fine} of {len(comparison.checks)} checks are ok; --all shows them")
+    return lines
+
+
+def _draw(project: Project, comparison: Comparison, path: Path) -> None:
+    from expmgr.plots import draw
+
+    draw(comparison, lambda run_id: project.records.load(run_id).curves, path)
+    output.tell([f"wrote {path}"])

@@ -66,9 +66,10 @@ def tell_unreadable(records: Records) -> None:
         tell([f"Note: run {run_id} was passed over: {reason}"])
 
 
-def show(line: str = "") -> None:
-    """Data, on stdout."""
-    print(clean(line))
+def show(*lines: str) -> None:
+    """Data, on stdout; an empty line where nothing is given."""
+    for line in lines or ("",):
+        print(clean(line))
 
 
 def show_json(value: Any) -> None:

@@ -1,0 +1,206 @@
+"""What a comparison is made of: variants with the runs that count, and what a check of it can answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from typing import Any
+
+from expmgr.paths import VariantName, seeds_text
+from expmgr.records import RunRecord, counted_runs, is_outdated
+from expmgr.spec import ExperimentSpec
+from expmgr.statistics import Difference, difference
+
+
+class Answer(str, Enum):
+    """What a check says, the mildest first."""
+
+    OK = "ok"
+    UNKNOWN = "unknown"
+    WARN = "warn"
+    BLOCK = "block"
+
+    @property
+    def weight(self) -> int:
+        """How much it weighs: the heaviest of several decides."""
+        return list(Answer).index(self)
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one check says of a baseline and another variant."""
+
+    id: str
+    answer: Answer
+    told: str
+    """One sentence or more; what was found also where it is `ok`."""
+    inputs: tuple[str, ...]
+    """What was looked at: fields of records by run id, keys of specs, what git has."""
+    mend: str | None = None
+    """The command that mends it."""
+    variants: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "answer": self.answer.value,
+            "told": self.told,
+            "inputs": list(self.inputs),
+            "mend": self.mend,
+            "variants": list(self.variants),
+        }
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A variant as it goes into a comparison: its spec and code now, and all its runs."""
+
+    name: VariantName
+    spec: ExperimentSpec
+    code_digest: str
+    runs: Sequence[RunRecord]
+    lost: Mapping[str, tuple[Answer, str]] = field(default_factory=dict)
+    """Run id to what is wrong with its code or its selected checkpoint."""
+
+    @property
+    def newest_params(self) -> dict[str, Any]:
+        """What its code was given in the newest run that counts, defaults included."""
+        counted = runs_that_count(self)
+        return max(counted, key=lambda one: one.run_id).params if counted else {}
+
+
+@dataclass(frozen=True)
+class Tried:
+    """The variants that were tried against a baseline, deleted ones too: each with the seeds that finished."""
+
+    seeds: Mapping[str, frozenset[int]] = field(default_factory=dict)
+
+
+def runs_that_count(subject: Subject) -> list[RunRecord]:
+    """The newest finished run of each seed, of those that were made with the spec and the code that the branch has."""
+    return counted_runs(one for one in subject.runs if not is_outdated(one, subject.spec, subject.code_digest))
+
+
+@dataclass(frozen=True)
+class Side:
+    """One variant with the runs that a comparison takes: those of `seeds`, or of all where it is None."""
+
+    subject: Subject
+    metric: str
+    split: str
+    seeds: frozenset[int] | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.subject.name)
+
+    @property
+    def spec(self) -> ExperimentSpec:
+        return self.subject.spec
+
+    def _is_asked(self, seed: int) -> bool:
+        return self.seeds is None or seed in self.seeds
+
+    @cached_property
+    def counted(self) -> list[RunRecord]:
+        """The runs that count, evaluated or not."""
+        return [one for one in runs_that_count(self.subject) if self._is_asked(one.seed)]
+
+    @cached_property
+    def runs(self) -> list[RunRecord]:
+        """Those that were evaluated by the metric."""
+        return [one for one in self.counted if one.metric(self.metric, self.split) is not None]
+
+    @cached_property
+    def values(self) -> dict[int, float]:
+        """Seed to the metric at the selected checkpoint."""
+        found = {one.seed: one.metric(self.metric, self.split) for one in self.runs}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+    @cached_property
+    def left_aside(self) -> dict[int, str]:
+        """Seed to its newest finished run, where that was made with another spec or other code than the branch has."""
+        known = {one.seed for one in self.counted}
+        return {
+            one.seed: one.run_id
+            for one in counted_runs(self.subject.runs)
+            if one.seed not in known and self._is_asked(one.seed)
+        }
+
+    @cached_property
+    def waiting(self) -> dict[int, str]:
+        """Seed to the status of its newest run, where none finished."""
+        newest = {one.seed: one for one in sorted(self.subject.runs, key=lambda one: one.run_id) if not one.by_hand}
+        known = {one.seed for one in self.counted} | set(self.left_aside)
+        return {
+            seed: one.status
+            for seed, one in sorted(newest.items())
+            if seed not in known and self._is_asked(seed) and one.status != "finished"
+        }
+
+    @cached_property
+    def without_metric(self) -> list[int]:
+        """Seeds whose run was not evaluated by the metric."""
+        return [one.seed for one in self.counted if one.seed not in self.values]
+
+    @cached_property
+    def unasked(self) -> list[int]:
+        """Seeds with a run that counts, which `--seeds` leaves out."""
+        return [one.seed for one in runs_that_count(self.subject) if not self._is_asked(one.seed)]
+
+    def command(self, seeds: Sequence[int] | None = None) -> str:
+        """What runs it, with `seeds` where the spec does not fix one."""
+        is_fixed = self.spec.run_config.tf_random_seed is not None
+        return f"expmgr run {self.name}" + ("" if is_fixed or not seeds else f" --seeds {seeds_text(seeds)}")
+
+    def of(self, what: str) -> list[str]:
+        """Which fields of its records are meant, for `inputs`."""
+        return [f"{one.run_id}:{what}" for one in self.runs]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A baseline, and another variant that is held against it."""
+
+    base: Side
+    other: Side
+    mode: str
+    effect: float | None
+    tried: Tried
+    is_confirmed: bool = False
+    """Whether its seeds were chosen before any of them had a result."""
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        return self.base, self.other
+
+    @cached_property
+    def difference(self) -> Difference | None:
+        """The difference of their values; None where a side has fewer than three seeds."""
+        return difference(self.base.values, self.other.values, is_more_better=self.mode == "max")
+
+
+def equal_weights(runs: Sequence[RunRecord]) -> tuple[tuple[int, ...], ...]:
+    """Seeds whose runs ended with the same weights to the last bit."""
+    ended: dict[tuple[str, ...], list[int]] = {}
+    for record in runs:
+        files = record.checkpoints[-1].files if record.checkpoints and record.step else {}
+        if digests := tuple(sorted(digest for name, digest in files.items() if ".data-" in name)):
+            ended.setdefault(digests, []).append(record.seed)
+    return tuple(tuple(seeds) for seeds in ended.values() if len(seeds) > 1)
+
+
+def trained_s(record: RunRecord, runs: Sequence[RunRecord]) -> float:
+    """Seconds of training of a run, and of those that it continues."""
+    return sum(one.train_s for one in chain(record, runs))
+
+
+def chain(record: RunRecord, runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """The run, and those whose training it continues, at other commits."""
+    known = {one.run_id: one for one in runs}
+    found = [record]
+    while found[-1].attempts[0].from_step and (parent := known.get(found[-1].parent_run or "")) is not None:
+        found.append(parent)
+    return found

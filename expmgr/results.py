@@ -1,0 +1,198 @@
+"""What the numbers of two variants say: difference, interval, verdict, and the sentence for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from expmgr.checks import checks_of, is_share, worst
+from expmgr.comparability import Answer, Case, Check
+from expmgr.statistics import FEW_SEEDS, FEWEST_SEEDS, Difference, Interval, Verdict, holm, noise_of
+
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the numbers say of a variant and the baseline."""
+
+    case: Case
+    checks: Sequence[Check]
+    interval: Interval | None
+    """Of the difference, turned so that more is better, at 95 %; None for fewer than three seeds on a side."""
+    family: Interval | None
+    """The same, wide enough that all of several candidates' hold together; it decides."""
+    candidates: int
+    """How many were compared with the baseline."""
+    holm_p: float | None
+    """Of the same test, adjusted for the number of candidates."""
+
+    @property
+    def difference(self) -> Difference | None:
+        return self.case.difference
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the question makes no sense."""
+        return worst(self.checks) is Answer.BLOCK
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """None where the comparison is blocked, or a side has fewer than three seeds."""
+        if self.family is None or self.is_blocked:
+            return None
+        return self.family.verdict(self.case.effect or None)
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """Seeds on each side that would settle what is open now, with a power of 0.8; None where nothing is open, or no
+        number does."""
+        if self.verdict is not Verdict.INCONCLUSIVE or self.difference is None or self.family is None:
+            return None
+        found = self.difference.seeds_needed(self.case.effect or None, self.family.level)
+        return None if found is None or found <= min(self.difference.seeds) else found
+
+    @property
+    def sentence(self) -> str:
+        """What can be said, in words."""
+        if self.is_blocked:
+            ids = ", ".join(check.id for check in self.checks if check.answer is Answer.BLOCK)
+            return f"not comparable ({ids})"
+        return _with_seeds(self) if self.verdict is not None else _too_few(self.case)
+
+    @property
+    def notes(self) -> list[str]:
+        """What belongs beside the sentence."""
+        return [*_notes(self)]
+
+    def as_dict(self) -> dict[str, Any]:
+        found = self.difference
+        return {
+            "verdict": self.verdict.value if self.verdict else None,
+            "sentence": self.sentence,
+            "notes": self.notes,
+            "is_blocked": self.is_blocked,
+            "method": found.method if found else None,
+            "mean": found.mean if found else None,
+            "interval": _as_list(self.interval),
+            "family": _as_list(self.family),
+            "level": self.family.level if self.family else None,
+            "candidates": self.candidates,
+            "p": found.p if found else None,
+            "holm_p": self.holm_p,
+            "signs_p": found.signs_p if found else None,
+            "p_better": found.p_better if found else None,
+            "seeds_needed": self.seeds_needed,
+            "checks": [check.as_dict() for check in self.checks],
+        }
+
+
+def results_of(cases: Sequence[Case]) -> list[Result]:
+    """The results of some variants against one baseline."""
+    found = [case.difference for case in cases]
+    adjusted = iter(holm([one.p for one in found if one is not None]))
+    many = max(sum(1 for one in found if one is not None), 1)
+    return [
+        Result(
+            case=case,
+            checks=checks_of(case),
+            interval=one.interval(_LEVEL) if one else None,
+            family=one.interval(1 - (1 - _LEVEL) / many) if one else None,
+            candidates=len(cases),
+            holm_p=next(adjusted) if one else None,
+        )
+        for case, one in zip(cases, found, strict=True)
+    ]
+
+
+def _as_list(interval: Interval | None) -> list[float] | None:
+    return [interval.low, interval.high] if interval else None
+
+
+# In words. Never that one: what is called better here is better by so much, over so many seeds.
+
+
+def _with_seeds(result: Result) -> str:
+    interval, verdict, effect = result.family, result.verdict, result.case.effect
+    assert interval is not None
+    assert verdict is not None
+    low, high, unit = _unit(result.case, interval.low, interval.high)
+    basis = f"({100 * interval.level:.3g} %, {_seeds(result)})"
+    if verdict in (Verdict.BETTER, Verdict.BETTER_SIZE_NOT_JUDGED):
+        return f"better by {low} to {high}{unit} {basis}"
+    if verdict in (Verdict.WORSE, Verdict.WORSE_SIZE_NOT_JUDGED):
+        low, high, _ = _unit(result.case, -interval.high, -interval.low)
+        return f"worse by {low} to {high}{unit} {basis}"
+    if verdict is Verdict.BETTER_SIZE_UNSURE:
+        return f"better, size unsure: by {low} to {high}{unit} {basis}"
+    if verdict is Verdict.WORSE_SIZE_UNSURE:
+        low, high, _ = _unit(result.case, -interval.high, -interval.low)
+        return f"worse, size unsure: by {low} to {high}{unit} {basis}"
+    where = f"{low} to {high}{unit} {basis}"
+    if verdict is Verdict.EQUIVALENT:
+        small = "" if interval.holds_zero else "; a difference, smaller than the minimum effect"
+        return f"equivalent: {where}, less than {_number(result.case, effect or 0.0)}{unit}{small}"
+    needed = result.seeds_needed
+    more = f"; {needed} seeds would settle it" if needed else ""
+    return f"inconclusive: {where}{more}"
+
+
+def _too_few(case: Case) -> str:
+    counts = [len(side.values) for side in case.sides]
+    if not all(counts):
+        return "no claim: a side has no result"
+    if min(counts) == 1:
+        noise = _own_noise(case)
+        return f"no claim: one seed{f'; the rows that are evaluated are themselves good for {noise}' if noise else ''}"
+    return f"no claim: two seeds, {FEWEST_SEEDS} are wanted"
+
+
+def _own_noise(case: Case) -> str | None:
+    """How far the number of one run may move with the choice of the rows that are evaluated."""
+    rows = {one.data[side.split].rows for side in case.sides for one in side.runs if side.split in one.data}
+    if len(rows) != 1 or None in rows or not is_share(case.base.metric):
+        return None
+    (count,) = rows
+    value = next(iter(case.other.values.values()))
+    return f"{100 * 1.96 * noise_of(value, count or 1):.1f} points either way ({count:,} rows)"
+
+
+def _notes(result: Result) -> Iterator[str]:
+    found, interval = result.difference, result.family
+    if result.is_blocked or found is None or interval is None or result.verdict is None:
+        return
+    if result.verdict in (Verdict.BETTER_SIZE_NOT_JUDGED, Verdict.WORSE_SIZE_NOT_JUDGED):
+        yield "size not judged: the baseline's spec declares no compare.minimum_effect"
+    elif result.case.effect and result.verdict is not Verdict.EQUIVALENT:
+        yield f"{_number(result.case, result.case.effect)}{_unit(result.case, 0, 0)[2]} is the smallest that matters"
+    if not found.error:
+        yield "no value moves with the seed, so the interval has no width"
+    if min(found.seeds) < FEW_SEEDS:
+        yield "few seeds"
+    if found.method == "welch":
+        yield "the seeds differ, so they are not paired"
+    yield f"P(better) {found.p_better:.2f}"
+    if result.candidates > 1:
+        yield f"of {result.candidates} candidates, Holm's p {result.holm_p:.2g}"
+    if found.signs_p is not None:
+        yield f"p by signs {found.signs_p:.2g}"
+        if found.signs_disagree(interval.level):
+            yield "warning: the signs of the pairs say otherwise than the interval"
+
+
+def _seeds(result: Result) -> str:
+    assert result.difference is not None
+    one, two = result.difference.seeds
+    return f"{one} seeds" if one == two else f"{one} and {two} seeds"
+
+
+def _unit(case: Case, low: float, high: float) -> tuple[str, str, str]:
+    """Both ends as they are said, and the unit: points where the metric is a share of rows."""
+    return _number(case, low), _number(case, high), " points" if is_share(case.base.metric) else ""
+
+
+def _number(case: Case, value: float) -> str:
+    if is_share(case.base.metric):
+        return f"{100 * value:.1f}".replace("-0.0", "0.0")
+    return f"{value:.3g}"

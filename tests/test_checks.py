@@ -1,0 +1,318 @@
+"""The checks of a comparison: each fires, and each keeps still."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from expmgr.checks import CHECKS, checks_of
+from expmgr.comparability import Answer, Case, Side, Subject, Tried
+from expmgr.compare import compare
+from expmgr.paths import VariantName
+from expmgr.records import Attempt, Checkpoint, DataSplit, RunRecord
+from expmgr.spec import ExperimentSpec
+from expmgr.specfile import read_spec
+from world import ROOT
+
+SPEC = read_spec((ROOT / "experiments/iris/spec.yaml").read_bytes(), "spec.yaml")
+ENVIRONMENT = {
+    "tensorflow": "2.21.0", "keras": "3.15.0", "gpus": [], "machine": "x86_64", "precision_policy": "float32",
+    "op_determinism": False, "onednn": None, "name": None,
+}  # fmt: skip
+
+
+def spec(**parts: Any) -> ExperimentSpec:
+    """`spec(train={"max_steps": 9})`: the spec of iris with some keys changed."""
+    values = SPEC.resolved()
+    for key, value in parts.items():
+        is_part = isinstance(value, dict) and isinstance(values[key], dict) and key != "selection"
+        values[key] = {**values[key], **value} if is_part else value
+    return ExperimentSpec.model_validate(values)
+
+
+def run(variant: str, seed: int, value: float, *, of: ExperimentSpec = SPEC, **values: Any) -> RunRecord:
+    """A run that nothing is wrong with, but for `values`."""
+    parts: dict[str, Any] = {
+        "run_id": f"2026-{variant}-{seed}", "variant": variant, "seed": seed, "commit": "c", "tree": "t",
+        "code_digest": "d", "spec": of.resolved(), "created_at": 1.0 + seed, "model_dir": "m", "status": "finished",
+        "attempts": [Attempt(number=1, started_at=1.0, max_steps=1000, launcher={}, from_step=0)],
+        "parameters": 193, "train_s": 20.0, "step": 1000, "examples_seen": 100_000, "environment": ENVIRONMENT,
+        "data": {
+            "train": DataSplit(path="train.csv", rows=2000, sha256="rows of training"),
+            "eval": DataSplit(path="eval.csv", rows=5000, sha256="rows of evaluation", also_in_train=0),
+            "test": DataSplit(path="test.csv", rows=5000, sha256="rows of test", also_in_train=0),
+        },
+        "measures": {"metrics": "m", "loss": "l", "steps": ""},
+        "checkpoints": [Checkpoint(step=1000, saved_at=1.0, files={"x.data-00000-of-00001": f"{variant} {seed}"})],
+        "metrics": {"selected": {split: {"accuracy": value, "loss": 1 - value} for split in ("eval", "test")}},
+    }  # fmt: skip
+    return RunRecord(**{**parts, **values})
+
+
+def runs(name: str, *, of: ExperimentSpec = SPEC, seeds: int = 5, gain: float = 0.0, **values: Any) -> list[RunRecord]:
+    return [run(f"iris/{name}", seed, 0.70 + 0.01 * seed + gain, of=of, **values) for seed in range(seeds)]
+
+
+def subject(name: str, found: list[RunRecord], *, of: ExperimentSpec = SPEC, **about: Any) -> Subject:
+    return Subject(VariantName("iris", name), of, about.pop("code", "d"), found, **about)
+
+
+def case(base: Subject | None = None, other: Subject | None = None, **about: Any) -> Case:
+    metric, split = about.pop("metric", "accuracy"), about.pop("split", "eval")
+    seeds = about.pop("seeds", None)
+    sides = [
+        Side(one or subject(name, runs(name, gain=gain)), metric, split, seeds)
+        for one, name, gain in ((base, "base", 0.0), (other, "wide", 0.1))
+    ]
+    mode = "min" if metric == "loss" else "max"
+    return Case(*sides, **{"mode": mode, "effect": 0.005, "tried": Tried(), **about})
+
+
+def other(*, of: ExperimentSpec = SPEC, **values: Any) -> Subject:
+    """The variant that is held against the baseline, with something about its runs or spec."""
+    return subject("wide", runs("wide", of=of, gain=0.1, **values), of=of)
+
+
+def split(name: str, **values: Any) -> dict[str, DataSplit]:
+    about = run("iris/x", 0, 0.5).data
+    return {**about, name: about[name].model_copy(update=values)}
+
+
+def stale(name: str, count: int) -> Subject:
+    """Of five runs, `count` were made with other code."""
+    found = runs(name, gain=0.1)
+    return subject(name, [one.model_copy(update={"code_digest": "old"}) for one in found[:count]] + found[count:])
+
+
+BEST = spec(selection={"metric": "accuracy"})
+LONG = spec(train={"max_steps": 2000})
+ATTEMPT = Attempt(number=1, started_at=1.0, max_steps=1000, launcher={}, from_step=0)
+ALLOWED = ATTEMPT.model_copy(update={"changes": [{"rule": "activation", "allowed": True}]})
+MOVED = ATTEMPT.model_copy(update={"changes": [{"rule": "learning-rate", "allowed": False}]})
+BY_HAND = {"script": "train.py", "head": "h", "changed": ["train.py"]}
+SAME = [Checkpoint(step=1000, saved_at=1.0, files={"x.data-00000-of-00001": "one and the same"})]
+
+#: Check, what it answers, and a case in which it does.
+FIRES: list[tuple[str, Answer, Callable[[], Case]]] = [
+    ("results", Answer.UNKNOWN, lambda: case(other=subject("wide", []))),
+    ("results", Answer.UNKNOWN, lambda: case(other=other(metrics={}))),
+    ("results", Answer.UNKNOWN, lambda: case(other=other(status="failed"))),
+    ("stale", Answer.WARN, lambda: case(other=stale("wide", 2))),
+    ("stale", Answer.BLOCK, lambda: case(other=stale("wide", 5))),
+    ("stale", Answer.BLOCK, lambda: case(base=stale("base", 5))),
+    (
+        "by-hand",
+        Answer.WARN,
+        lambda: case(other=subject("wide", [*runs("wide"), run("iris/wide", 9, 0.9, by_hand=BY_HAND)])),
+    ),
+    ("few-seeds", Answer.WARN, lambda: case(other=other(seeds=2))),
+    ("few-seeds", Answer.WARN, lambda: case(base=subject("base", runs("base", seeds=1)))),
+    ("few-seeds", Answer.WARN, lambda: case(other=other(of=spec(run_config={"tf_random_seed": 7}), seeds=1))),
+    (
+        "left-out",
+        Answer.WARN,
+        lambda: case(other=subject("wide", [*runs("wide"), run("iris/wide", 9, 0.9, status="failed")])),
+    ),
+    ("left-out", Answer.WARN, lambda: case(seeds=frozenset({0, 1, 2}))),
+    (
+        "left-out",
+        Answer.WARN,
+        lambda: case(other=subject("wide", [*runs("wide"), run("iris/wide", 0, 0.9, run_id="2027")])),
+    ),
+    (
+        "left-out",
+        Answer.WARN,
+        lambda: case(other=subject("wide", [*runs("wide"), run("iris/wide", 9, 0.9, metrics={})])),
+    ),
+    ("same-weights", Answer.BLOCK, lambda: case(other=other(checkpoints=SAME))),
+    ("evaluated-rows", Answer.BLOCK, lambda: case(other=other(data=split("eval", sha256="others")))),
+    ("evaluated-rows", Answer.UNKNOWN, lambda: case(other=other(data=split("eval", sha256=None)))),
+    ("evaluated-rows", Answer.UNKNOWN, lambda: case(other=other(data={}))),
+    ("training-rows", Answer.BLOCK, lambda: case(other=other(data=split("train", sha256="others")))),
+    (
+        "training-rows",
+        Answer.WARN,
+        lambda: case(other=other(of=spec(data={"train": "more.csv"}), data=split("train", sha256="others"))),
+    ),
+    ("training-rows", Answer.UNKNOWN, lambda: case(other=other(data=split("train", sha256=None)))),
+    ("overlap", Answer.WARN, lambda: case(other=other(data=split("eval", also_in_train=100)))),
+    ("overlap", Answer.BLOCK, lambda: case(other=other(data=split("eval", also_in_train=2500)))),
+    ("overlap", Answer.UNKNOWN, lambda: case(other=other(data=split("eval", also_in_train=None)))),
+    ("measures", Answer.BLOCK, lambda: case(other=other(measures={"metrics": "n", "loss": "l", "steps": ""}))),
+    ("measures", Answer.BLOCK, lambda: case(other=other(measures={"metrics": "m", "loss": "l", "steps": "own"}))),
+    (
+        "measures",
+        Answer.BLOCK,
+        lambda: case(metric="loss", other=other(measures={"metrics": "m", "loss": "k", "steps": ""})),
+    ),
+    ("measures", Answer.UNKNOWN, lambda: case(other=other(measures={}))),
+    ("measures", Answer.UNKNOWN, lambda: case(other=other(measures={"code": "e"}))),
+    ("question", Answer.WARN, lambda: case(other=other(of=spec(compare={"metric": "loss", "mode": "min"})))),
+    ("selection", Answer.BLOCK, lambda: case(other=other(of=BEST))),
+    ("selected-on-reported", Answer.WARN, lambda: case(other=other(of=BEST))),
+    (
+        "selected-on-reported",
+        Answer.WARN,
+        lambda: case(
+            other=other(of=spec(train={"early_stopping": {"metric": "loss", "patience": 2}}, eval={"every_steps": 9}))
+        ),
+    ),
+    (
+        "selected-on-reported",
+        Answer.BLOCK,
+        lambda: case(split="test", other=other(of=BEST, data=split("test", sha256="rows of evaluation"))),
+    ),
+    ("selected-on-reported", Answer.UNKNOWN, lambda: case(other=other(of=BEST, data={}))),
+    ("budget", Answer.BLOCK, lambda: case(other=other(step=1200))),
+    ("budget", Answer.BLOCK, lambda: case(other=other(examples_seen=150_000))),
+    ("budget", Answer.WARN, lambda: case(other=other(of=LONG, step=2000, examples_seen=200_000))),
+    ("budget", Answer.WARN, lambda: case(other=other(train_s=30.0))),
+    ("budget", Answer.WARN, lambda: case(base=subject("base", runs("base", step=990)), other=other(step=990))),
+    ("budget", Answer.WARN, lambda: case(other=other(warm_start={"variant": "iris/old"}))),
+    ("budget", Answer.UNKNOWN, lambda: case(other=subject("wide", []))),
+    ("guard", Answer.WARN, lambda: case(other=other(attempts=[ALLOWED]))),
+    ("guard", Answer.WARN, lambda: case(other=other(attempts=[MOVED]))),
+    (
+        "checkpoint",
+        Answer.BLOCK,
+        lambda: case(other=replace(other(), lost={"2026-iris/wide-1": (Answer.BLOCK, "its commit is gone")})),
+    ),
+    (
+        "checkpoint",
+        Answer.WARN,
+        lambda: case(other=replace(other(), lost={"2026-iris/wide-1": (Answer.WARN, "its checkpoint is gone")})),
+    ),
+    ("environment", Answer.WARN, lambda: case(other=other(environment={**ENVIRONMENT, "gpus": ["A100"]}))),
+    ("environment", Answer.WARN, lambda: case(other=other(environment={**ENVIRONMENT, "tensorflow": "2.16.1"}))),
+    (
+        "environment",
+        Answer.WARN,
+        lambda: case(other=other(environment={**ENVIRONMENT, "precision_policy": "mixed_float16"})),
+    ),
+    ("environment", Answer.UNKNOWN, lambda: case(other=other(environment={}))),
+    ("library-defaults", Answer.WARN, lambda: case(other=other(environment={**ENVIRONMENT, "keras": "3.0.0"}))),
+    ("library-defaults", Answer.UNKNOWN, lambda: case(other=other(environment={}))),
+    ("evaluation-noise", Answer.WARN, lambda: case(other=subject("wide", runs("wide", gain=0.01)))),
+    ("evaluation-noise", Answer.UNKNOWN, lambda: case(metric="loss")),
+    ("evaluation-noise", Answer.UNKNOWN, lambda: case(other=other(data=split("eval", rows=None)))),
+    ("baseline", Answer.WARN, lambda: case(base=subject("base", runs("base", seeds=3)))),
+    ("baseline", Answer.WARN, lambda: case(base=stale("base", 2))),
+    ("baseline", Answer.WARN, lambda: case(other=other(seeds=4))),
+    ("got-worse", Answer.WARN, lambda: case(other=other(parameters=300))),
+    ("got-worse", Answer.WARN, lambda: case(other=other(train_s=40.0))),
+    ("got-worse", Answer.WARN, lambda: case(metric="loss", other=subject("wide", runs("wide", gain=-0.1)))),
+    ("got-worse", Answer.UNKNOWN, lambda: case(other=subject("wide", []))),
+    ("many-tried", Answer.WARN, lambda: case(tried=Tried({"iris/wide": frozenset({0}), "iris/gone": frozenset({7})}))),
+    ("screening-seeds", Answer.WARN, lambda: case(tried=Tried({"iris/gone": frozenset({4})}))),
+    ("declared-late", Answer.WARN, lambda: case(effect=0.001)),
+    ("declared-late", Answer.WARN, lambda: case(metric="loss")),
+    ("declared-late", Answer.UNKNOWN, lambda: case(subject("base", []), subject("wide", []))),
+]
+
+
+def answers(found: Case) -> dict[str, Answer]:
+    return {one.id: one.answer for one in checks_of(found)}
+
+
+@pytest.mark.parametrize("number", range(len(FIRES)), ids=[f"{one[0]}-{one[1].value}" for one in FIRES])
+def test_it_fires(number: int) -> None:
+    name, answer, made = FIRES[number]
+    (found,) = [one for one in checks_of(made()) if one.id == name]
+    assert (found.answer, found.variants) == (answer, ("iris/base", "iris/wide"))
+    assert found.told
+    assert found.inputs or answer is Answer.UNKNOWN
+
+
+def test_it_keeps_still() -> None:
+    """A case that nothing is wrong with: every check says `ok`, with what it found and what it looked at."""
+    found = checks_of(case())
+    assert [(one.id, one.answer) for one in found if one.answer is not Answer.OK] == []
+    assert [one.id for one in found if not one.told or not one.inputs] == []
+
+
+def test_every_answer_of_every_check_has_a_case() -> None:
+    tried = {(name, answer.value) for name, answer, _ in FIRES}
+    said = {
+        (one.id, word)
+        for one in CHECKS.values()
+        for word in re.findall(r"warn|block|unknown", one.severity.replace("block in a review", ""))
+    }
+    assert sorted(said - tried) == []
+    assert {name for name, _ in tried} == set(CHECKS)
+
+
+STILL: list[tuple[str, Callable[[], Case]]] = [
+    # Folds: other rows for each seed, the same on both sides.
+    (
+        "evaluated-rows",
+        lambda: case(
+            *(
+                subject(
+                    name,
+                    [
+                        run(f"iris/{name}", seed, 0.7 + 0.01 * seed, data=split("eval", sha256=f"fold {seed}"))
+                        for seed in range(5)
+                    ],
+                )
+                for name in ("base", "wide")
+            )
+        ),
+    ),
+    ("stale", lambda: case(other=subject("wide", runs("wide"), of=spec(question="In other words?")))),
+    ("overlap", lambda: case(other=other(data=split("eval", also_in_train=50)))),  # one in a hundred: chance
+    ("measures", lambda: case(other=other(measures={"metrics": "m", "loss": "another", "steps": ""}))),  # by accuracy
+    ("measures", lambda: case(*(subject(n, runs(n, measures={"code": "c"})) for n in ("base", "wide")))),
+    (
+        "selected-on-reported",
+        lambda: case(subject("base", runs("base", of=BEST), of=BEST), other(of=BEST), split="test"),
+    ),
+    ("budget", lambda: case(other=other(step=1050, examples_seen=105_000, of=spec(train={"max_steps": 1050})))),
+    ("budget", lambda: case(*(subject(n, runs(n, train_s=s)) for n, s in (("base", 0.4), ("wide", 0.6))))),  # too short
+    ("library-defaults", lambda: case()),
+    ("many-tried", lambda: case(tried=Tried({"iris/wide": frozenset({0})}))),
+    (
+        "many-tried",
+        lambda: case(tried=Tried({"iris/wide": frozenset({0}), "iris/x": frozenset({0})}), is_confirmed=True),
+    ),
+    ("screening-seeds", lambda: case(tried=Tried({"iris/x": frozenset({17})}))),
+    ("screening-seeds", lambda: case(tried=Tried({"iris/x": frozenset({0})}), is_confirmed=True)),
+    ("left-out", lambda: case(seeds=frozenset({0, 1, 2}), is_confirmed=True)),
+    ("got-worse", lambda: case(other=other(parameters=200))),
+    (
+        "by-hand",
+        lambda: case(
+            other=subject("wide", [*runs("wide"), run("iris/wide", 9, 0.9, by_hand={**BY_HAND, "changed": []})])
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize("number", range(len(STILL)), ids=[one[0] for one in STILL])
+def test_it_keeps_still_where_nothing_is_wrong(number: int) -> None:
+    name, made = STILL[number]
+    assert answers(made())[name] is Answer.OK
+
+
+def test_a_block_takes_the_verdict_away_and_not_the_numbers() -> None:
+    base = subject("base", runs("base"))
+    fine, blocked = compare([base, other()]), compare([base, other(data=split("eval", sha256="others"))])
+    assert (fine.is_blocked, fine.verdict) == (False, "better")
+    assert (blocked.is_blocked, blocked.verdict) == (True, None)
+    row = blocked.rows[1]
+    assert row.difference == pytest.approx(0.1)
+    assert row.result is not None
+    assert row.result.sentence == "not comparable (evaluated-rows)"
+    told = blocked.as_dict()["variants"][1]["result"]
+    assert {one["id"] for one in told["checks"]} == set(CHECKS)
+    assert (told["verdict"], told["interval"][0] > 0) == (None, True)
+
+
+def test_the_table_of_the_docs_is_that_of_the_code() -> None:
+    text = (ROOT / "docs/reference/comparability.md").read_text(encoding="utf-8")
+    rows = [f"| `{one.id}` | {one.asks} | {one.severity} |" for one in CHECKS.values()]
+    assert [row for row in rows if row not in text] == []
+    assert text.count("\n| `") == len(rows)
