@@ -96,7 +96,12 @@ def picture(comparison: Comparison, curves_of: Callable[[str], Curves], form: st
             _values(axes[1], comparison, colours)
             _curves(axes[2], comparison, curves_of, colours)
             stream = io.BytesIO()
-            figure.savefig(stream, format=form, dpi=150, metadata={"Date": None} if form == "svg" else None)
+            figure.savefig(
+                stream,
+                format=form,
+                dpi=150,
+                metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")) if form == "svg" else None,
+            )
         finally:
             pyplot.close(figure)
     return stream.getvalue()
