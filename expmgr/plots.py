@@ -52,9 +52,9 @@ def draw(comparison: Comparison, curves_of: Callable[[str], Curves], path: Path)
 
 def page(comparison: Comparison, curves_of: Callable[[str], Curves]) -> str:
     """One page that needs nothing else: verdicts, picture, numbers, checks."""
-    svg = picture(comparison, curves_of, "svg").decode()
+    svg = inline(comparison, curves_of)
     verdicts = "".join(
-        f"<li><b>{html.escape(row.variant)}</b>: {html.escape(row.result.sentence)}</li>"
+        f"<li><b>{html.escape(row.variant)}</b>: {html.escape('; '.join([row.result.sentence, *row.result.notes]))}</li>"
         for row in comparison.rows
         if row.result
     )
@@ -67,9 +67,25 @@ def page(comparison: Comparison, curves_of: Callable[[str], Curves]) -> str:
     )
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{style}</style>'
-        f"<h1>{title}</h1><ul>{verdicts}</ul>{svg[svg.index('<svg') :]}"
+        f"<h1>{title}</h1><ul>{verdicts}</ul>{svg}<table>{_numbers(comparison)}</table>"
         f"<h2>What has to be known</h2><table>{checks}</table></html>\n"
     )
+
+
+def inline(comparison: Comparison, curves_of: Callable[[str], Curves]) -> str:
+    """The picture as a part of a page, as wide as there is room."""
+    svg = picture(comparison, curves_of, "svg").decode()
+    return svg[svg.index("<svg") :].replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1)
+
+
+def _numbers(comparison: Comparison) -> str:
+    head = ("variant", "seeds", f"{comparison.metric} ({comparison.split})", "std", "difference")
+    lines = ["".join(f"<th>{html.escape(name)}</th>" for name in head)]
+    for row in comparison.rows:
+        numbers = ["-" if one is None else f"{one:.4f}" for one in (row.mean, row.std, row.difference)]
+        cells = [row.variant, str(len(row.values)), *numbers[:2], "baseline" if row.is_baseline else numbers[2]]
+        lines.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
+    return "".join(f"<tr>{line}</tr>" for line in lines)
 
 
 def picture(comparison: Comparison, curves_of: Callable[[str], Curves], form: str) -> bytes:

@@ -212,13 +212,12 @@ class Table:
 
     def _picture(self) -> str:
         """The picture of `expmgr compare --plot`, where matplotlib is installed."""
-        from expmgr.plots import picture
+        from expmgr.plots import inline
 
         try:
-            svg = picture(self.comparison, self._curves_of, "svg").decode()
+            return inline(self.comparison, self._curves_of)
         except ImportError:
             return ""
-        return svg[svg.index("<svg") :]
 
 
 def _html_table(head: Sequence[str], rows: Iterator[tuple[str, ...]]) -> str:
