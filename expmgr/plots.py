@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expmgr import durable
-from expmgr.checks import is_share
 from expmgr.errors import ExpmgrError, OutputProblem
+from expmgr.statistics import is_share
 
 if TYPE_CHECKING:
     from expmgr.compare import Comparison, Row

@@ -22,6 +22,8 @@ _SIGNED_PAIRS = 6
 #: Pairs up to which every pattern of signs is looked at.
 _MOST_PAIRS = 16
 _POWER = 0.8
+#: Metrics that are shares of the rows: their noise follows from how many rows there are.
+_SHARES = ("accuracy", "acc")
 _MOST_SEEDS = 1_000
 
 
@@ -220,3 +222,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def noise_of(share: float, rows: int) -> float:
     """Standard error of a share (accuracy) that was found on `rows` independent rows: binomial."""
     return math.sqrt(max(share * (1 - share), 0.0) / rows)
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is a share of rows."""
+    return metric.endswith(_SHARES) or metric.startswith(_SHARES)

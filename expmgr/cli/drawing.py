@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from expmgr.checks import is_share
+from expmgr.statistics import is_share
 
 if TYPE_CHECKING:
     from expmgr.results import Result

@@ -1,0 +1,35 @@
+"""What a check found, in the form in which the table takes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from expmgr.comparability import Answer, Case
+from expmgr.records import RunRecord
+
+#: By how much budgets, sizes and times may differ.
+SHARE = 0.10
+#: Seconds below which nobody waits for a difference, and in which a machine's own noise is large.
+SHORT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a check found wrong, or has to say."""
+
+    answer: Answer
+    told: str
+    mend: str | None = None
+
+
+def digest_of(record: RunRecord, split: str) -> str | None:
+    return record.data[split].sha256 if split in record.data else None
+
+
+def again(case: Case) -> str:
+    """Checkpoints that are there are evaluated by the code that the branches have now, without training."""
+    return f"expmgr run {case.base.name} {case.other.name}"
+
+
+def differ(one: float, two: float) -> bool:
+    return abs(one - two) > SHARE * min(one, two)
