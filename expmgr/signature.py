@@ -127,6 +127,8 @@ class ProbeValues(_Part):
     metrics: dict[str, float]
     step: list[float]
     """Norm of what one training step on the batch changes in each trained variable."""
+    measures: dict[str, str] = Field(default_factory=dict)
+    """Digests of `metrics` and `steps` (an evaluation of the model's own): where they moved, metrics may."""
 
     @model_validator(mode="before")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from expmgr.comparability import Answer, Case
+from expmgr.paths import seeds_text
 from expmgr.records import RunRecord
 
 #: By how much budgets, sizes and times may differ.
@@ -28,7 +29,8 @@ def digest_of(record: RunRecord, split: str) -> str | None:
 
 def again(case: Case) -> str:
     """Checkpoints that are there are evaluated by the code that the branches have now, without training."""
-    return f"expmgr run {case.base.name} {case.other.name}"
+    seeds = sorted({one.seed for side in case.sides for one in side.counted})
+    return f"expmgr run {case.base.name} {case.other.name}{f' --seeds {seeds_text(seeds)}' if seeds else ''}"
 
 
 def differ(one: float, two: float) -> bool:

@@ -24,6 +24,7 @@ from expmgr.errors import ProbeMoved
 from expmgr.signature import ProbeValues
 from expmgr.train.checkpoints import live_variables
 from expmgr.train.loop import StepFunction
+from expmgr.train.measures import measures_of
 from expmgr.train.structure import leaves, packed, parts_of
 
 ROWS = 32
@@ -115,6 +116,7 @@ def values_of(model: Any, batch: Batch) -> ProbeValues:
         else None,
         metrics={name: value for name, value in first.metrics.items() if np.isclose(value, again.metrics[name])},
         step=_rounded(first.step) if np.allclose(first.step, again.step, rtol=1e-3) else [],
+        measures={key: value for key, value in measures_of(model).items() if key != "loss"},
     )
 
 
@@ -227,8 +229,9 @@ def moved(saved: ProbeValues, found: ProbeValues, may_move: Collection[str]) -> 
     """What moved that may not, a line each: by how much, as a share of the largest value."""
     allowed = _NEAR if saved.where == found.where else _FAR
     lines = []
+    measured_otherwise = _measured_otherwise(saved, found)
     for name, old, new in _pairs(saved, found):
-        if name in may_move or not old or not new:
+        if name in may_move or name in measured_otherwise or not old or not new:
             continue
         if len(old) != len(new):
             lines.append(f"{name}: {len(old)} values, now {len(new)}")
@@ -237,6 +240,14 @@ def moved(saved: ProbeValues, found: ProbeValues, may_move: Collection[str]) -> 
         if not share <= allowed[name]:
             lines.append(f"{name} moved by {share:.1%}, {allowed[name]:.2%} is allowed")
     return lines
+
+
+def _measured_otherwise(saved: ProbeValues, found: ProbeValues) -> set[str]:
+    """What other metrics, or other code of an evaluation, may say otherwise; nothing where that was not saved."""
+    if not saved.measures or saved.measures == found.measures:
+        return set()
+    is_other_step = saved.measures.get("steps") != found.measures.get("steps")
+    return {"metrics", "loss"} if is_other_step else {"metrics"}
 
 
 def _pairs(saved: ProbeValues, found: ProbeValues) -> Iterator[tuple[str, list[float], list[float]]]:

@@ -201,3 +201,51 @@ def test_confirmed_on_fresh_seeds(copied: Repo, change: Change) -> None:
     assert (answers["many-tried"], answers["screening-seeds"], answers["left-out"]) == ("ok", "ok", "ok")
     # Another call has other seeds to take.
     assert "on seeds 8-12\n" in copied.expmgr("compare", "baseline", "wide", "--confirm").stderr
+
+
+SURE = '''
+import tensorflow as tf
+
+
+def sure(targets, logits):
+    """Share of rows whose class has more than half of the probability."""
+    shares = tf.nn.softmax(logits)
+    picked = tf.gather(shares, tf.cast(targets, tf.int32), axis=1, batch_dims=1)
+    return tf.cast(picked > 0.5, tf.float32)
+'''
+
+
+@pytest.mark.slow
+def test_checkpoints_that_are_there_are_evaluated_by_other_code_without_training(repo: Repo) -> None:
+    assert repo.expmgr("init", "--example", "digits", "--commit").code == 0
+    path, spec = "experiments/digits/measure.py", "experiments/digits/spec.yaml"
+    repo.write(path, SURE)
+    text = repo.read(spec).replace("metrics: [accuracy]", 'metrics: [accuracy, "measure:sure"]')
+    text = text.replace("compare: {metric: accuracy}", "compare: {metric: sure, mode: max}")
+    repo.write(spec, text.replace("max_steps: 1500", "max_steps: 150"))
+    repo.commit("A measure of one's own")
+    names = ("digits/base", "digits/wide")
+    for name, setting in zip(names, ("model.params.filters=4", "model.params.filters=6"), strict=True):
+        assert repo.expmgr("new", name, "--set", setting).code == 0
+    assert repo.expmgr("run", *names, "--seeds", "0-2").code == 0
+    before = told(repo, *names)
+    assert checks(repo, *names)["measures"] == "ok"
+    # One branch measures otherwise now: its results are stale, then evaluated without training, then not comparable.
+    for number, name in enumerate(names):
+        repo.git("switch", "--quiet", f"exp/{name}")
+        repo.write(path, SURE.replace("0.5", "0.9"))
+        repo.commit("Surer")
+        assert checks(repo, *names)["stale"] == "block"
+        assert repo.expmgr("run", name, "--seeds", "0-2").code == 0
+        record = json.loads(repo.expmgr("show", f"{name}:0", "--json").stdout)
+        assert (record["attempts"][-1]["from_step"], record["step"]) == (150, 150)
+        assert record["parent_run"] == before["variants"][number]["runs"][0]
+        assert checks(repo, *names)["measures"] == ("block" if number == 0 else "ok")
+    after = told(repo, *names)
+    assert after["is_blocked"] is False
+    assert all(
+        new < old
+        for new, old in zip(
+            after["variants"][0]["values"].values(), before["variants"][0]["values"].values(), strict=True
+        )
+    )
