@@ -88,11 +88,16 @@ def code_digest(repo: GitRepo, commit: str, name: VariantName) -> str:
 
     Prose (*.md) does not count, and the spec does not: a record holds it resolved.
     """
-    entries = {entry.path: entry for entry in _entries(repo, commit, name)}
-    files = reached(entries, name, lambda path: repo.read(commit, path))
-    counted = [entries[path] for path in files if not path.endswith(".md") and path != name.spec_path]
+    counted = counted_files(repo, commit, name).values()
     text = "".join(f"{entry.path}\0{entry.mode}\0{entry.oid}\n" for entry in counted)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def counted_files(repo: GitRepo, commit: str, name: VariantName) -> dict[str, TreeEntry]:
+    """The files that `code_digest` is of, by path, in its order."""
+    entries = {entry.path: entry for entry in _entries(repo, commit, name)}
+    files = reached(entries, name, lambda path: repo.read(commit, path))
+    return {path: entries[path] for path in files if not path.endswith(".md") and path != name.spec_path}
 
 
 def roots_of(repo: GitRepo, commit: str, name: VariantName) -> list[str]:

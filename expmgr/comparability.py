@@ -61,6 +61,8 @@ class Subject:
     spec: ExperimentSpec
     code_digest: str
     runs: Sequence[RunRecord]
+    commit: str = ""
+    """The newest commit of its branch."""
     lost: Mapping[str, tuple[Answer, str]] = field(default_factory=dict)
     """Run id to what is wrong with its code or its selected checkpoint."""
 

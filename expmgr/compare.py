@@ -240,6 +240,7 @@ def _subjects(project: Project, names: Sequence[str], runs: Sequence[RunRecord])
             spec_of(project.repo, one),
             code_digest(project.repo, one.commit, one.name),
             [record for record in runs if record.variant == str(one.name)],
+            one.commit,
         )
         for one in found
     ]

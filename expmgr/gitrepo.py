@@ -348,6 +348,17 @@ class GitRepo:
             entries.append(TreeEntry(mode, oid, path))
         return entries
 
+    def changed_lines(self, old: str, new: str) -> dict[str, tuple[int, int] | None]:
+        """Path to the lines that came and that went from commit `old` to `new`; None for what is not text."""
+        output = self.run(
+            "diff-tree", "-r", "-z", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv", old, new
+        )
+        found: dict[str, tuple[int, int] | None] = {}
+        for line in output.text.split("\0")[:-1]:
+            added, removed, path = line.split("\t", 2)
+            found[path] = (int(added), int(removed)) if added.isdigit() else None
+        return found
+
     def tree_id(self, commit: str) -> str:
         return self.run("rev-parse", "--verify", "--end-of-options", f"{commit}^{{tree}}").text.strip()
 

@@ -17,6 +17,7 @@ from expmgr.project import Project
 if TYPE_CHECKING:
     from expmgr.comparability import Check
     from expmgr.compare import Comparison
+    from expmgr.differences import Differences
     from expmgr.launch.tasks import Outcome, Prepared
     from expmgr.records import RunRecord
 
@@ -96,6 +97,13 @@ class Repository:
         comparison = compare(found.subjects, baseline=found.baseline, metric=metric, tried=found.tried, seeds=seeds)
         return Table(comparison, lambda run_id: self._project.records.load(run_id).curves)
 
+    def diff(self, *variants: str) -> Changes:
+        """As `expmgr diff`: what differs, held against the first, and whether nothing else does."""
+        from expmgr.compare import chosen
+        from expmgr.differences import differences
+
+        return Changes(differences(self._project, chosen(self._project, variants, variants[0]).subjects))
+
 
 class _Lines(Watcher):
     """A line where a run begins and where it ends."""
@@ -137,6 +145,28 @@ class Runs:
     def _repr_html_(self) -> str:
         head = ("run", "variant", "seed", "status", "step", "eval")
         return _html_table(head, self._rows()) + _curves(self.records)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What differs between variants; `as_dict()` is what `expmgr diff --json` prints."""
+
+    differences: Differences
+
+    def as_dict(self) -> dict[str, Any]:
+        return self.differences.as_dict()
+
+    def _rows(self) -> Iterator[tuple[str, ...]]:
+        for part in self.differences.parts:
+            for row in part.changed:
+                yield part.name, row.what, *(str(value) for value in row.values)
+
+    def __repr__(self) -> str:
+        return "\n".join(["  ".join(row) for row in self._rows()] + [self.differences.sentence])
+
+    def _repr_html_(self) -> str:
+        table = _html_table(("part", "what", *self.differences.variants), self._rows())
+        return f"{table}<p>{html.escape(self.differences.sentence)}</p>"
 
 
 @dataclass(frozen=True)

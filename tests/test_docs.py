@@ -62,6 +62,7 @@ def test_the_examples_of_the_help_are_in_the_walk_that_is_run() -> None:
         *_readme_commands(),
         *(f"expmgr {command} iris/wide" for command in ("check", "checkpoints", "show")),
         "expmgr list",
+        "expmgr diff iris/baseline iris/wide",  # typed in scenarios/test_diff.py
         'expmgr adopt /data/iris_model --as iris/old --vouch "Ann Lee"',  # scenarios/test_adopt.py, another folder
     ]
     walk += [  # typed in scenarios/test_live.py, of another variant

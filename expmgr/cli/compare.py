@@ -157,12 +157,15 @@ def _show(project: Project, comparison: Comparison, how: output.Form, precision:
     if how is output.Form.MARKDOWN:
         output.show("", *(f"- {line}" for row in judged for line in _verdict(row)))
         _show_changes(comparison, how)
+        _show_rest(project, comparison)
         output.show("", *(f"- {line}" for line in _checks(comparison, everything)))
         return
     if judged:
         output.show("", *(line for row in judged for line in _verdict(row)))
-        output.show(*forest([(row.variant, row.result) for row in judged if row.result]))
+        if lines := forest([(row.variant, row.result) for row in judged if row.result]):
+            output.show(*lines)
     _show_changes(comparison, how)
+    _show_rest(project, comparison)
     output.tell(_checks(comparison, everything))
 
 
@@ -222,6 +225,25 @@ def _show_changes(comparison: Comparison, how: output.Form) -> None:
     table.show(how)
 
 
+def _show_rest(project: Project, comparison: Comparison) -> None:
+    """What differs besides the spec, or that nothing does."""
+    from expmgr.differences import differences
+
+    if len(comparison.rows) < 2:
+        return
+    found = differences(project, [row.side.subject for row in comparison.rows])
+    others = {part.name: part.changed for part in found.parts if part.name not in ("spec", "architecture", "training")}
+    said = [f"{name} ({', '.join(row.what for row in rows[:3])})" for name, rows in others.items() if rows]
+    unknown = [part.name for part in found.parts if part.unknown]
+    names = " ".join(found.variants)
+    if said:
+        output.show("", f"Besides the spec differ {' and '.join(said)}: expmgr diff {names}")
+    elif unknown:
+        output.show("", f"Whether {', '.join(unknown)} differ is not known: expmgr diff {names}")
+    else:
+        output.show("", "Nothing else differs: code, data and environment are the same.")
+
+
 def _counted(row: Row, machine: bool) -> str:
     """How many seeds have a value, and of how many where some were not evaluated."""
     missing = row.side.without_metric
@@ -252,12 +274,6 @@ def _checks(comparison: Comparison, everything: bool) -> list[str]:
         if everything or check.answer.value != "ok":
             mend = f": {check.mend}" if check.mend else ""
             lines.append(f"{_WORDS[check.answer.value]} ({check.id}): {check.told}{mend}")
-    base = comparison.baseline
-    lines += [
-        f"Note: {row.variant} has other code or data files than {base}: expmgr diff {base} {row.variant}"
-        for row in comparison.rows
-        if row.other_code
-    ]
     fine = sum(check.answer.value == "ok" for check in comparison.checks)
     if len(comparison.rows) > 1 and not everything:
         lines.append(f"{fine} of {len(comparison.checks)} checks are ok; --all shows them")
