@@ -66,11 +66,15 @@ class Subject:
     lost: Mapping[str, tuple[Answer, str]] = field(default_factory=dict)
     """Run id to what is wrong with its code or its selected checkpoint."""
 
+    @cached_property
+    def counted(self) -> list[RunRecord]:
+        """The newest finished run of each seed, of those that were made with the spec and the code that the branch has."""
+        return counted_runs(one for one in self.runs if not is_outdated(one, self.spec, self.code_digest))
+
     @property
     def newest_params(self) -> dict[str, Any]:
         """What its code was given in the newest run that counts, defaults included."""
-        counted = runs_that_count(self)
-        return max(counted, key=lambda one: one.run_id).params if counted else {}
+        return max(self.counted, key=lambda one: one.run_id).params if self.counted else {}
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,6 @@ class Tried:
     """The variants that were tried against a baseline, deleted ones too: each with the seeds that finished."""
 
     seeds: Mapping[str, frozenset[int]] = field(default_factory=dict)
-
-
-def runs_that_count(subject: Subject) -> list[RunRecord]:
-    """The newest finished run of each seed, of those that were made with the spec and the code that the branch has."""
-    return counted_runs(one for one in subject.runs if not is_outdated(one, subject.spec, subject.code_digest))
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ class Side:
     @cached_property
     def counted(self) -> list[RunRecord]:
         """The runs that count, evaluated or not."""
-        return [one for one in runs_that_count(self.subject) if self._is_asked(one.seed)]
+        return [one for one in self.subject.counted if self._is_asked(one.seed)]
 
     @cached_property
     def runs(self) -> list[RunRecord]:
@@ -150,7 +149,7 @@ class Side:
     @cached_property
     def unasked(self) -> list[int]:
         """Seeds with a run that counts, which `--seeds` leaves out."""
-        return [one.seed for one in runs_that_count(self.subject) if not self._is_asked(one.seed)]
+        return [one.seed for one in self.subject.counted if not self._is_asked(one.seed)]
 
     def command(self, seeds: Sequence[int] | None = None) -> str:
         """What runs it, with `seeds` where the spec does not fix one."""

@@ -10,16 +10,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from expmgr.checks import OF_ONE, checks_of
-from expmgr.comparability import Answer, Case, Check, Side, Subject, Tried, runs_that_count, trained_s
+from expmgr.code import code_digest
+from expmgr.comparability import Answer, Case, Check, Side, Subject, Tried, trained_s
 from expmgr.errors import ExpmgrError, UnknownMetric, UnknownVariant
+from expmgr.model_dir import ModelDir
 from expmgr.paths import VariantName, nearest
 from expmgr.records import ABOUT, RunRecord
 from expmgr.results import Result, results_of
 from expmgr.spec import CLASSIFIER_METRICS, REGRESSOR_METRICS, ExperimentSpec, changes, flat
 from expmgr.statistics import mean_and_std
+from expmgr.variants import Variant, all_variants, find_variant, origins, spec_of
 
 if TYPE_CHECKING:
-    from expmgr.model_dir import ModelDir
+    from expmgr.index import Head
     from expmgr.project import Project
 
 
@@ -180,7 +183,7 @@ def compare(
 
 def _require_recorded(metric: str, split: str, subjects: Sequence[Subject]) -> None:
     """`UnknownMetric` where runs were evaluated, by other metrics alone: code decides which there are."""
-    runs = [record for one in subjects for record in runs_that_count(one)]
+    runs = [record for one in subjects for record in one.counted]
     names = sorted({name for one in runs for name in one.metrics.get("selected", {}).get(split, {})})
     if names:
         near = nearest(metric, names)
@@ -196,18 +199,42 @@ def chosen(project: Project, names: Sequence[str], baseline: str | None = None) 
     Where `--baseline` says nothing, it is the one that the specs declare (`compare.baseline`) if it is among `names`,
     or if a single variant is named, which is then compared with it; otherwise the first (None).
     """
-    from expmgr.variants import find_variant
+    heads = project.records.heads()
+    variants = _find(project, [*([baseline] if baseline is not None else []), *names])
+    specs = {one.name: spec_of(project.repo, one) for one in variants}
+    found = variants[0].name if baseline is not None else None
+    declared = specs[variants[0].name].compared.baseline
+    if baseline is None and declared is not None:
+        if len(variants) == 1 and declared != str(variants[0].name):
+            variants = [*_find(project, [declared]), *variants]
+        found = next((one.name for one in variants if str(one.name) == declared), None)
+    subjects = [_subject(project, one, specs.get(one.name), heads) for one in dict.fromkeys(variants)]
+    return Chosen(subjects, found, _tried(project, found or subjects[0].name, heads))
 
-    runs = list(project.records.all())
-    if baseline is not None:
-        base = find_variant(project.repo, baseline).name
-        return Chosen(_subjects(project, [baseline, *names], runs), base, _tried(project, base, runs))
-    subjects = _subjects(project, names, runs)
-    declared = subjects[0].spec.compared.baseline
-    if declared is not None and len(subjects) == 1 and declared != str(subjects[0].name):
-        subjects = _subjects(project, [declared, *names], runs)
-    found = next((one.name for one in subjects if str(one.name) == declared), None)
-    return Chosen(subjects, found, _tried(project, found or subjects[0].name, runs))
+
+def _find(project: Project, names: Sequence[str]) -> list[Variant]:
+    known = all_variants(project.repo)
+    return [find_variant(project.repo, name, known) for name in names]
+
+
+def code_digest_of(project: Project, variant: Variant) -> str:
+    """The code digest of a variant at its newest commit, made once a commit."""
+
+    def made() -> str:
+        return code_digest(project.repo, variant.commit, variant.name)
+
+    return project.records.code_digest(variant.commit, variant.name, made)
+
+
+def _subject(project: Project, variant: Variant, spec: ExperimentSpec | None, heads: Sequence[Head]) -> Subject:
+    subject = Subject(
+        variant.name,
+        spec or spec_of(project.repo, variant),
+        code_digest_of(project, variant),
+        project.records.whole(head for head in heads if head.variant == str(variant.name)),
+        variant.commit,
+    )
+    return replace(subject, lost=lost_of(project, subject))
 
 
 def best_of(found: Chosen, metric: str | None) -> tuple[VariantName, VariantName]:
@@ -224,34 +251,14 @@ def best_of(found: Chosen, metric: str | None) -> tuple[VariantName, VariantName
 
 def fresh_seeds(project: Project, experiment: str, count: int) -> list[int]:
     """Seeds that no run of the experiment has had, whatever became of it."""
-    used = {record.seed for record in project.records.all() if record.name.experiment == experiment}
+    used = {head.seed for head in project.records.heads() if head.variant.startswith(f"{experiment}/")}
     first = max(used, default=-1) + 1
     return list(range(first, first + count))
 
 
-def _subjects(project: Project, names: Sequence[str], runs: Sequence[RunRecord]) -> list[Subject]:
-    from expmgr.code import code_digest
-    from expmgr.variants import find_variant, spec_of
-
-    found = list(dict.fromkeys(find_variant(project.repo, name) for name in names))
-    subjects = [
-        Subject(
-            one.name,
-            spec_of(project.repo, one),
-            code_digest(project.repo, one.commit, one.name),
-            [record for record in runs if record.variant == str(one.name)],
-            one.commit,
-        )
-        for one in found
-    ]
-    return [replace(one, lost=lost_of(project, one)) for one in subjects]
-
-
 def lost_of(project: Project, subject: Subject) -> dict[str, tuple[Answer, str]]:
     """What is wrong with the code or the selected checkpoint of the runs that count."""
-    from expmgr.model_dir import ModelDir
-
-    runs = runs_that_count(subject)
+    runs = subject.counted
     are_there = project.repo.has([record.commit for record in runs])
     lost: dict[str, tuple[Answer, str]] = {}
     for record, is_there in zip(runs, are_there, strict=True):
@@ -281,15 +288,13 @@ def _checkpoint_lost(folder: ModelDir, record: RunRecord) -> str | None:
     return None
 
 
-def _tried(project: Project, base: VariantName, records: Sequence[RunRecord]) -> Tried:
+def _tried(project: Project, base: VariantName, heads: Sequence[Head]) -> Tried:
     """The variants of the experiment that were made from the baseline, or from what it was made from, and have a result:
     deleted ones too, for as long as a record of them is there."""
-    from expmgr.variants import origins
-
-    runs: dict[str, list[RunRecord]] = {}
-    for record in records:
-        if record.status == "finished" and record.by_hand is None and record.name.experiment == base.experiment:
-            runs.setdefault(record.variant, []).append(record)
+    runs: dict[str, list[Head]] = {}
+    for head in heads:
+        if head.status == "finished" and head.by_hand is None and head.variant.startswith(f"{base.experiment}/"):
+            runs.setdefault(head.variant, []).append(head)
     names = {variant: found[-1].commit for variant, found in runs.items()}
     made = {str(name): origin.base for name, origin in origins(project.repo, names).items()}
     roots = {str(base), made.get(str(base), str(base))}

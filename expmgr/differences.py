@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from expmgr.code import counted_files
-from expmgr.comparability import Side, Subject, runs_that_count
+from expmgr.comparability import Side, Subject
 from expmgr.errors import ExpmgrError
 from expmgr.model_dir import ModelDir
 from expmgr.records import ABOUT, RunRecord
@@ -100,8 +100,9 @@ def _rest(same: Sequence[str]) -> str:
     return f"nothing else differs: {same[0]} is the same" if same else "every part differs"
 
 
-def differences(project: Project, subjects: Sequence[Subject]) -> Differences:
-    """What differs between `subjects`, each at its branch's tip and with its newest run that counts."""
+def differences(project: Project, subjects: Sequence[Subject], *, with_same: bool = True) -> Differences:
+    """What differs between `subjects`, each at its branch's tip and with a run that counts; `with_same` lists the files of
+    code that are the same, too."""
     runs = _runs(subjects)
     signatures = [_signature(project, one, run) for one, run in zip(subjects, runs, strict=True)]
     names = [str(one.name) for one in subjects]
@@ -110,7 +111,7 @@ def differences(project: Project, subjects: Sequence[Subject]) -> Differences:
     found = [signature for signature, _ in signatures]
     parts = [
         Part("spec", _merged([_spec(one) for one in subjects]), names),
-        Part("code", [*_code(project, subjects)], names),
+        Part("code", [*_code(project, subjects)] if with_same or _has_other_code(subjects) else [], names),
         Part("data", _merged([_data(run) for run in runs]), names, missing),
         Part("environment", _merged([_environment(run) for run in runs]), names, missing),
         Part("architecture", _merged([_architecture(one) for one in found]), names, unread),
@@ -124,7 +125,7 @@ def differences(project: Project, subjects: Sequence[Subject]) -> Differences:
 
 def _runs(subjects: Sequence[Subject]) -> list[RunRecord | None]:
     """A run of each: of the lowest seed that all have, else its newest."""
-    found = [{one.seed: one for one in runs_that_count(subject)} for subject in subjects]
+    found = [{one.seed: one for one in subject.counted} for subject in subjects]
     common = set.intersection(*(set(one) for one in found)) if found else set()
     if common:
         return [one[min(common)] for one in found]
@@ -138,6 +139,10 @@ def _merged(sides: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 def _spec(subject: Subject) -> dict[str, Any]:
     return {key: value for key, value in flat(subject.spec.resolved()).items() if not key.startswith(ABOUT)}
+
+
+def _has_other_code(subjects: Sequence[Subject]) -> bool:
+    return len({one.code_digest for one in subjects}) > 1
 
 
 def _code(project: Project, subjects: Sequence[Subject]) -> Iterator[Row]:

@@ -11,18 +11,18 @@ import contextlib
 import getpass
 import json
 import os
-import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from expmgr import durable
 from expmgr.errors import ExpmgrError, OurBug, UnknownRun
+from expmgr.index import Head, Index, is_final
 from expmgr.locks import Process
 from expmgr.paths import Layout, RunDir, RunId, VariantName, run_command
 from expmgr.spec import ExperimentSpec, changes
@@ -35,8 +35,6 @@ _ON_ITS_WAY_SECS = 60.0
 
 #: Parts of the spec that do not change what a run computes.
 ABOUT = ("experiment", "question", "probe", "compare.")
-
-_SUBJECT = re.compile(rb'"variant": "([^"\\\\]+)",\s+"seed": (\d+),')
 
 
 class _Part(BaseModel):
@@ -192,8 +190,8 @@ class Records:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.unreadable: dict[str, str] = {}
-        """Run id to reason: records that `all` and `abandoned` passed over."""
-        self._subjects: dict[str, tuple[str, int] | None] = {}
+        """Run id to reason: records that `heads` and `abandoned` passed over."""
+        self._index = Index(layout.own / "index.sqlite", layout.runs)
 
     def run_dir(self, run_id: str) -> RunDir:
         return RunDir(self.layout.run_dir(run_id))
@@ -250,19 +248,28 @@ class Records:
             record = _ended(record, "killed", None)
         return record
 
-    def all(self) -> Iterator[RunRecord]:
-        """Every run, the oldest first.
+    def heads(self) -> list[Head]:
+        """The head of every run, the oldest first, by the index.
 
         A folder without a record (a start that a crash cut) is passed over; so is one whose record cannot be read,
         which `unreadable` then names.
         """
-        yield from self._loaded(self._run_ids())
+        return self._index.heads(self._listed)
 
-    def _run_ids(self) -> list[str]:
+    def _listed(self, run_id: str) -> tuple[dict[str, Any], bool] | None:
+        """A record as its JSON has it, and whether that is its last word; None for one that is not to be listed."""
         try:
-            return sorted(os.listdir(self.layout.runs))
-        except FileNotFoundError:
-            return []
+            content = json.loads(self.run_dir(run_id).record.read_bytes())
+            if is_final(content):
+                return content, True
+        except (OSError, ValueError):
+            pass  # below it is told in words
+        found = next(self._loaded([run_id]), None)
+        return (found.model_dump(mode="json"), False) if found is not None else None
+
+    def all(self) -> Iterator[RunRecord]:
+        """Every run, whole, the oldest first; see `heads`."""
+        yield from self._loaded(head.run_id for head in self.heads())
 
     def _loaded(self, run_ids: Iterable[str]) -> Iterator[RunRecord]:
         for run_id in run_ids:
@@ -276,27 +283,22 @@ class Records:
             if record.status != "starting":
                 yield record
 
+    def whole(self, heads: Iterable[Head]) -> list[RunRecord]:
+        """The records of `heads`, in the same order; what went or broke in between is left out."""
+        return list(self._loaded(head.run_id for head in heads))
+
     def of_variant(self, variant: VariantName) -> list[RunRecord]:
         """The variant's runs, the oldest first."""
-        return list(self._loaded(one for one in self._run_ids() if self._subject(one)[:1] in ((str(variant),), ())))
+        return self.whole(head for head in self.heads() if head.variant == str(variant))
 
     def newest(self, variant: VariantName, seed: int) -> RunRecord | None:
         """The newest run of that seed that expmgr trained."""
-        wanted = (str(variant), seed)
-        candidates = (one for one in reversed(self._run_ids()) if self._subject(one) in (wanted, ()))
-        found = (one for one in self._loaded(candidates) if (one.variant, one.seed) == wanted)
-        return next((one for one in found if one.by_hand is None), None)
+        found = (head for head in reversed(self.heads()) if (head.variant, head.seed) == (str(variant), seed))
+        return next(self._loaded(head.run_id for head in found if head.by_hand is None), None)
 
-    def _subject(self, run_id: str) -> tuple[str, int] | tuple[()]:
-        """Variant and seed of a run, from the head of its record, where both stand for ever; () where they do not."""
-        if run_id not in self._subjects:
-            try:
-                with open(self.run_dir(run_id).record, "rb") as file:
-                    found = _SUBJECT.search(file.read(512))
-            except OSError:
-                return ()
-            self._subjects[run_id] = (found[1].decode(), int(found[2])) if found else None
-        return self._subjects[run_id] or ()
+    def code_digest(self, commit: str, name: VariantName, made: Callable[[], str]) -> str:
+        """The code digest of a variant at a commit, made once."""
+        return self._index.code_digest(commit, str(name), made)
 
     def find(self, name: str) -> RunRecord | None:
         """The run whose id is `name` or begins with it; `UnknownRun` where several do, None where none does."""
@@ -344,16 +346,36 @@ class Records:
         return fold(record, events) if events else record
 
 
-def counted_runs(runs: Iterable[RunRecord]) -> list[RunRecord]:
+class Counted(Protocol):
+    """What has to be known of a run to count it: a `RunRecord`, or a `Head`."""
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def by_hand(self) -> object | None: ...
+    @property
+    def spec(self) -> dict[str, Any]: ...
+    @property
+    def code_digest(self) -> str: ...
+
+
+A_RUN = TypeVar("A_RUN", bound=Counted)
+
+
+def counted_runs(runs: Iterable[A_RUN]) -> list[A_RUN]:
     """The newest finished run of each seed, by seed."""
-    newest: dict[int, RunRecord] = {}
+    newest: dict[int, A_RUN] = {}
     for record in sorted(runs, key=lambda record: record.run_id):
         if record.status == "finished" and record.by_hand is None:
             newest[record.seed] = record
     return [newest[seed] for seed in sorted(newest)]
 
 
-def is_outdated(record: RunRecord, spec: ExperimentSpec, code_digest: str) -> bool:
+def is_outdated(record: Counted, spec: ExperimentSpec, code_digest: str) -> bool:
     """Whether the branch has another spec or other code now than the run was made with."""
     moved = [key for key in changes(record.spec, spec.resolved()) if not key.startswith(ABOUT)]
     return bool(moved) or record.code_digest != code_digest

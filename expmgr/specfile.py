@@ -63,6 +63,11 @@ def _says(text: str, document: CommentedMap) -> bool:
         return False
 
 
+def yaml_value(text: str, what: str) -> Any:
+    """`text` as YAML 1.2 means it; `SpecProblem`, which names `what`, where it is none."""
+    return _plain(_parsed(text, what))
+
+
 def _dumped(document: CommentedMap) -> bytes:
     stream = io.BytesIO()
     _yaml().dump(document, stream)

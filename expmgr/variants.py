@@ -67,9 +67,10 @@ def all_variants(repo: GitRepo) -> list[Variant]:
     return variants
 
 
-def find_variant(repo: GitRepo, text: str) -> Variant:
-    """The variant called `text`, by its full name or by a short one that is unambiguous; else `UnknownVariant`."""
-    variants = all_variants(repo)
+def find_variant(repo: GitRepo, text: str, known: Sequence[Variant] | None = None) -> Variant:
+    """The variant called `text`, by its full name or by a short one that is unambiguous; else `UnknownVariant`. `known`:
+    all variants, where they were read before."""
+    variants = all_variants(repo) if known is None else known
     found = _called(variants, text)
     if len(found) == 1:
         return found[0]

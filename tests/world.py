@@ -107,7 +107,7 @@ class Repo:
             for folder, names, files in os.walk(self.path / root):
                 if skip_git and ".git" in names:
                     names.remove(".git")
-                for name in [*names, *files]:
+                for name in [*names, *(one for one in files if not one.startswith("index.sqlite"))]:  # a cache
                     path = Path(folder, name)
                     found[str(path)] = _fingerprint(path, stamps)
         return found

@@ -231,7 +231,7 @@ def _show_rest(project: Project, comparison: Comparison) -> None:
 
     if len(comparison.rows) < 2:
         return
-    found = differences(project, [row.side.subject for row in comparison.rows])
+    found = differences(project, [row.side.subject for row in comparison.rows], with_same=False)
     others = {part.name: part.changed for part in found.parts if part.name not in ("spec", "architecture", "training")}
     said = [f"{name} ({', '.join(row.what for row in rows[:3])})" for name, rows in others.items() if rows]
     unknown = [part.name for part in found.parts if part.unknown]

@@ -71,7 +71,8 @@ def status(as_json: output.AsJson = False) -> None:
 
 
 def _running(project: Project) -> list[RunRecord]:
-    return [record for record in project.records.all() if not record.has_ended]
+    going = [head for head in project.records.heads() if head.status in ("starting", "running")]
+    return [record for record in project.records.whole(going) if not record.has_ended]
 
 
 def _about(record: RunRecord) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from expmgr.cli import output
 from expmgr.errors import UnknownRun, UnknownVariant
 
 if TYPE_CHECKING:
+    from expmgr.index import Head
     from expmgr.project import Project
     from expmgr.records import RunRecord
     from expmgr.variants import Variant
@@ -28,6 +29,14 @@ def list_variants(
     experiment: Annotated[
         str | None, typer.Argument(metavar="[EXPERIMENT]", help="Only the variants of one experiment.")
     ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="CONDITION", help="As 'model.hidden_units=[20, 20]' or 'accuracy>0.9'."),
+    ] = None,
+    sort: Annotated[
+        str | None, typer.Option("--sort", metavar="KEY", help="A key of the spec, a metric, a column; -KEY falls.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="The first N alone.")] = None,
     as_json: output.AsJson = False,
     as_csv: output.AsCsv = False,
     as_markdown: output.AsMarkdown = False,
@@ -42,9 +51,9 @@ def list_variants(
     how = output.form(as_json, as_csv, as_markdown)
     project = Project.open(output.folder())
     made = origins(project.repo)
-    by_variant: dict[str, list[RunRecord]] = {}
-    by_hand: list[RunRecord] = []
-    for record in project.records.all():
+    by_variant: dict[str, list[Head]] = {}
+    by_hand: list[Head] = []
+    for record in project.records.heads():
         if record.by_hand is not None:
             by_hand.append(record)
         else:
@@ -53,10 +62,19 @@ def list_variants(
     variants = [one for one in all_variants(project.repo) if experiment in (None, one.name.experiment)]
     if experiment is not None:
         by_variant = {name: runs for name, runs in by_variant.items() if name.startswith(f"{experiment}/")}
-    rows = []
-    for variant in variants:
-        origin = made.get(variant.name)
-        rows.append(_summary(project, variant, origin, by_variant.pop(str(variant.name), [])))
+    runs_of = {variant.name: by_variant.pop(str(variant.name), []) for variant in variants}
+    rows = [_summary(project, one, made.get(one.name), runs_of[one.name]) for one in variants]
+    if where or sort or limit:
+        from expmgr.cli.filters import chosen
+
+        known = {str(one.name): one for one in variants}
+        rows = chosen(
+            rows,
+            lambda name: _flat_spec(project, known[name], runs_of[known[name].name]),
+            where=where or (),
+            sort=sort,
+            limit=limit,
+        )
     if how is output.Form.JSON:
         about = {"without_branch": sorted(by_variant), "by_hand": [record.run_id for record in by_hand]}
         output.show_json({"format": 1, "variants": rows, **about})
@@ -79,6 +97,8 @@ def list_variants(
         )
     if rows:
         table.show(how)
+    elif variants:
+        output.tell(["no variant is like that"])
     else:
         output.tell(
             ["No variant yet. Hint: expmgr new EXPERIMENT/VARIANT, or first expmgr init --example iris --commit"]
@@ -92,11 +112,25 @@ def list_variants(
         )
 
 
-def _current(project: Project, variant: Variant, runs: Sequence[RunRecord]) -> list[RunRecord]:
+def _flat_spec(project: Project, variant: Variant, runs: Sequence[Head]) -> dict[str, Any]:
+    """The variant's spec at its newest commit, by dotted key; empty where it cannot be read."""
+    from expmgr.errors import ExpmgrError
+    from expmgr.spec import flat
+    from expmgr.variants import spec_of
+
+    if runs and runs[-1].commit == variant.commit:
+        return flat(runs[-1].spec)
+    try:
+        return flat(spec_of(project.repo, variant).resolved())
+    except ExpmgrError:  # `run` and `compare` say what is wrong with it
+        return {}
+
+
+def _current(project: Project, variant: Variant, runs: Sequence[Head]) -> list[Head]:
     """The runs that were made with the spec and the code that the branch has now."""
     if all(record.commit == variant.commit for record in runs):
         return list(runs)
-    from expmgr.code import code_digest
+    from expmgr.compare import code_digest_of
     from expmgr.errors import ExpmgrError
     from expmgr.records import is_outdated
     from expmgr.variants import spec_of
@@ -105,19 +139,19 @@ def _current(project: Project, variant: Variant, runs: Sequence[RunRecord]) -> l
         spec = spec_of(project.repo, variant)
     except ExpmgrError:  # `run` and `compare` say what is wrong with it
         return [record for record in runs if record.commit == variant.commit]
-    digest = code_digest(project.repo, variant.commit, variant.name)
+    digest = code_digest_of(project, variant)
     return [record for record in runs if record.commit == variant.commit or not is_outdated(record, spec, digest)]
 
 
-def _summary(project: Project, variant: Variant, origin: Any, runs: Sequence[RunRecord]) -> dict[str, Any]:
+def _summary(project: Project, variant: Variant, origin: Any, runs: Sequence[Head]) -> dict[str, Any]:
     from expmgr.records import counted_runs
     from expmgr.statistics import mean_and_std
 
-    compared = _compared(runs[-1]) if runs else None
+    metric, split = (runs[-1].metric_name, runs[-1].split) if runs else (None, None)
     values = []
     current = _current(project, variant, runs)
-    if compared is not None:
-        found = [record.metric(compared[0], compared[1]) for record in counted_runs(current)]
+    if metric is not None and split is not None:
+        found = [record.metric(metric, split) for record in counted_runs(current)]
         values = [value for value in found if value is not None]
     mean, std = mean_and_std(values)
     return {
@@ -129,12 +163,12 @@ def _summary(project: Project, variant: Variant, origin: Any, runs: Sequence[Run
         "warm_start": _warm_start(next((one.warm_start for one in reversed(runs) if one.warm_start), None)),
         "runs": dict(Counter(record.status for record in runs)),
         "seeds": sorted({record.seed for record in runs}),
-        "metric": compared[0] if compared else None,
-        "split": compared[1] if compared else None,
+        "metric": metric,
+        "split": split,
         "current": [record.run_id for record in current],
         "mean": mean,
         "std": std,
-        "last_run_at": max((record.attempts[-1].started_at for record in runs), default=None),
+        "last_run_at": max((record.started_at for record in runs), default=None),
     }
 
 
@@ -187,7 +221,7 @@ def show(
     try:
         variant = find_variant(project.repo, what)
     except UnknownVariant as error:
-        runs = [one for one in project.records.all() if one.variant == what]
+        runs = [one for one in project.records.heads() if one.variant == what]
         by_hand = [one.run_id for one in runs if one.by_hand is not None]
         gone = sorted({one.seed for one in runs if one.by_hand is None})
         if by_hand and not gone:
@@ -227,11 +261,12 @@ def _show_variant(project: Project, variant: Variant, as_json: bool) -> None:
     from expmgr.records import counted_runs
     from expmgr.variants import origins
 
-    runs = project.records.of_variant(variant.name)
+    heads = [head for head in project.records.heads() if head.variant == str(variant.name)]
+    runs = project.records.whole(heads)
     output.tell_unreadable(project.records)
     origin = origins(project.repo).get(variant.name)
     spec = project.repo.read(variant.commit, variant.name.spec_path) or b""
-    row = _summary(project, variant, origin, runs)
+    row = _summary(project, variant, origin, heads)
     model_dir = project.shown(project.layout.variant_dir(variant.name))
     if as_json:
         told = [_run_line(record) for record in runs]

@@ -1,0 +1,142 @@
+"""`--where`, `--sort` and `--limit` of `expmgr list`: conditions on what a list shows, and on the spec of each variant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+
+from expmgr.errors import ExpmgrError
+from expmgr.paths import nearest
+
+_CONDITION = re.compile(
+    r"^\s*(?P<key>[A-Za-z_][\w./-]*?)\s*(?P<operator>!=|>=|<=|=|>|<|~)\s*(?P<value>.*?)\s*$", re.DOTALL
+)
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "=": lambda one, two: bool(one == two),
+    "!=": lambda one, two: bool(one != two),
+    ">": lambda one, two: bool(one > two),
+    ">=": lambda one, two: bool(one >= two),
+    "<": lambda one, two: bool(one < two),
+    "<=": lambda one, two: bool(one <= two),
+}
+
+
+class NoSuchKey(ExpmgrError):
+    """A key that neither a list nor a spec has."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One `--where`: `model.hidden_units=[20, 20]`."""
+
+    key: str
+    operator: str
+    value: Any
+
+    @classmethod
+    def parse(cls, text: str) -> Condition:
+        """Raises a usage error for what is no condition."""
+        from expmgr.specfile import yaml_value
+
+        found = _CONDITION.match(text)
+        if found is None:
+            raise typer.BadParameter(f"--where takes KEY=VALUE (or != > >= < <= ~), not {text!r}")
+        value = found["value"] if found["operator"] == "~" else yaml_value(found["value"], f"--where {text}")
+        return cls(found["key"], found["operator"], value)
+
+    def holds(self, value: Any) -> bool:
+        """Whether it holds of a value; of none only `!=` does, and `=null`."""
+        if self.operator == "~":
+            return value is not None and str(self.value) in str(value)
+        if value is None and self.operator not in ("=", "!="):
+            return False
+        try:
+            return _COMPARE[self.operator](_plain(value), _plain(self.value))
+        except TypeError:  # a word is neither more nor less than a number
+            return False
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """A line of the list with what can be asked of it."""
+
+    row: dict[str, Any]
+    spec: dict[str, Any]
+    """The variant's spec, flat: dotted key to value."""
+
+    def value(self, key: str) -> Any:
+        """What `key` is: of the line, a metric's mean, or of the spec."""
+        if key == self.row["metric"]:
+            return self.row["mean"]
+        if key in _OF_ROW:
+            return _OF_ROW[key](self.row)
+        return self.spec.get(key)
+
+
+#: What a line has, by the name under which it can be asked.
+_OF_ROW: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "variant": lambda row: row["variant"],
+    "from": lambda row: row["from"],
+    "why": lambda row: row["why"],
+    "std": lambda row: row["std"],
+    "seeds": lambda row: len(row["seeds"]),
+    "runs": lambda row: sum(row["runs"].values()),
+    "status": lambda row: ", ".join(sorted(row["runs"])) or None,
+    "last_run_at": lambda row: row["last_run_at"],
+}
+
+
+def chosen(
+    rows: Sequence[dict[str, Any]],
+    spec_of: Callable[[str], dict[str, Any]],
+    *,
+    where: Sequence[str] = (),
+    sort: str | None = None,
+    limit: int | None = None,
+) -> list[dict[str, Any]]:
+    """The lines that are asked for, in the order that is asked for. `spec_of` gives a variant's flat spec, and is called
+    only where a key may be of a spec. Raises `NoSuchKey` with the nearest one."""
+    conditions = [Condition.parse(text) for text in where]
+    keys = [*(one.key for one in conditions), *([sort.lstrip("+-")] if sort else [])]
+    metrics = {str(row["metric"]) for row in rows if row["metric"]}
+    with_spec = any(key not in _OF_ROW and key not in metrics for key in keys)
+    lines = [Keyed(row, spec_of(row["variant"]) if with_spec else {}) for row in rows]
+    for key in keys:
+        _require_known(key, lines, metrics)
+    found = [line for line in lines if all(one.holds(line.value(one.key)) for one in conditions)]
+    if sort:
+        found = _sorted(found, sort.lstrip("+-"), is_falling=sort.startswith("-"))
+    return [line.row for line in (found if limit is None else found[:limit])]
+
+
+def _sorted(lines: Sequence[Keyed], key: str, *, is_falling: bool) -> list[Keyed]:
+    """By value; what has none comes last, numbers before words."""
+    known = [line for line in lines if line.value(key) is not None]
+    known.sort(key=lambda line: _rank(line.value(key)), reverse=is_falling)
+    return [*known, *(line for line in lines if line.value(key) is None)]
+
+
+def _rank(value: Any) -> tuple[int, float, str]:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return (0, float(value), "") if is_number else (1, 0.0, str(value))
+
+
+def _require_known(key: str, lines: Sequence[Keyed], metrics: set[str]) -> None:
+    known = {*_OF_ROW, *metrics, *(name for line in lines for name in line.spec)}
+    if lines and key not in known:
+        near = nearest(key, known)
+        raise NoSuchKey(
+            f"there is no key {key} to ask for",
+            left_alone="Nothing was changed.",
+            hint=f"did you mean {near}?"
+            if near
+            else f"a key of the spec, or one of {', '.join(sorted({*_OF_ROW, *metrics}))}",
+        )
