@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 #: Commands that ask or train a model, whatever their arguments say.
@@ -12,6 +13,7 @@ _WITHOUT = frozenset({"--help", "--detach"})
 
 def entry() -> None:
     """Do what was typed. Importing TensorFlow takes longest of all, so that begins before anything else is imported."""
+    gc.set_threshold(100_000, 50, 50)  # a command is short: what it makes is rarely garbage before it ends
     command, *rest = sys.argv[1:] or [""]
     is_early = command in _WITH_A_MODEL and bool(rest) and not _WITHOUT.intersection(rest)
     if is_early:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 import math
 import statistics
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -25,6 +26,15 @@ _POWER = 0.8
 #: Metrics that are shares of the rows: their noise follows from how many rows there are.
 _SHARES = ("accuracy", "acc")
 _MOST_SEEDS = 1_000
+
+
+def begin_to_import() -> None:
+    """Import what the statistics need beside what the caller does next, which waits for git now and then."""
+
+    def load() -> None:
+        import scipy.special  # noqa: F401
+
+    threading.Thread(target=load, daemon=True).start()
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float | None, float | None]:

@@ -62,6 +62,9 @@ def compare(
 
     Example: expmgr compare iris/baseline iris/wide
     """
+    from expmgr.statistics import begin_to_import
+
+    begin_to_import()
     from expmgr.compare import chosen
     from expmgr.compare import compare as compared
     from expmgr.plots import require
