@@ -14,7 +14,6 @@ from expmgr.errors import SpecProblem
 from expmgr.gitrepo import GitRepo, TreeEntry
 from expmgr.paths import VariantName, module_roots
 from expmgr.references import references_of
-from expmgr.specfile import read_spec
 
 
 def reached(paths: Iterable[str], name: VariantName, read: Callable[[str], bytes | None]) -> list[str]:
@@ -67,6 +66,8 @@ def _imports(content: bytes, path: str, roots: Iterable[str]) -> set[str]:
 
 def _named(content: bytes | None, name: VariantName) -> set[str]:
     """The modules that the spec `content` names; none where it is no spec, which others say."""
+    from expmgr.specfile import read_spec  # a list whose digests are known needs no YAML
+
     try:
         spec = read_spec(content or b"", name.spec_path, name.experiment)
     except SpecProblem:

@@ -6,7 +6,7 @@ Reads records, specs and manifests alone.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -202,22 +202,33 @@ def chosen(project: Project, names: Sequence[str], baseline: str | None = None) 
     Where `--baseline` says nothing, it is the one that the specs declare (`compare.baseline`) if it is among `names`,
     or if a single variant is named, which is then compared with it; otherwise the first (None).
     """
-    heads = project.records.heads()
-    variants = _find(project, [*([baseline] if baseline is not None else []), *names])
-    specs = {one.name: _spec_of(project, one, heads) for one in variants}
-    found = variants[0].name if baseline is not None else None
-    declared = specs[variants[0].name].compared.baseline
+    known, runs = all_variants(project.repo), _Runs(project)
+
+    def found(*texts: str) -> list[Variant]:
+        return [find_variant(project.repo, text, known) for text in texts]
+
+    variants = found(*([baseline] if baseline is not None else []), *names)
+    first = _spec_of(project, variants[0], runs)
+    base = variants[0].name if baseline is not None else None
+    declared = first.compared.baseline
     if baseline is None and declared is not None:
         if len(variants) == 1 and declared != str(variants[0].name):
-            variants = [*_find(project, [declared]), *variants]
-        found = next((one.name for one in variants if str(one.name) == declared), None)
-    subjects = [_subject(project, one, specs.get(one.name), heads) for one in dict.fromkeys(variants)]
-    return Chosen(subjects, found, _tried(project, found or subjects[0].name, heads))
+            variants = [*found(declared), *variants]
+        base = next((one.name for one in variants if str(one.name) == declared), None)
+    subjects = _with_lost(project, [_subject(project, one, runs) for one in dict.fromkeys(variants)])
+    return Chosen(subjects, base, _tried(project, base or subjects[0].name, runs, known))
 
 
-def _find(project: Project, names: Sequence[str]) -> list[Variant]:
-    known = all_variants(project.repo)
-    return [find_variant(project.repo, name, known) for name in names]
+class _Runs:
+    """The heads of all runs, by variant."""
+
+    def __init__(self, project: Project) -> None:
+        self.by_variant: dict[str, list[Head]] = {}
+        for head in project.records.heads():
+            self.by_variant.setdefault(head.variant, []).append(head)
+
+    def of(self, name: VariantName) -> list[Head]:
+        return self.by_variant.get(str(name), [])
 
 
 def code_digest_of(project: Project, variant: Variant) -> str:
@@ -229,26 +240,24 @@ def code_digest_of(project: Project, variant: Variant) -> str:
     return project.records.code_digest(variant.commit, variant.name, made)
 
 
-def _spec_of(project: Project, variant: Variant, heads: Sequence[Head]) -> ExperimentSpec:
+def _spec_of(project: Project, variant: Variant, runs: _Runs) -> ExperimentSpec:
     """The spec at the variant's newest commit: as a run of that commit recorded it, which is quicker to read than YAML."""
-    known = next(
-        (head for head in reversed(heads) if head.commit == variant.commit and head.variant == str(variant.name)), None
-    )
-    if known is not None:
-        with contextlib.suppress(ValidationError):  # of an older version
-            return ExperimentSpec.model_validate(known.spec)
+    for head in reversed(runs.of(variant.name)):
+        if head.commit == variant.commit:
+            with contextlib.suppress(ValidationError):  # of an older version
+                return ExperimentSpec.model_validate(head.spec)
+            break
     return spec_of(project.repo, variant)
 
 
-def _subject(project: Project, variant: Variant, spec: ExperimentSpec | None, heads: Sequence[Head]) -> Subject:
-    subject = Subject(
+def _subject(project: Project, variant: Variant, runs: _Runs) -> Subject:
+    return Subject(
         variant.name,
-        spec or _spec_of(project, variant, heads),
+        _spec_of(project, variant, runs),
         code_digest_of(project, variant),
-        project.records.whole(head for head in heads if head.variant == str(variant.name)),
+        project.records.whole(runs.of(variant.name)),
         variant.commit,
     )
-    return replace(subject, lost=lost_of(project, subject))
 
 
 def best_of(found: Chosen, metric: str | None) -> tuple[VariantName, VariantName]:
@@ -270,16 +279,20 @@ def fresh_seeds(project: Project, experiment: str, count: int) -> list[int]:
     return list(range(first, first + count))
 
 
-def lost_of(project: Project, subject: Subject) -> dict[str, tuple[Answer, str]]:
-    """What is wrong with the code or the selected checkpoint of the runs that count."""
-    runs = subject.counted
-    are_there = project.repo.has([record.commit for record in runs])
+def _with_lost(project: Project, subjects: Sequence[Subject]) -> list[Subject]:
+    """`subjects`, with what is wrong with the code or the selected checkpoint of the runs that count."""
+    commits = sorted({record.commit for one in subjects for record in one.counted})
+    are_there = dict(zip(commits, project.repo.has(commits), strict=True))
+    return [replace(one, lost=_lost(project, one, are_there)) for one in subjects]
+
+
+def _lost(project: Project, subject: Subject, are_there: Mapping[str, bool]) -> dict[str, tuple[Answer, str]]:
     lost: dict[str, tuple[Answer, str]] = {}
-    for record, is_there in zip(runs, are_there, strict=True):
+    for record in subject.counted:
         path = project.layout.model_dir(subject.name, record.seed)
         folder = ModelDir(path, shown=project.shown(path), variant=record.variant, seed=record.seed)
         told = None if record.step == 0 else _checkpoint_lost(folder, record)
-        if not is_there:
+        if not are_there[record.commit]:
             lost[record.run_id] = Answer.BLOCK, f"its commit {record.commit[:12]} is gone, and its code with it"
         elif told is not None:
             lost[record.run_id] = Answer.WARN, told
@@ -302,15 +315,16 @@ def _checkpoint_lost(folder: ModelDir, record: RunRecord) -> str | None:
     return None
 
 
-def _tried(project: Project, base: VariantName, heads: Sequence[Head]) -> Tried:
+def _tried(project: Project, base: VariantName, all_runs: _Runs, known: Sequence[Variant]) -> Tried:
     """The variants of the experiment that were made from the baseline, or from what it was made from, and have a result:
     deleted ones too, for as long as a record of them is there."""
     runs: dict[str, list[Head]] = {}
-    for head in heads:
-        if head.status == "finished" and head.by_hand is None and head.variant.startswith(f"{base.experiment}/"):
-            runs.setdefault(head.variant, []).append(head)
-    names = {variant: found[-1].commit for variant, found in runs.items()}
-    made = {str(name): origin.base for name, origin in origins(project.repo, names).items()}
+    for variant, heads in all_runs.by_variant.items():
+        finished = [head for head in heads if head.status == "finished" and head.by_hand is None]
+        if finished and variant.startswith(f"{base.experiment}/"):
+            runs[variant] = finished
+    commits = {variant: found[-1].commit for variant, found in runs.items()}
+    made = {str(name): origin.base for name, origin in origins(project.repo, commits, known).items()}
     roots = {str(base), made.get(str(base), str(base))}
 
     def is_from(variant: str) -> bool:

@@ -111,14 +111,16 @@ def spec_of(repo: GitRepo, variant: Variant) -> ExperimentSpec:
     return read_spec(content, f"{variant.name.branch}:{variant.name.spec_path}", variant.name.experiment)
 
 
-def origins(repo: GitRepo, ran_at: Mapping[str, str] | None = None) -> dict[VariantName, Origin]:
+def origins(
+    repo: GitRepo, ran_at: Mapping[str, str] | None = None, variants: Sequence[Variant] | None = None
+) -> dict[VariantName, Origin]:
     """How each variant was made, read from the trailers of the commit that made it.
 
-    `ran_at` gives a commit of variants whose branches may be gone.
+    `ran_at` gives a commit of variants whose branches may be gone; `variants` are all, where they were read before.
     """
     # Usually that commit is on no other branch. Where it is, after a merge, only the whole history has it.
     found = _read_origins(repo, f"--branches={BRANCH_PREFIX}*", "--not", f"--exclude={BRANCH_PREFIX}*", "--branches")
-    merged = [variant.name.ref for variant in all_variants(repo) if variant.name not in found]
+    merged = [variant.name.ref for variant in variants or all_variants(repo) if variant.name not in found]
     if merged:
         found = {**_read_origins(repo, "--first-parent", *merged), **found}
     known = {str(name) for name in found}
