@@ -67,6 +67,7 @@ docs: env ## run what the README and the docs show
 bench: env ## measure start-up, new, steps a second, and what the guard costs
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/new.py
+	$(BIN)/python benchmarks/index.py
 	$(BIN)/python benchmarks/steps.py
 	$(BIN)/python benchmarks/process.py
 	$(BIN)/python benchmarks/guard.py
