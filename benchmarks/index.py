@@ -2,8 +2,10 @@
 
 Makes repositories of synthetic records, ten seeds a variant, and times each command in a fresh process (median of five):
 from nothing, from a warm index, and after one new run. What it is held against, in the same run, is a plain walk that
-reads every `run.json` with the json module; and, where EXPMGR_MLFLOW_PYTHON names an interpreter that has it,
-`mlflow.search_runs` over as many runs in its SQLite store.
+reads every `run.json` with the json module; and, where the environment names an interpreter that has them, the table that
+others make of as many runs: EXPMGR_MLFLOW_PYTHON (`mlflow.search_runs`, SQLite), EXPMGR_GUILD_PYTHON (`guild compare`) and
+EXPMGR_DVC_PYTHON (`dvc exp show`, up to 1,000 runs: beyond, its first table takes many minutes). What they keep of a run is a
+number and a parameter or two.
 """
 
 from __future__ import annotations
@@ -46,6 +48,19 @@ import sys, mlflow
 mlflow.set_tracking_uri("sqlite:///" + sys.argv[1])
 print(len(mlflow.search_runs(experiment_names=["iris"], max_results=100_000)))
 """
+GUILD_FILL = """
+import os, sys, time, uuid
+from guild import opref, run
+for number in range(int(sys.argv[2])):
+    name = uuid.uuid4().hex
+    one = run.Run(name, os.path.join(sys.argv[1], "runs", name))
+    one.init_skel()
+    one.write_opref(opref.OpRef("script", "", "", "", "train.py"))
+    now = int(time.time() * 1e6)
+    for key, value in (("flags", {"units": number}), ("started", now), ("stopped", now), ("exit_status", 0)):
+        one.write_attr(key, value)
+"""
+MOST_OF_DVC = 1_000
 
 
 def sealed(home: Path) -> dict[str, str]:
@@ -181,11 +196,58 @@ def measure(count: int, home: Path) -> dict[str, float]:
     found["compare"] = timed([*command, "compare", *variants, "--baseline", variants[0]], folder, env)
     found["walk"] = timed([sys.executable, "-c", WALK, str(runs)], folder, env)
     found["help"] = timed([*command, "--help"], folder, env)
+    return {**found, **others(count, home, env)}
+
+
+def others(count: int, home: Path, env: dict[str, str]) -> dict[str, float]:
+    """The tables of others over as many runs, each once from nothing and then warm."""
+    found: dict[str, float] = {}
+    plain = {name: value for name, value in env.items() if name != "PYTHONPATH"}
     if python := os.environ.get("EXPMGR_MLFLOW_PYTHON"):
         database = home / f"mlflow-{count}.db"
-        subprocess.run([python, "-c", MLFLOW_FILL, str(database), str(count)], env=env, capture_output=True, check=True)
-        found["mlflow"] = timed([python, "-c", MLFLOW_SHOW, str(database)], home, env)
+        subprocess.run(
+            [python, "-c", MLFLOW_FILL, str(database), str(count)], env=plain, capture_output=True, check=True
+        )
+        found["mlflow"] = timed([python, "-c", MLFLOW_SHOW, str(database)], home, plain)
+    if python := os.environ.get("EXPMGR_GUILD_PYTHON"):
+        store = home / f"guild-{count}"
+        subprocess.run([python, "-c", GUILD_FILL, str(store), str(count)], env=plain, capture_output=True, check=True)
+        table = [str(Path(python).parent / "guild"), "compare", "--csv", "-"]
+        settings = {**plain, "GUILD_HOME": str(store)}
+        found["guild cold"] = timed(table, home, settings, 1)
+        found["guild"] = timed(table, home, settings, 3)
+    if (python := os.environ.get("EXPMGR_DVC_PYTHON")) and count <= MOST_OF_DVC:
+        settings = {**plain, "PATH": f"{Path(python).parent}{os.pathsep}{plain['PATH']}"}
+        folder = of_dvc(home / f"dvc-{count}", count, settings)
+        found["dvc cold"] = timed(["dvc", "exp", "show", "--csv"], folder, settings, 1)
+        found["dvc"] = timed(["dvc", "exp", "show", "--csv"], folder, settings, 3)
     return found
+
+
+def of_dvc(folder: Path, count: int, env: dict[str, str]) -> Path:
+    """A repository of DVC's with `count` experiments of one baseline, as `dvc exp save` leaves them."""
+    folder.mkdir()
+    git(folder, "init", "--quiet", env=env)
+    subprocess.run(["dvc", "init", "--quiet"], cwd=folder, env=env, check=True, capture_output=True)
+    (folder / "dvc.yaml").write_text("params:\n- params.yaml\nmetrics:\n- metrics.json\n")
+    (folder / "params.yaml").write_text("units: 0\n")
+    (folder / "metrics.json").write_text('{"accuracy": 0.5}\n')
+    git(folder, "add", "--all", env=env)
+    git(folder, "commit", "--quiet", "-m", "base", env=env)
+    head = git(folder, "rev-parse", "HEAD", env=env)
+    parts = []
+    for number in range(count):
+        files = {
+            "params.yaml": f"units: {number}\n",
+            "metrics.json": json.dumps({"accuracy": 0.5 + number / 1e6}) + "\n",
+        }
+        parts.append(
+            f"commit refs/exps/{head[:2]}/{head[2:]}/exp-{number:05d}\ncommitter A <a@b> {1_700_000_000 + number} +0000\n"
+        )
+        parts.append(f"data 3\nexp\nfrom {head}\n")
+        parts += [f"M 100644 inline {name}\ndata {len(text)}\n{text}\n" for name, text in files.items()]
+    git(folder, "fast-import", "--quiet", env=env, stdin="".join(parts).encode())
+    return folder
 
 
 def main() -> None:
@@ -197,8 +259,9 @@ def main() -> None:
             found = measure(count, home)
             print(f"{count:6,} runs  " + "  ".join(f"{name} {value:.2f}" for name, value in found.items()), flush=True)
             ratios = {"one new / warm": found["one new"] / found["list"], "walk / warm": found["walk"] / found["list"]}
-            if "mlflow" in found:
-                ratios["mlflow / warm"] = found["mlflow"] / found["list"]
+            ratios |= {
+                f"{name} / warm": found[name] / found["list"] for name in ("mlflow", "guild", "dvc") if name in found
+            }
             print("              " + "  ".join(f"{name} {value:.2f}" for name, value in ratios.items()), flush=True)
     finally:
         shutil.rmtree(home, ignore_errors=True)
