@@ -183,12 +183,21 @@ class Case:
         return difference(self.base.values, self.other.values, is_more_better=self.mode == "max")
 
 
-def equal_weights(runs: Sequence[RunRecord]) -> tuple[tuple[int, ...], ...]:
-    """Seeds whose runs ended with the same weights to the last bit."""
+def weights_of(record: RunRecord, runs: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Digests of the files with the weights that a run ended with; empty where none was trained, or recorded. A run that
+    only evaluated saved none: the one that it goes on from did."""
+    for one in chain(record, runs) if record.step else ():
+        if one.checkpoints:
+            files = one.checkpoints[-1].files
+            return tuple(sorted(digest for name, digest in files.items() if ".data-" in name))
+    return ()
+
+
+def equal_weights(counted: Sequence[RunRecord], runs: Sequence[RunRecord]) -> tuple[tuple[int, ...], ...]:
+    """Seeds whose runs, of those that are counted, ended with the same weights to the last bit."""
     ended: dict[tuple[str, ...], list[int]] = {}
-    for record in runs:
-        files = record.checkpoints[-1].files if record.checkpoints and record.step else {}
-        if digests := tuple(sorted(digest for name, digest in files.items() if ".data-" in name)):
+    for record in counted:
+        if digests := weights_of(record, runs):
             ended.setdefault(digests, []).append(record.seed)
     return tuple(tuple(seeds) for seeds in ended.values() if len(seeds) > 1)
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from expmgr.checks import OF_ONE, checks_of
 from expmgr.code import code_digest
-from expmgr.comparability import Answer, Case, Check, Side, Subject, Tried, trained_s
+from expmgr.comparability import Answer, Case, Check, Side, Subject, Tried, chain, trained_s
 from expmgr.errors import ExpmgrError, UnknownMetric, UnknownVariant
 from expmgr.model_dir import ModelDir
 from expmgr.paths import VariantName, nearest
@@ -291,27 +291,30 @@ def _lost(project: Project, subject: Subject, are_there: Mapping[str, bool]) -> 
     for record in subject.counted:
         path = project.layout.model_dir(subject.name, record.seed)
         folder = ModelDir(path, shown=project.shown(path), variant=record.variant, seed=record.seed)
-        told = None if record.step == 0 else _checkpoint_lost(folder, record)
+        wrong = _checkpoint_lost(folder, record, subject.runs) if record.step else None
         if not are_there[record.commit]:
             lost[record.run_id] = Answer.BLOCK, f"its commit {record.commit[:12]} is gone, and its code with it"
-        elif told is not None:
-            lost[record.run_id] = Answer.WARN, told
+        elif wrong is not None:
+            lost[record.run_id] = wrong
     return lost
 
 
-def _checkpoint_lost(folder: ModelDir, record: RunRecord) -> str | None:
+def _checkpoint_lost(folder: ModelDir, record: RunRecord, runs: Sequence[RunRecord]) -> tuple[Answer, str] | None:
     """Why the selected checkpoint of a run is not there as it was recorded; None where it is."""
     try:
         manifest = folder.read_manifest()
     except ExpmgrError as error:
-        return error.message
+        return Answer.WARN, error.message
     step = record.step if record.selected_step is None else record.selected_step
     saved = manifest.at(step) if manifest is not None else None
     if saved is None:
-        return f"its selected checkpoint, of step {step:,}, is not in {folder.shown} any more"
-    known = [one.files for one in record.checkpoints if one.step == step]
-    if known and {name: file.sha256 for name, file in saved.files.items()} != known[-1]:
-        return f"the checkpoint of step {step:,} in {folder.shown} is another one than was recorded"
+        return Answer.WARN, f"its selected checkpoint, of step {step:,}, is not in {folder.shown} any more"
+    # A run that only evaluated saved none: the one that it goes on from did.
+    known = [one.files for run in chain(record, runs) for one in reversed(run.checkpoints) if one.step == step]
+    if not known:
+        return Answer.UNKNOWN, f"which files the checkpoint of step {step:,} had is not recorded"
+    if {name: file.sha256 for name, file in saved.files.items()} != known[0]:
+        return Answer.WARN, f"the checkpoint of step {step:,} in {folder.shown} is another one than was recorded"
     return None
 
 

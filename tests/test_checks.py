@@ -129,6 +129,18 @@ FIRES: list[tuple[str, Answer, Callable[[], Case]]] = [
         lambda: case(other=subject("wide", [*runs("wide"), run("iris/wide", 9, 0.9, metrics={})])),
     ),
     ("same-weights", Answer.BLOCK, lambda: case(other=other(checkpoints=SAME))),
+    ("same-weights", Answer.UNKNOWN, lambda: case(other=other(checkpoints=[]))),
+    (
+        "budget",
+        Answer.UNKNOWN,
+        lambda: case(other=other(examples_seen=0), base=subject("base", runs("base", examples_seen=0))),
+    ),
+    ("got-worse", Answer.UNKNOWN, lambda: case(other=other(parameters=None))),
+    (
+        "checkpoint",
+        Answer.UNKNOWN,
+        lambda: case(other=replace(other(), lost={"2026-iris/wide-1": (Answer.UNKNOWN, "not recorded")})),
+    ),
     ("evaluated-rows", Answer.BLOCK, lambda: case(other=other(data=split("eval", sha256="others")))),
     ("evaluated-rows", Answer.UNKNOWN, lambda: case(other=other(data=split("eval", sha256=None)))),
     ("evaluated-rows", Answer.UNKNOWN, lambda: case(other=other(data={}))),
@@ -232,6 +244,18 @@ def test_it_keeps_still() -> None:
     found = checks_of(case())
     assert [(one.id, one.answer) for one in found if one.answer is not Answer.OK] == []
     assert [one.id for one in found if not one.told or not one.inputs] == []
+
+
+LOOK_AT_RESULTS = set(CHECKS) - {
+    "results", "stale", "by-hand", "left-out", "question", "selection", "many-tried", "declared-late"
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("side", ["base", "other"])
+def test_what_was_not_recorded_is_never_ok(side: str) -> None:
+    found = answers(case(**{side: subject("base" if side == "base" else "wide", [])}))
+    assert {name for name in LOOK_AT_RESULTS if found[name] is not Answer.UNKNOWN} == set()
+    assert found["results"] is Answer.UNKNOWN
 
 
 def test_every_answer_of_every_check_has_a_case() -> None:

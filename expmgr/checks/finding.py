@@ -23,6 +23,10 @@ class Found:
     mend: str | None = None
 
 
+#: What a check says that looks at results, where there are none: never that all is well.
+NO_RESULT = Found(Answer.UNKNOWN, "a side has no result")
+
+
 def digest_of(record: RunRecord, split: str) -> str | None:
     return record.data[split].sha256 if split in record.data else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from expmgr.checks.finding import Found
-from expmgr.comparability import Answer, Case, Side, equal_weights
+from expmgr.comparability import Answer, Case, Side, equal_weights, weights_of
 from expmgr.paths import seeds_text
 from expmgr.records import is_outdated
 from expmgr.statistics import FEWEST_SEEDS
@@ -56,8 +56,6 @@ def few_seeds(case: Case) -> Iterator[Found | str]:
             count = "1 seed" if len(side.values) == 1 else f"{len(side.values)} seeds"
             told = f"{side.name} has {count}; a verdict wants {FEWEST_SEEDS}"
             yield Found(Answer.WARN, told, side.command(range(FEWEST_SEEDS)))
-        elif not side.values:
-            yield Found(Answer.UNKNOWN, f"{side.name} has no value", None)
     yield f"{FEWEST_SEEDS} seeds or more on both sides"
 
 
@@ -105,7 +103,9 @@ def _run_again(side: Side) -> dict[int, int]:
 
 def same_weights(case: Case) -> Iterator[Found | str]:
     for side in case.sides:
-        for same in equal_weights(side.runs):
+        if any(one.step and not weights_of(one, side.subject.runs) for one in side.runs):
+            yield Found(Answer.UNKNOWN, f"the digests of {side.name}'s weights are not recorded")
+        for same in equal_weights(side.runs, side.subject.runs):
             told = (
                 f"{side.name} seeds {seeds_text(same)} ended with the same weights, bit for bit: they are one result; "
                 "does the code fix its seed?"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from expmgr.checks import outcome, rows, runs, training
-from expmgr.checks.finding import Found
+from expmgr.checks.finding import NO_RESULT, Found
 from expmgr.comparability import Answer, Case, Check
 
 
@@ -31,8 +31,15 @@ def checks_of(case: Case) -> list[Check]:
     return [_check(about, case) for about in CHECKS.values()]
 
 
+#: Checks that can be answered of specs, of git or of the runs that are left out; the others look at results.
+_WITHOUT_RESULTS = frozenset(
+    {"results", "stale", "by-hand", "left-out", "question", "selection", "many-tried", "declared-late"}
+)
+
+
 def _check(about: About, case: Case) -> Check:
-    found = list(about.look(case))
+    is_blind = about.id not in _WITHOUT_RESULTS and not all(side.runs for side in case.sides)
+    found: list[Found | str] = [NO_RESULT] if is_blind else list(about.look(case))
     problems = sorted((one for one in found if isinstance(one, Found)), key=lambda one: -one.answer.weight)
     words = [one.told for one in problems] or [one for one in found if isinstance(one, str)]
     return Check(

@@ -24,9 +24,8 @@ def budget(case: Case) -> Iterator[Found | str]:
             )
         if any(one.warm_start for one in side.runs):
             yield Found(Answer.WARN, f"{side.name} began with weights that were trained before (warm start)")
-    if not all(side.runs for side in case.sides):
-        yield Found(Answer.UNKNOWN, "a side has no run")
-        return
+    if any(one.step and not one.examples_seen for side in case.sides for one in side.runs):
+        yield Found(Answer.UNKNOWN, "how many examples a run was trained on is not recorded")
     is_meant = _training(case.base.spec) != _training(case.other.spec)
     for what, values in (
         ("steps", [[float(one.step) for one in side.runs] for side in case.sides]),
@@ -79,10 +78,8 @@ _ENVIRONMENT = {
 
 
 def environment(case: Case) -> Iterator[Found | str]:
-    if any(not one.environment for side in case.sides for one in side.runs) or not all(
-        side.runs for side in case.sides
-    ):
-        yield Found(Answer.UNKNOWN, "the environment of a run is not recorded")
+    if any(key not in one.environment for side in case.sides for one in side.runs for key in _ENVIRONMENT):
+        yield Found(Answer.UNKNOWN, "the environment of a run is not recorded, or not all of it")
         return
     for key, word in _ENVIRONMENT.items():
         sides = [sorted({_shown(one.environment.get(key)) for one in side.runs}) for side in case.sides]

@@ -15,7 +15,6 @@ from expmgr.errors import ExitCode
 from expmgr.paths import seeds_text
 
 if TYPE_CHECKING:
-    from expmgr.comparability import Check
     from expmgr.compare import Chosen, Comparison, Row
     from expmgr.project import Project
 
@@ -268,15 +267,14 @@ _WORDS = {"block": "Not comparable", "warn": "Warning", "unknown": "Unknown", "o
 
 def _checks(comparison: Comparison, everything: bool) -> list[str]:
     """What has to be known before the numbers are believed, the gravest first; the same words once."""
-    found: dict[tuple[str, str, str], Check] = {}
-    for check in comparison.checks:
-        found.setdefault((check.id, check.answer.value, check.told), check)
-    shown = sorted(found.values(), key=lambda check: -check.answer.weight)
-    lines = []
-    for check in shown:
+    ids: dict[tuple[str, str, str], list[str]] = {}
+    for check in sorted(comparison.checks, key=lambda check: -check.answer.weight):
         if everything or check.answer.value != "ok":
             mend = f": {check.mend}" if check.mend else ""
-            lines.append(f"{_WORDS[check.answer.value]} ({check.id}): {check.told}{mend}")
+            ids.setdefault((check.answer.value, check.told, mend), []).append(check.id)
+    lines = [
+        f"{_WORDS[answer]} ({', '.join(dict.fromkeys(of))}): {told}{mend}" for (answer, told, mend), of in ids.items()
+    ]
     fine = sum(check.answer.value == "ok" for check in comparison.checks)
     if len(comparison.rows) > 1 and not everything:
         lines.append(f"{fine} of {len(comparison.checks)} checks are ok; --all shows them")
