@@ -235,5 +235,6 @@ def noise_of(share: float, rows: int) -> float:
 
 
 def is_share(metric: str) -> bool:
-    """Whether a metric is a share of rows."""
-    return metric.endswith(_SHARES) or metric.startswith(_SHARES)
+    """Whether a metric is a share of rows, as far as its name tells: `accuracy`, `val_acc`, `top_k_accuracy`, `accuracy_1`."""
+    words = metric.lower().split("_")
+    return words[-1] in _SHARES or words[0] in _SHARES

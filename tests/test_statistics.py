@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from expmgr.statistics import Interval, Verdict, difference, holm, noise_of
+from expmgr.statistics import Interval, Verdict, difference, holm, is_share, noise_of
 
 
 def by_seed(values: Sequence[float], first: int = 0) -> dict[int, float]:
@@ -167,6 +167,14 @@ def test_holm() -> None:
 def test_the_noise_of_an_evaluation_set() -> None:
     assert noise_of(0.9, 100) == pytest.approx(0.03)
     assert noise_of(1.0, 10) == 0
+
+
+def test_which_metrics_are_shares_of_rows() -> None:
+    shares = ("accuracy", "acc", "top_k_categorical_accuracy", "accuracy_1", "accuracy/baseline")
+    assert [name for name in shares if not is_share(name)] == [
+        "accuracy/baseline"
+    ]  # an Estimator's: the share of one class
+    assert [name for name in ("loss", "auc", "accident_rate", "inaccuracy", "rmse") if is_share(name)] == []
 
 
 def test_scipy_is_imported_when_it_is_needed() -> None:
