@@ -178,6 +178,17 @@ class Case:
         return self.base, self.other
 
     @cached_property
+    def screened(self) -> list[int]:
+        """Seeds of the variant on which another one that was tried has a result, too."""
+        others = {seed for name, seeds in self.tried.seeds.items() if name != self.other.name for seed in seeds}
+        return sorted(others & self.other.values.keys())
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it is judged by seeds that picked nothing."""
+        return self.is_confirmed and not self.screened
+
+    @cached_property
     def difference(self) -> Difference | None:
         """The difference of their values; None where a side has fewer than three seeds."""
         return difference(self.base.values, self.other.values, is_more_better=self.mode == "max")

@@ -220,6 +220,9 @@ FIRES: list[tuple[str, Answer, Callable[[], Case]]] = [
     ("got-worse", Answer.UNKNOWN, lambda: case(other=subject("wide", []))),
     ("many-tried", Answer.WARN, lambda: case(tried=Tried({"iris/wide": frozenset({0}), "iris/gone": frozenset({7})}))),
     ("screening-seeds", Answer.WARN, lambda: case(tried=Tried({"iris/gone": frozenset({4})}))),
+    # Whoever names the seeds to confirm by cannot make them fresh.
+    ("screening-seeds", Answer.WARN, lambda: case(tried=Tried({"iris/gone": frozenset({4})}), is_confirmed=True)),
+    ("many-tried", Answer.WARN, lambda: case(tried=Tried({"iris/gone": frozenset({4})}), is_confirmed=True)),
     ("declared-late", Answer.WARN, lambda: case(effect=0.001)),
     ("declared-late", Answer.WARN, lambda: case(metric="loss")),
     ("declared-late", Answer.UNKNOWN, lambda: case(subject("base", []), subject("wide", []))),
@@ -300,10 +303,9 @@ STILL: list[tuple[str, Callable[[], Case]]] = [
     ("many-tried", lambda: case(tried=Tried({"iris/wide": frozenset({0})}))),
     (
         "many-tried",
-        lambda: case(tried=Tried({"iris/wide": frozenset({0}), "iris/x": frozenset({0})}), is_confirmed=True),
+        lambda: case(tried=Tried({"iris/wide": frozenset({0}), "iris/x": frozenset({17})}), is_confirmed=True),
     ),
     ("screening-seeds", lambda: case(tried=Tried({"iris/x": frozenset({17})}))),
-    ("screening-seeds", lambda: case(tried=Tried({"iris/x": frozenset({0})}), is_confirmed=True)),
     ("left-out", lambda: case(seeds=frozenset({0, 1, 2}), is_confirmed=True)),
     ("got-worse", lambda: case(other=other(parameters=200))),
     (

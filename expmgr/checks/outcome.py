@@ -80,17 +80,16 @@ def _is_long(case: Case) -> bool:
 
 def many_tried(case: Case) -> Iterator[Found | str]:
     names = case.tried.seeds.keys() | {case.other.name}
-    if len(names) > 1 and not case.is_confirmed:
+    if len(names) > 1 and not case.is_fresh:
         told = f"{len(names)} variants were tried against {case.base.name}: the best of many is flattered"
         yield Found(Answer.WARN, told, f"expmgr compare {case.base.name} {case.other.name} --confirm")
-    yield "confirmed on fresh seeds" if case.is_confirmed else "no other variant was tried against the baseline"
+    yield "confirmed on fresh seeds" if case.is_fresh else "no other variant was tried against the baseline"
 
 
 def screening(case: Case) -> Iterator[Found | str]:
-    others = {name: seeds for name, seeds in case.tried.seeds.items() if name != case.other.name}
-    used = sorted(set(case.other.values) & {seed for seeds in others.values() for seed in seeds})
-    if used and not case.is_confirmed:
-        told = f"seeds {seeds_text(used)} of {case.other.name} are those on which it was picked among {len(others) + 1}"
+    if case.screened:
+        count = len(case.tried.seeds.keys() | {case.other.name})
+        told = f"seeds {seeds_text(case.screened)} of {case.other.name} are those on which it was picked among {count}"
         yield Found(Answer.WARN, told, f"expmgr compare {case.base.name} {case.other.name} --confirm")
     yield "no seed served to pick it"
 

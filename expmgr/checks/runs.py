@@ -66,7 +66,7 @@ def left_out(case: Case) -> Iterator[Found | str]:
         if side.values and side.without_metric:
             told = f"{side.name} seeds {seeds_text(side.without_metric)} were not evaluated by {side.metric} on {side.split}"
             yield Found(Answer.WARN, told, side.command(side.without_metric))
-        if side.unasked and not case.is_confirmed:
+        if side.unasked and not case.is_fresh:
             told = f"{side.name} seeds {seeds_text(side.unasked)} have results that were not asked for"
             yield Found(Answer.WARN, told, f"expmgr compare {case.base.name} {case.other.name}")
         for seed, count in _run_again(side).items():
