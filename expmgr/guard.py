@@ -5,6 +5,7 @@ A pure function of two signatures. `rules.py` is the whole of what is known; her
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -264,15 +265,26 @@ class _Case:
         one, two = self.saved.training_step, self.wanted.training_step
         are_numbers_alone = bool(one.neutral) and one.neutral == two.neutral
         is_same_step = self.saved.step_code == self.wanted.step_code
-        if not is_same_step or self._changed_params() > len(explaining):
+        if not is_same_step or not self._account_for_params(moves, explaining):
             return False
         is_of_layers = all(one.rule.id in ("dropout", "regularizer", "momentum") for one in explaining)
         return are_numbers_alone or is_of_layers or self.saved.code == self.wanted.code
 
-    def _changed_params(self) -> int:
-        """How many of the params that a user's function is given are others."""
+    def _account_for_params(self, moves: Sequence[Difference], explaining: Sequence[Difference]) -> bool:
+        """Whether every changed param of a user's function is seen in a setting that moved: by its value, or, where none
+        has its value (a rate that is a tenth of it), by a setting that no other param accounts for."""
         one, two = ((side.architecture or {}).get("params") or {} for side in (self.saved, self.wanted))
-        return sum(one.get(name) != two.get(name) for name in one.keys() | two.keys())
+        changed = [two.get(name) for name in one.keys() | two.keys() if one.get(name) != two.get(name)]
+        unseen = [value for value in changed if not any(_is_shown(value, move.wanted) for move in moves)]
+        settings: dict[str, set[str]] = {}
+        for move in explaining:  # a schedule with two rates is one setting, and so is a further optimizer
+            settings.setdefault(".".join(move.what.split(".")[:2]), set()).add(move.wanted)
+        free = {
+            frozenset(shown)
+            for shown in settings.values()
+            if not any(_is_shown(value, text) for value in changed for text in shown)
+        }
+        return len(unseen) <= len(free)
 
     def _unknown(self, *, alone: bool) -> Iterator[Difference]:
         """Where nothing was found, what is compared has to be equal, or a rule is missing. What a function of the user's
@@ -307,6 +319,14 @@ class _Case:
             if (first is None) != (second is None) and (_comes_and_goes(path, one, two) or _slot_of(path, frozen)):
                 continue
             yield from _variable_difference(path, first, second, "optimizer-variables")
+
+
+def _is_shown(value: Any, text: str) -> bool:
+    """Whether `text`, a side of a difference, shows `value`; numbers as of 32 bits."""
+    try:
+        return math.isclose(float(text), float(value), rel_tol=1e-6)
+    except (TypeError, ValueError):
+        return text == str(value)
 
 
 def _is_rate(difference: Difference) -> bool:
@@ -451,7 +471,7 @@ def _data(saved: DataContract, wanted: DataContract) -> Iterator[Difference]:
         rule = RULES["data" if name == "train" else "evaluation-data"]
         sides = [f"{one.rows} rows, sha256 {one.sha256[:12]}" for one in (saved.splits[name], wanted.splits[name])]
         yield Difference(rule, f"data.{name}", sides[0], sides[1])
-    if "eval" not in moved or "train" not in both:
+    if saved.first_batch and wanted.first_batch and ("eval" not in moved or "train" not in both):
         for part, old, new in _pairs(saved.first_batch, wanted.first_batch):
             yield Difference(RULES["first-batch"], f"first batch, {part}", old[:12], new[:12])
 

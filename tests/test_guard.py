@@ -320,3 +320,52 @@ def test_params_of_own_code_count_by_what_the_graph_makes_of_them(kind: str) -> 
     saved = signature(architecture=old)
     assert judge(saved, signature(architecture=new)).verdict is Verdict.SAME
     assert judge(saved, signature(architecture=new, **MOVED)).verdict is Verdict.REFUSE
+
+
+def _own(params: dict[str, Any], optimizer: dict[str, Any], step: str) -> Signature:
+    """A model of one's own whose training step has its numbers from `params`; only numbers move in its graph."""
+    setup = BASE.training.model_copy(update={"optimizer": {"kind": "sgd", **optimizer}})
+    traced = Fingerprint(by="graph", digest=step, blind=step, neutral="numbers apart")
+    return signature(architecture={"kind": "python", "params": params}, training=setup, training_step=traced)
+
+
+def _schedule(rate: float) -> dict[str, Any]:
+    return {
+        "learning_rate": {"class": "PolynomialDecay", "initial_learning_rate": rate, "end_learning_rate": rate / 100}
+    }
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rate"),
+    [
+        (_schedule, 0.05),  # two fields of one schedule
+        (lambda rate: {"momentum": rate, "weight_decay": rate}, 0.05),  # two settings by one param
+        (
+            lambda rate: {"learning_rate": 0.1, "d": {"learning_rate": rate, "momentum": rate}},
+            0.05,
+        ),  # a second optimizer
+    ],
+)
+def test_a_param_of_the_step_hides_behind_no_other_one(optimizer: Any, rate: float) -> None:
+    saved = _own({"lr": 0.1, "w": 0.25}, optimizer(0.1), "one")
+    both = judge(saved, _own({"lr": rate, "w": 3.0}, optimizer(rate), "other"))
+    assert both.verdict is Verdict.REFUSE
+    assert "training-code" in {one.rule.id for one in both.differences}
+    alone = judge(saved, _own({"lr": rate, "w": 0.25}, optimizer(rate), "other"))
+    assert "training-code" not in {one.rule.id for one in alone.differences}
+
+
+def test_a_setting_that_follows_from_a_param_is_explained_by_it() -> None:
+    """A momentum of a tenth of the param: none has its value, and none else accounts for it."""
+    saved = _own({"strength": 5.0}, {"learning_rate": 0.1, "momentum": 0.5}, "one")
+    wanted = _own({"strength": 8.0}, {"learning_rate": 0.1, "momentum": 0.8}, "other")
+    assert "training-code" not in {one.rule.id for one in judge(saved, wanted).differences}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_rows_to_be_evaluated_that_one_side_has_alone_were_compared_with_nothing(turned: bool) -> None:
+    splits = {"train": BASE.data.splits["train"]}
+    without = with_data(splits=splits, first_batch={})
+    with_rows = with_data(splits={**splits, "eval": SplitContent(rows=3, sha256="2" * 64)})
+    sides = (with_rows, without) if turned else (without, with_rows)
+    assert judge(*sides).verdict is Verdict.SAME
