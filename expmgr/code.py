@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Callable, Iterable
+import posixpath
+from collections.abc import Callable, Iterable, Sequence, Set
 
 from expmgr.errors import SpecProblem
 from expmgr.gitrepo import GitRepo, TreeEntry
 from expmgr.paths import VariantName, module_roots
 from expmgr.references import references_of
+from expmgr.spec import ScriptModel
 
 
 def reached(paths: Iterable[str], name: VariantName, read: Callable[[str], bytes | None]) -> list[str]:
@@ -26,53 +28,63 @@ def reached(paths: Iterable[str], name: VariantName, read: Callable[[str], bytes
     shared = module_roots(known)
     found = {path for path in known if path.startswith(f"{folder}/")}
     roots = [f"{folder}/", *shared]
-    found |= {
-        file for module in _named(read(name.spec_path), name) for root in roots for file in _files(root, module)
-    } & known
+    modules, script = _named(read(name.spec_path), name)
+    found |= {file for module in modules for file in _read_by(module, roots, known)} | ({script} & known)
     queue = [path for path in found if path.endswith(".py")]
     while queue:
         path = queue.pop()
         content = read(path) or b""
         roots = [f"{folder}/", *shared] if path.startswith(f"{folder}/") else shared
-        for candidate in _imports(content, path, roots):
-            if candidate in known and candidate not in found:
+        for candidate in _imports(content, path, roots, known):
+            if candidate not in found:
                 found.add(candidate)
                 queue.append(candidate)
     return sorted(found)
 
 
-def _imports(content: bytes, path: str, roots: Iterable[str]) -> set[str]:
-    """The files that the imports in `content`, the module at `path`, may mean."""
+def _imports(content: bytes, path: str, roots: Sequence[str], known: Set[str]) -> set[str]:
+    """The files of `known` that the imports in `content`, the module at `path`, may mean."""
     try:
         tree = ast.parse(content)
     except (SyntaxError, ValueError, RecursionError):
         return set()
-    candidates: set[str] = set()
+    found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                candidates |= {file for root in roots for file in _files(root, alias.name)}
+                found |= _read_by(alias.name, roots, known)
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
             names = [module, *(f"{module}.{alias.name}".lstrip(".") for alias in node.names)]
             if node.level:
                 package = "/".join(path.split("/")[: -node.level])
-                starts: list[str] = [f"{package}/" if package else ""]
+                start = f"{package}/" if package else ""
+                found |= {file for one in names if one for file in _files(start, one)} & known
             else:
-                starts = list(roots)
-            candidates |= {file for start in starts for name in names if name for file in _files(start, name)}
-    return candidates
+                found |= {file for one in names if one for file in _read_by(one, roots, known)}
+    return found
 
 
-def _named(content: bytes | None, name: VariantName) -> set[str]:
-    """The modules that the spec `content` names; none where it is no spec, which others say."""
+def _read_by(module: str, roots: Sequence[str], known: Set[str]) -> set[str]:
+    """The files of `known` that `import module` may read: below the first of the experiment's folder, the root and its
+    `src/` that has the module; else below every project, of which the environment decides."""
+    top = module.partition(".")[0]
+    for root in roots[: next((at for at, one in enumerate(roots) if one == "src/"), -1) + 1]:
+        if {f"{root}{top}.py", f"{root}{top}/__init__.py"} & known:
+            return _files(root, module) & known
+    return {file for root in roots for file in _files(root, module)} & known
+
+
+def _named(content: bytes | None, name: VariantName) -> tuple[set[str], str]:
+    """The modules that the spec `content` names, and the path of its script; none where it is no spec, which others say."""
     from expmgr.specfile import read_spec  # a list whose digests are known needs no YAML
 
     try:
         spec = read_spec(content or b"", name.spec_path, name.experiment)
     except SpecProblem:
-        return set()
-    return {reference.partition(":")[0] for _, reference in references_of(spec)}
+        return set(), ""
+    script = posixpath.normpath(f"{name.folder}/{spec.model.script}") if isinstance(spec.model, ScriptModel) else ""
+    return {reference.partition(":")[0] for _, reference in references_of(spec)}, script
 
 
 def _files(root: str, module: str) -> set[str]:
@@ -109,7 +121,9 @@ def roots_of(repo: GitRepo, commit: str, name: VariantName) -> list[str]:
 def _entries(repo: GitRepo, commit: str, name: VariantName) -> list[TreeEntry]:
     """The experiment's folder alone where it holds no Python and its spec names none, for that reaches no further."""
     folder = repo.tree(commit, name.folder)
-    has_code = any(entry.path.endswith(".py") for entry in folder) or _named(repo.read(commit, name.spec_path), name)
+    has_code = any(entry.path.endswith(".py") for entry in folder) or any(
+        _named(repo.read(commit, name.spec_path), name)
+    )
     return repo.tree(commit) if has_code else folder
 
 

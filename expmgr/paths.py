@@ -110,7 +110,7 @@ def module_roots(paths: Iterable[str]) -> list[str]:
     found = ["", "src/"]
     for path in sorted(paths):
         folder, _, file = path.rpartition("/")
-        if folder and file in _OF_A_PROJECT:
+        if folder and file in _OF_A_PROJECT and not folder.startswith(f"{EXPERIMENTS}/"):  # those are experiments' own
             found += [f"{folder}/", f"{folder}/src/"]
     return list(dict.fromkeys(found))
 

@@ -31,7 +31,7 @@ FILES = {
 
 def test_imports_are_followed_and_nothing_else() -> None:
     found = reached(FILES, VariantName("iris", "any"), lambda path: FILES[path].encode())
-    assert set(FILES) - set(found) == {"shared/unused.py", "helper.py", "numpy_like.py"} - {"helper.py"}
+    assert set(FILES) - set(found) == {"shared/unused.py", "helper.py", "numpy_like.py"}
 
 
 PYTHON = """
@@ -97,3 +97,20 @@ def test_what_moves_the_digest(committed: Repo, path: str, counts: bool) -> None
     committed.write(path, FILES.get(path, "") + "\n# changed\n")
     committed.commit("changed")
     assert (digest(committed) != before) is counts
+
+
+def test_a_script_is_code_wherever_it_lies(repo: Repo) -> None:
+    repo.write(
+        f"{FOLDER}/spec.yaml",
+        "experiment: iris\nmodel: {kind: script, script: ../../lib/train.py}\ntrain: {max_steps: 2}\n",
+    )
+    repo.write("lib/train.py", "import deeper\n")
+    repo.write("deeper.py", "")
+    repo.write("other.py", "")
+    name, git = VariantName("iris", "any"), GitRepo.discover(repo.path)
+    first = code_digest(git, repo.commit(), name)
+    for path, counts in (("other.py", False), ("deeper.py", True), ("lib/train.py", True)):
+        repo.write(path, "import deeper\nchanged = 1\n")
+        digest = code_digest(git, repo.commit(), name)
+        assert (digest != first) == counts, path
+        first = digest

@@ -24,6 +24,21 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _QUOTED = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<name>\S+)')
 
 
+def _there(folders: Sequence[Path]) -> list[str]:
+    return [str(one) for one in folders if one.is_dir()]
+
+
+def _is_installed(entry: str) -> bool:
+    """Whether an entry of the path holds what is installed."""
+    return bool({"site-packages", "dist-packages"} & set(Path(entry).parts))
+
+
+def _hides_python(folder: str) -> bool:
+    """Whether a module in `folder` is called as one of Python's own."""
+    names = {path.stem for path in Path(folder).iterdir() if path.suffix == ".py" or path.is_dir()}
+    return bool(names & sys.stdlib_module_names)
+
+
 class UserCode:
     """The modules that a spec names, of the run's own checkout `root`: the experiment's folder first, then `roots`.
 
@@ -39,7 +54,9 @@ class UserCode:
         self._repository = repository
         self.params: dict[str, Any] = {}
         """What functions were given as params: "model" or "data" to a dict, or what a params_model made of it."""
-        self._folders = [str(one) for one in (experiment_dir, *(root / one for one in roots)) if one.is_dir()]
+        own = ("", "src/")
+        self._folders = _there([experiment_dir, *(root / one for one in roots if one in own)])
+        self._projects = _there([root / one for one in roots if one not in own])
 
     @property
     def root(self) -> Path:
@@ -65,8 +82,26 @@ class UserCode:
         return found
 
     def prepare(self) -> None:
-        """Let imports find the run's own checkout before what is installed, in editable mode or as a copy."""
-        sys.path[:] = [*self._folders, *(one for one in sys.path if one not in self._folders)]
+        """Let imports find the run's own checkout before what is installed, in editable mode or as a copy.
+
+        The experiment's folder comes first, then the root and its `src/`, then the projects inside of the repository, those
+        that the environment names before the others. One that has a module called as one of Python's own comes behind
+        Python's.
+        """
+        mine = {*self._folders, *self._projects}
+        rest = [one for one in sys.path if one not in mine]
+        named = [inner for one in rest if (inner := self._in_checkout(one)) in self._projects]
+        projects = [*dict.fromkeys([*named, *self._projects])]
+        first, last = ([one for one in projects if _hides_python(one) == hides] for hides in (False, True))
+        place = next((at for at, one in enumerate(rest) if _is_installed(one)), len(rest))
+        sys.path[:] = [*self._folders, *first, *rest[:place], *last, *rest[place:]]
+
+    def _in_checkout(self, entry: str) -> str | None:
+        """A folder of the user's checkout, which the environment puts on the path, as it is in the run's own."""
+        path = Path(entry)
+        if self._repository is None or not path.is_relative_to(self._repository):
+            return None
+        return str(self._root / path.relative_to(self._repository))
 
     def call(self, reference: str, key: str, given: Mapping[str, Any], *, main: str = "params") -> Any:
         """The function `reference`, called with those of `given` that it names.

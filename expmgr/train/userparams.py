@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -49,47 +49,80 @@ def in_force(code: UserCode, of_script: Mapping[str, Any] | None = None) -> dict
     """The params that code of the repository was given, its defaults included as far as they are known, by their keys in
     the spec ("model.params.units"). `of_script`: those of a training script."""
     given = {**code.params, "model": of_script} if of_script is not None else code.params
-    found = {section: {"params": _as_json(params)} for section, params in given.items()}
+    found = {section: {"params": _plain(_in_force(params))} for section, params in given.items()}
     return {key: value for key, value in flat(found).items() if value != {}}
 
 
+def _in_force(params: Any) -> Any:
+    if isinstance(params, BaseModel):
+        return params.model_dump()
+    if isinstance(params, Params):
+        return {**params.given, **params.read}
+    if dataclasses.is_dataclass(params) and not isinstance(params, type):
+        return dataclasses.asdict(params)
+    return params if isinstance(params, Mapping) else {}  # what anything else holds is its own affair
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON has it; what JSON has not (NaN, objects) as words: what is recorded alone ends no run."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    words = str(value)
+    return type(value).__name__ if " at 0x" in words else words
+
+
 def unread(code: UserCode) -> list[str]:
-    """The params that no function asked for, though it was given them: a misspelt name, perhaps."""
-    return [
-        f"{section}.params.{name}"
-        for section, params in code.params.items()
+    """The params that the function of the model did not ask for, though it was given them: a misspelt name, perhaps.
+    Those of data may be asked for later, by a generator or for a prediction."""
+    params = code.params.get("model")
+    return (
+        [f"model.params.{name}" for name in params.given if name not in params.asked]
         if isinstance(params, Params)
-        for name in params
-        if name not in params.read
-    ]
+        else []
+    )
 
 
 class Params(dict[str, Any]):
     """A spec's params as the dict that a function is given, which knows what of it was read, and with what default."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        super().__init__(values)
+    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+        super().__init__(values or {})
+        self.given = dict(values or {})
         self.read: dict[str, Any] = {}
         """Each name that was asked for, and what was given for it."""
+        self.asked: set[str] = set()
+        """These, and those of which it was asked whether they are there."""
 
     def _note(self, *names: str) -> None:
         self.read.update({name: super(Params, self).__getitem__(name) for name in names})
+        self.asked.update(names)
+
+    def _answer(self, name: str, value: Any) -> Any:
+        self.read[name] = value
+        self.asked.add(name)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        self.asked.add(str(name))
+        return super().__contains__(name)
 
     def __getitem__(self, name: str) -> Any:
-        value = self.read[name] = super().__getitem__(name)
-        return value
+        return self._answer(name, super().__getitem__(name))
 
     def get(self, name: str, default: Any = None) -> Any:
-        value = self.read[name] = super().get(name, default)
-        return value
+        return self._answer(name, super().get(name, default))
 
     def pop(self, name: str, *default: Any) -> Any:
-        value = self.read[name] = super().pop(name, *default)
-        return value
+        return self._answer(name, super().pop(name, *default))
 
     def setdefault(self, name: str, default: Any = None) -> Any:
-        value = self.read[name] = super().setdefault(name, default)
-        return value
+        return self._answer(name, super().setdefault(name, default))
 
     # Who takes all of it has read all of it.
 
@@ -117,17 +150,6 @@ class Params(dict[str, Any]):
 
     def __ror__(self, other: Any) -> Any:
         return other | self.copy()
-
-
-def _as_json(params: Any) -> dict[str, Any]:
-    if isinstance(params, BaseModel):
-        params = params.model_dump()
-    elif isinstance(params, Params):
-        params = params.read
-    elif dataclasses.is_dataclass(params) and not isinstance(params, type):
-        params = dataclasses.asdict(params)
-    plain = params if isinstance(params, Mapping) else {}  # what anything else holds is its own affair
-    return dict(json.loads(json.dumps(plain, default=str)))
 
 
 def _words(one: Any) -> str:

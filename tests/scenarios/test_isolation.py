@@ -62,8 +62,8 @@ def test_two_variants_with_other_code_of_one_module_run_side_by_side(own: Repo) 
     result = own.expmgr_process("run", "own/base", "own/wide", "--jobs", "2")
     assert result.code == 0, result.stderr
     assert (parameters(own, "own/base"), parameters(own, "own/wide")) == (11, 26)
-    told = own.expmgr("compare", "own/base", "own/wide").stderr
-    assert "Note: own/wide has other code or data files than own/base: git diff exp/own/base exp/own/wide" in told
+    told = own.expmgr("compare", "own/base", "own/wide").stdout
+    assert "Besides the spec differ code (src/widths/__init__.py): expmgr diff own/base own/wide\n" in told
 
 
 def test_a_package_that_is_installed_from_the_user_s_checkout_comes_from_the_run_s(own: Repo) -> None:
@@ -149,3 +149,33 @@ def test_another_backend_is_told_of_and_legacy_keras_refused(own: Repo) -> None:
     assert result.code == 1
     assert "TF_USE_LEGACY_KERAS is set" in result.stderr
     assert os.environ.get("TF_USE_LEGACY_KERAS") is None
+
+
+def test_of_two_projects_the_one_that_the_environment_names_is_taken_and_none_hides_python(own: Repo) -> None:
+    """Two projects have a module `widths`, and one has a `wave` besides, as Python has."""
+    own.git("rm", "-rq", "src")
+    for project, width in (("services/api", 99), ("services/models", 3)):
+        own.write(f"{project}/pyproject.toml", '[project]\nname = "x"\n')
+        own.write(f"{project}/widths.py", f"WIDTH = {width}\n")
+    own.write("services/api/wave.py", "raise SystemError('not Python's')\n")
+    own.write("experiments/own/model.py", f"import wave\n{MODEL}")
+    own.commit("services")
+    own.git("branch", "--force", "exp/own/base")
+    result = own.expmgr_process("run", "own/base", env={"PYTHONPATH": str(own.path / "services/models")})
+    assert result.code == 0, result.stderr
+    assert parameters(own, "own/base") == 3 * 3 + 3 + 3 + 1
+
+
+def test_other_files_of_the_same_name_are_no_code_of_the_variant(own: Repo) -> None:
+    own.write("model.py", "")  # the experiment's own one hides it
+    own.write("experiments/other/pyproject.toml", '[project]\nname = "y"\n')
+    own.write("experiments/other/model.py", "")
+    own.commit("others")
+    own.git("branch", "--force", "exp/own/base")
+    assert own.expmgr("run", "own/base").code == 0
+    own.git("switch", "--quiet", "exp/own/base")
+    own.write("model.py", "changed = True\n")  # not committed
+    own.write("experiments/other/model.py", "changed = True\n")
+    assert "nothing to do" in own.expmgr("run", "own/base").stderr
+    own.commit("others changed")
+    assert "nothing to do" in own.expmgr("run", "own/base").stderr

@@ -327,7 +327,7 @@ def test_params_in_force_are_recorded_and_those_that_nobody_asked_for_named(site
     assert ready["unread"] == ["model.params.untis"]
     assert ready["params"]["model.params.units"] == 8
     assert ready["params"]["model.params.activation"] == "tanh"
-    assert "model.params.untis" not in ready["params"]
+    assert ready["params"]["model.params.untis"] == 4
 
 
 def test_a_file_is_evaluated_and_predicted_by_functions_that_name_its_path(
