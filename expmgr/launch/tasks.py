@@ -215,10 +215,12 @@ def already_complete(project: Project, task: Task) -> RunRecord | None:
 
 
 def _began_there(record: RunRecord, asked: WarmStart) -> bool:
-    """Whether the run began from the variant and seed that are asked for."""
+    """Whether the run began from the variant, seed and step that are asked for."""
     made = record.warm_start
     seed = record.seed if asked.seed is None else asked.seed
-    return made is not None and (made.get("variant"), made.get("seed")) == (str(asked.name), seed)
+    if made is None or (made.get("variant"), made.get("seed")) != (str(asked.name), seed):
+        return False
+    return not isinstance(asked.step, int) or asked.step == made.get("step")
 
 
 def _is_what_was_run(record: RunRecord, task: Task) -> bool:

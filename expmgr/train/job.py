@@ -235,9 +235,12 @@ def _look_at_the_start(built: Built, newest: Whole) -> None:
     """A warm start begins a model_dir; in one that has begun, the same words take it up again."""
     asked = built.request.warm_start
     made = newest.signature.provenance.get("warm_start")
-    if asked is None or (made and (made["variant"], made["seed"]) == (asked.source.variant, asked.source.seed)):
+    if asked is None:
         return
     at = asked.source
+    is_there = made is not None and (made["variant"], made["seed"]) == (at.variant, at.seed)
+    if made is not None and is_there and (at.step is None or at.step == made.get("step")):
+        return
     source = f"{at.variant}:{at.seed}" + (f"@{at.step}" if at.step is not None else "")
     raise WarmStartProblem(
         f"{built.folder.shown} has checkpoints already, to step {newest.saved.step}: a warm start begins at step 0",

@@ -112,6 +112,7 @@ def test_what_is_refused_changes_nothing(copied: Repo) -> None:
         (("iris/fits", "--warm-start-from", "iris/other"), 1, "iris/other has no checkpoint to start from"),
         (("iris/baseline", *start), 1, "has checkpoints already, to step 200: a warm start begins at step 0"),
         (("iris/begun", "--warm-start-from", "iris/baseline@0"), 1, "--warm-start-from iris/baseline:0@0"),
+        (("iris/begun", "--warm-start-from", "iris/wide@100"), 1, "a warm start begins at step 0"),  # it began at 200
         (("iris/fits", "--grow"), 2, "need --warm-start-from"),
     ]
     for arguments, code, told in cases:
