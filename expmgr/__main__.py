@@ -16,18 +16,27 @@ def entry() -> None:
     gc.set_threshold(100_000, 50, 50)  # a command is short: what it makes is rarely garbage before it ends
     command, *rest = sys.argv[1:] or [""]
     is_early = command in _WITH_A_MODEL and bool(rest) and not _WITHOUT.intersection(rest)
-    if is_early:
-        from expmgr.launch import worker
+    try:
+        sys.exit(_done(is_early))
+    except KeyboardInterrupt:  # while modules were imported: behind that, it is told by whom it concerns
+        print("Error: interrupted", file=sys.stderr)
+        sys.exit(130)
 
-        worker.start_early()
+
+def _done(is_early: bool) -> int:
+    if not is_early:
+        from expmgr.cli.main import main
+
+        return main()
+    from expmgr.launch import worker
+
+    worker.start_early()
     try:
         from expmgr.cli.main import main
 
-        code = main()
+        return main()
     finally:
-        if is_early:
-            worker.close_early()
-    sys.exit(code)
+        worker.close_early()
 
 
 if __name__ == "__main__":

@@ -172,12 +172,14 @@ def _require_free(path: Path) -> None:
 
 def _answer(task: Task, text: str) -> dict[str, Any]:
     from expmgr.cli.watch import watcher
-    from expmgr.launch.local import run_tasks
-    from expmgr.launch.worker import take_early
+    from expmgr.launch.local import is_own_worker, run_tasks
+    from expmgr.launch.worker import close_early, take_early
     from expmgr.project import Project
 
     project = Project.open(output.folder())
     tell_uncommitted(project, [task])
+    if not is_own_worker(task):  # one in another environment answers
+        close_early()
     with watcher([task], quiet=True) as watching:
         (outcome,) = run_tasks(project, [task], watcher=watching, worker=take_early())
     if outcome.error is not None:
