@@ -159,12 +159,24 @@ def digest_of(parts: Iterable[str]) -> str:
 
 #: Operations that call back into Python: what that computes, its code alone can say.
 PYTHON_OPERATIONS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
-#: Operations of tf.random that keep their state to themselves.
-RANDOM_OPERATIONS = frozenset(
-    {"RandomUniform", "RandomUniformInt", "RandomStandardNormal", "TruncatedNormal", "ParameterizedTruncatedNormal"}
-    | {"RandomShuffle", "RandomGamma", "RandomPoissonV2", "Multinomial", "RngReadAndSkip", "StatefulUniform"}
-    | {"StatefulUniformInt", "StatefulStandardNormalV2", "StatefulTruncatedNormal"}
+#: Operations that draw from a generator of tf.random's, whose state is a variable.
+_GENERATORS = frozenset(
+    {"RngReadAndSkip", "StatefulUniform", "StatefulUniformInt", "StatefulUniformFullInt", "StatefulStandardNormal"}
+    | {"StatefulStandardNormalV2", "StatefulTruncatedNormal", "StatefulRandomBinomial", "NonDeterministicInts"}
 )
+
+
+#: It is given the seed of a sampler, and draws nothing.
+_DRAWS_NOT = frozenset({"ComputeAccidentalHits"})
+
+
+def draws_of(nodes: Iterable[Any]) -> list[str]:
+    """The operations among `nodes` that draw random numbers and keep their state to themselves: those that are given a
+    seed and are not stateless (tf.random's, samplers of candidates, random crops, fractional pools)."""
+    found = {
+        node.op for node in nodes if node.op in _GENERATORS or ("seed2" in node.attr and "Stateless" not in node.op)
+    }
+    return sorted(found - _DRAWS_NOT)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from expmgr.train.checkpoints import live_variables
 from expmgr.train.datasets import Rows
-from expmgr.train.fingerprint import RANDOM_OPERATIONS
+from expmgr.train.fingerprint import draws_of
 from expmgr.train.optimizers import averaged
 from expmgr.train.pipelines import Stream
 from expmgr.train.schedule import BlockLength, Clock, Schedule
@@ -181,7 +181,7 @@ class InnerLoop:
         traced = self.trace()
         graph = traced.graph.as_graph_def()
         nodes = itertools.chain(graph.node, *(one.node_def for one in graph.library.function))
-        found = sorted({node.op for node in nodes if node.op in RANDOM_OPERATIONS})
+        found = draws_of(nodes)
         lines = []
         if found:
             lines.append(f"a training step draws from tf.random, whose state no checkpoint keeps ({', '.join(found)})")

@@ -88,6 +88,15 @@ def build_combined(params, run_config):
     )
 
 
+class Counts(tf.estimator.SessionRunHook):
+    """Keeps something to itself."""
+
+    count = 0
+
+    def after_run(self, run_context, run_values):
+        self.count += 1
+
+
 def plain_fn(features, labels, mode, params):
     """Variables of the kind that TensorFlow 1 had, a partitioned one, and a global step that leaps."""
     net = tf.compat.v1.feature_column.input_layer(features, columns())
@@ -100,6 +109,15 @@ def plain_fn(features, labels, mode, params):
     if mode == tf.estimator.ModeKeys.EVAL:
         return tf.estimator.EstimatorSpec(mode, loss=loss)
     step = tf.compat.v1.train.get_global_step()
+    if params.get("sampled"):
+        weights = tf.compat.v1.get_variable("weights", (50, 4))
+        biases = tf.compat.v1.get_variable("biases", (50,))
+        classes = tf.cast(tf.reshape(labels, (-1, 1)), tf.int64)
+        loss += tf.reduce_mean(tf.nn.sampled_softmax_loss(weights, biases, classes, net, 5, 50))
+    if params.get("local"):
+        collections = [tf.compat.v1.GraphKeys.LOCAL_VARIABLES]
+        seen = tf.compat.v1.get_variable("seen", (), collections=collections, trainable=False)
+        loss += 0.0 * tf.compat.v1.assign_add(seen, 1.0)
     train_op = tf.compat.v1.train.AdamOptimizer(0.01).minimize(loss, global_step=step)
     if params.get("leaps"):
         with tf.control_dependencies([train_op]):
@@ -110,6 +128,8 @@ def plain_fn(features, labels, mode, params):
     hooks = []
     if params.get("saves"):
         hooks = [tf.estimator.CheckpointSaverHook(params["saves"], save_steps=4)]
+    if params.get("counts"):
+        hooks = [Counts()]
     return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op, scaffold=scaffold, training_hooks=hooks)
 
 

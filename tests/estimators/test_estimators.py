@@ -273,6 +273,23 @@ def test_what_a_dropout_draws_is_said_to_be_drawn_anew(copied: Repo, change: Cal
     assert line.startswith("a training step draws what no checkpoint keeps (RandomUniform")
 
 
+@pytest.mark.parametrize(
+    ("param", "words"),
+    [
+        ("sampled", "a training step draws what no checkpoint keeps (LogUniformCandidateSampler"),
+        ("local", "a training step uses variables that are not saved: all/seen"),
+        ("counts", "hook Counts of the model_fn: what it counts begins anew"),
+    ],
+)
+def test_what_no_checkpoint_keeps_is_said(copied: Repo, change: Callable[..., None], param: str, words: str) -> None:
+    change(copied, "iris/own", "model:build_own", "model:build_plain")
+    change(copied, "iris/own", "hidden_units: [10, 10]", f"{param}: true")
+    assert copied.expmgr("run", "iris/own", "--max-steps", "20", "--fresh").code == 0
+    assert copied.expmgr("run", "iris/own", "--max-steps", "30").code == 0
+    (line,) = record(copied, "iris/own")["attempts"][-1]["not_exact"]
+    assert line.startswith(words.removesuffix("all/seen")), line
+
+
 def test_a_loss_that_is_not_a_number_ends_it_with_its_step(copied: Repo, change: Callable[..., None]) -> None:
     change(copied, "iris/own", "[10, 10]", "[10, 10], learning_rate: 1.0e+30")
     result = copied.expmgr("run", "iris/own", "--max-steps", "200", "--fresh")

@@ -19,12 +19,12 @@ from expmgr.errors import UserCodeFailed
 from expmgr.signature import Fingerprint, Variable
 from expmgr.train.fingerprint import (
     PYTHON_OPERATIONS,
-    RANDOM_OPERATIONS,
     CannotTrace,
     Leaf,
     Traced,
     array_digest,
     digest_of,
+    draws_of,
     fingerprint,
     inputs_of,
 )
@@ -61,6 +61,8 @@ class Mode:
     """Setting to the name of the variable that holds it: a checkpoint would bring the old value back."""
     draws: list[str]
     """Operations that give what no checkpoint keeps: random numbers, and what Python says."""
+    unkept: list[str]
+    """What else goes into a step and into no checkpoint, in words: variables that are not saved, hooks that count."""
 
 
 def look(estimator: Any, mode: str, specs: Any, order: Sequence[str], code: str | None) -> Mode:
@@ -81,14 +83,23 @@ def look(estimator: Any, mode: str, specs: Any, order: Sequence[str], code: str 
             _refuse_savers(made)
             _refuse_other_keys(graph, made.scaffold, saved)
         program = _Program(graph, saved)
+        step_of_loss = [made.loss] if mode == _TRAIN else []  # a step gives it, too: what it moves counts
         inference, roles = _fingerprint(program, fetches, outputs, specs, given, order, code, mode != _TRAIN)
         return Mode(
             list({one.path: one for one in map(_described, saved)}.values()),  # a partitioned one once
             inference,
             {_key_of(one): roles.get(id(one), (None, None)) for one in saved},
             *program.settings(fetches),
-            program.draws(fetches),
+            program.draws([*fetches, *step_of_loss]),
+            [*program.unsaved([*fetches, *step_of_loss], step), *_own_hooks(made)] if mode == _TRAIN else [],
         )
+
+
+def _own_hooks(made: Any) -> list[str]:
+    """Hooks of the repository's own, which may keep something to themselves."""
+    hooks = [*made.training_hooks, *made.training_chief_hooks]
+    own = [type(one).__name__ for one in hooks if not type(one).__module__.startswith("tensorflow")]
+    return [f"hook {name} of the model_fn: what it counts begins anew" for name in dict.fromkeys(own)]
 
 
 def _refuse_savers(made: Any) -> None:
@@ -237,7 +248,14 @@ class _Program:
     def draws(self, fetches: Sequence[Any]) -> list[str]:
         """The operations that give what no checkpoint keeps."""
         nodes = [*self._reached(fetches), *(node for one in self._definition.library.function for node in one.node_def)]
-        return sorted({node.op for node in nodes} & (RANDOM_OPERATIONS | PYTHON_OPERATIONS))
+        return sorted({*draws_of(nodes), *({node.op for node in nodes} & PYTHON_OPERATIONS)})
+
+    def unsaved(self, fetches: Sequence[Any], step: Any) -> list[str]:
+        """Variables that a step uses and no checkpoint holds."""
+        known = {*self._variables, step.op.name}
+        names = sorted({one.name for one in self._reached(fetches) if one.op in _VARIABLES} - known)
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return [f"a training step uses variables that are not saved: {', '.join(names[:3])}{more}"] if names else []
 
     def _reached(self, fetches: Sequence[Any]) -> list[Any]:
         names = [one.op.name if isinstance(one, tf.Tensor) else one.name for one in fetches]

@@ -106,6 +106,9 @@ class EstimatorTraining(Course):
             lines.append("an Estimator begins a Dataset anew: it keeps no place in it over a stop")
         if draws := self.built.training_mode.draws:
             lines.append(f"a training step draws what no checkpoint keeps ({', '.join(draws)})")
+        lines += self.built.training_mode.unkept
+        if self.spec.run_config.train_distribute is not None:
+            lines.append("run_config.train_distribute: rows are dealt out anew to the replicas")
         return lines
 
     def run(self) -> Outcome:
