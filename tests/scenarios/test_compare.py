@@ -90,6 +90,7 @@ def test_a_change_of_docs_is_fresh_and_a_change_of_code_is_stale(copied: Repo, c
     ) in result.stderr
 
 
+@pytest.mark.slow
 def test_what_was_declared_after_the_first_result_is_said(copied: Repo, change: Change) -> None:
     assert checks(copied, "baseline", "wide")["declared-late"] == "ok"
     change(copied, "iris/baseline", "minimum_effect: 0.005", "minimum_effect: 0.001")
@@ -97,6 +98,7 @@ def test_what_was_declared_after_the_first_result_is_said(copied: Repo, change: 
     assert "Warning (declared-late): the minimum effect was declared after the first result" in result.stderr
 
 
+@pytest.mark.slow
 def test_variants_that_are_gone_were_tried_all_the_same(copied: Repo) -> None:
     assert checks(copied, "baseline", "wide")["many-tried"] == "ok"
     assert copied.expmgr("new", "iris/deep", "--from", "iris/wide", "--set", "model.hidden_units=[5, 5, 5]").code == 0
@@ -109,6 +111,7 @@ def test_variants_that_are_gone_were_tried_all_the_same(copied: Repo) -> None:
     assert answers["screening-seeds"]["told"].startswith("seeds 0 of iris/wide are those on which it was picked")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_or_a_commit_that_is_gone_is_said(copied: Repo) -> None:
     assert checks(copied, "baseline", "wide")["checkpoint"] == "ok"
     aside = copied.path / "models/iris/wide/seed-1"

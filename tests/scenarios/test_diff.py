@@ -46,6 +46,7 @@ def test_a_key_of_the_spec_and_what_follows_from_it(walked: Repo) -> None:
     assert "tensorflow " not in result.stdout
 
 
+@pytest.mark.slow
 def test_a_rate_moves_no_architecture(copied: Repo) -> None:
     assert copied.expmgr("new", "iris/slow", "--from", "baseline", "--set", "optimizer.learning_rate=0.01").code == 0
     assert copied.expmgr("run", "iris/slow", "--max-steps", "20").code == 0
@@ -64,6 +65,7 @@ def test_a_rate_moves_no_architecture(copied: Repo) -> None:
     assert "Nothing else differs: code, data and environment are the same.\n" in compared
 
 
+@pytest.mark.slow
 def test_equal_variants_and_a_change_of_docs(copied: Repo, change: Change) -> None:
     assert copied.expmgr("new", "iris/again", "--from", "baseline").code == 0
     unknown = copied.expmgr("diff", "baseline", "again")
@@ -80,6 +82,7 @@ def test_equal_variants_and_a_change_of_docs(copied: Repo, change: Change) -> No
     assert copied.expmgr("diff", "baseline", "again").stdout == "nothing differs\n"
 
 
+@pytest.mark.slow
 def test_other_rows_and_files_of_the_experiment(copied: Repo) -> None:
     rows = copied.read("experiments/iris/iris_training.csv").splitlines()
     assert copied.expmgr("new", "iris/fewer", "--from", "baseline", "--switch").code == 0

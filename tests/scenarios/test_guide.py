@@ -97,7 +97,7 @@ def test_a_refusal_that_a_person_lets_pass_is_recorded_and_shown(copied: Repo, c
         "model.activation relu -> tanh, let pass by --allow activation" in copied.expmgr("show", "iris/wide:1").stdout
     )
     compared = copied.expmgr("compare", "iris/baseline", "iris/wide")
-    assert "Note: iris/wide has runs that the guard refused, let pass by --allow activation\n" in compared.stderr
+    assert "(guard): iris/wide has runs that the guard refused, let pass by --allow activation: " in compared.stderr
 
 
 @pytest.mark.parametrize(
@@ -129,12 +129,11 @@ def test_the_hints_name_the_seeds(copied: Repo, change: Callable[..., None]) -> 
 def test_old_results_do_not_stand_under_a_new_spec(copied: Repo, change: Callable[..., None]) -> None:
     change(copied, "iris/wide", "[20, 20]", "[30, 30]")
     told = copied.expmgr("compare", "iris/baseline", "iris/wide")
-    (row,) = [line for line in told.stdout.splitlines() if line.startswith("iris/wide")]
+    assert told.code == 5
+    row = next(line for line in told.stdout.splitlines() if line.startswith("iris/wide"))
     assert row.split() == ["iris/wide", "0", "-", "-", "-", "-", "-"]
-    note = (
-        "Note: iris/wide has changed since seeds 0-2 were run, which are left aside: expmgr run iris/wide --seeds 0-2"
-    )
-    assert note in told.stderr
+    note = "iris/wide has changed since seeds 0-2 were run, which are left aside: expmgr run iris/wide --seeds 0-2"
+    assert f"Not comparable (stale): {note}\n" in told.stderr
     assert "- (changed since it was run)" in copied.expmgr("list").stdout
     assert copied.expmgr("show", "iris/wide").stdout.count(" no\n") == 3
 

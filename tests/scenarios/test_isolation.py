@@ -151,6 +151,7 @@ def test_another_backend_is_told_of_and_legacy_keras_refused(own: Repo) -> None:
     assert os.environ.get("TF_USE_LEGACY_KERAS") is None
 
 
+@pytest.mark.slow
 def test_of_two_projects_the_one_that_the_environment_names_is_taken_and_none_hides_python(own: Repo) -> None:
     """Two projects have a module `widths`, and one has a `wave` besides, as Python has."""
     own.git("rm", "-rq", "src")
@@ -166,6 +167,7 @@ def test_of_two_projects_the_one_that_the_environment_names_is_taken_and_none_hi
     assert parameters(own, "own/base") == 3 * 3 + 3 + 3 + 1
 
 
+@pytest.mark.slow
 def test_other_files_of_the_same_name_are_no_code_of_the_variant(own: Repo) -> None:
     own.write("model.py", "")  # the experiment's own one hides it
     own.write("experiments/other/pyproject.toml", '[project]\nname = "y"\n')
