@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from expmgr.errors import CheckoutFailed, GitFailed
-from expmgr.gitrepo import Answer, GitRepo, TreeEntry, call_git, read_config, run_git
+from expmgr.gitrepo import SUBMODULE, Answer, GitRepo, TreeEntry, call_git, read_config, run_git
 
 _POINTER = b"version https://git-lfs.github.com/spec/v1"
 _POINTER_BYTES = 1024  # at most, says git-lfs
-_SUBMODULE = "160000"
 #: What a checkout does not take from the user's configuration. git-lfs is not called: the files are taken from the
 #: repository's own store (`_fill_lfs`). A checkout that is thrown away need not be on the disk.
 _CHECKOUT_CONFIG = (
@@ -96,7 +95,7 @@ def _fill(source: _Source, commit: str, target: Path) -> None:
     clone = _private_clone(source, commit, target)
     entries = clone.tree(commit)
     _fill_lfs(source, clone, entries)
-    submodules = [entry for entry in entries if entry.mode == _SUBMODULE]
+    submodules = [entry for entry in entries if entry.mode == SUBMODULE]
     names = _submodule_names(target) if submodules else {}
     for entry in submodules:
         inner = _submodule(source, entry, names.get(entry.path, entry.path))

@@ -12,7 +12,7 @@ import posixpath
 from collections.abc import Callable, Iterable, Sequence, Set
 
 from expmgr.errors import SpecProblem
-from expmgr.gitrepo import GitRepo, TreeEntry
+from expmgr.gitrepo import SUBMODULE, GitRepo, TreeEntry
 from expmgr.paths import VariantName, module_roots
 from expmgr.references import references_of
 from expmgr.spec import ScriptModel
@@ -109,8 +109,10 @@ def code_digest(repo: GitRepo, commit: str, name: VariantName) -> str:
 def counted_files(repo: GitRepo, commit: str, name: VariantName) -> dict[str, TreeEntry]:
     """The files that `code_digest` is of, by path, in its order."""
     entries = {entry.path: entry for entry in _entries(repo, commit, name)}
-    files = reached(entries, name, lambda path: repo.read(commit, path))
-    return {path: entries[path] for path in files if not path.endswith(".md") and path != name.spec_path}
+    files = set(reached(entries, name, lambda path: repo.read(commit, path)))
+    # What lies in a submodule is in another repository: which of its modules are imported is not looked up, so all count.
+    files |= {path for path, entry in entries.items() if entry.mode == SUBMODULE}
+    return {path: entries[path] for path in sorted(files) if not path.endswith(".md") and path != name.spec_path}
 
 
 def roots_of(repo: GitRepo, commit: str, name: VariantName) -> list[str]:

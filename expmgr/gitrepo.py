@@ -33,6 +33,9 @@ _SNAPSHOT_BYTES = 10_000_000
 
 CommitId = NewType("CommitId", str)
 
+#: The mode of a submodule in a tree.
+SUBMODULE = "160000"
+
 # What every call carries. Hooks, file monitors, replace refs and colours of the user's configuration do not reach us;
 # core.fsync=all because a branch that a crash empties takes a result's code with it.
 _OPTIONS = (

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from expmgr.code import code_digest, reached
 from expmgr.gitrepo import GitRepo
 from expmgr.paths import VariantName
-from world import Repo
+from world import Repo, new_repo
 
 FOLDER = "experiments/iris"
 FILES = {
@@ -114,3 +116,19 @@ def test_a_script_is_code_wherever_it_lies(repo: Repo) -> None:
         digest = code_digest(git, repo.commit(), name)
         assert (digest != first) == counts, path
         first = digest
+
+
+def test_a_submodule_that_moved_is_other_code(committed: Repo, tmp_path: Path) -> None:
+    library = new_repo(tmp_path / "library")
+    library.write("layers.py", "x = 1\n")
+    library.commit()
+    committed.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library.path), "libs/layers")
+    committed.commit("a submodule")
+    before = digest(committed)
+    library.write("layers.py", "x = 2\n")
+    moved = library.commit()
+    committed.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "update", "--remote")
+    assert committed.git("rev-parse", ":libs/layers").strip() != moved
+    committed.commit("moved")
+    assert committed.git("rev-parse", "HEAD:libs/layers").strip() == moved
+    assert digest(committed) != before
