@@ -68,6 +68,7 @@ bench: env ## measure start-up, new, steps a second, and what the guard costs
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/new.py
 	$(BIN)/python benchmarks/index.py
+	$(BIN)/python benchmarks/log.py
 	$(BIN)/python benchmarks/steps.py
 	$(BIN)/python benchmarks/process.py
 	$(BIN)/python benchmarks/guard.py

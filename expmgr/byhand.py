@@ -22,6 +22,7 @@ from expmgr.locks import Process
 from expmgr.paths import BRANCH_PREFIX, EXPERIMENTS, RunDir, VariantName, parse_variant
 from expmgr.project import Project, keep_ref
 from expmgr.records import Attempt, RunRecord, new_run_id, user_name
+from expmgr.sharing import tell_runs
 from expmgr.spec import ExperimentSpec, ScriptModel
 
 _ILLEGAL = re.compile(r"[^a-z0-9._-]+")
@@ -183,6 +184,7 @@ class _Run:
         )
         with contextlib.suppress(OSError, ExpmgrError):  # the next command of expmgr records it
             self._project.records.finish(self._run_id)
+            tell_runs(self._project)
         for name in ("EXPMGR_RUN_ID", "EXPMGR_RUN_DIR"):
             os.environ.pop(name, None)
 

@@ -18,7 +18,7 @@ from expmgr.comparability import Answer, Case, Check, Side, Subject, Tried, chai
 from expmgr.errors import ExpmgrError, UnknownMetric, UnknownVariant
 from expmgr.model_dir import ModelDir
 from expmgr.paths import VariantName, nearest
-from expmgr.records import ABOUT, RunRecord
+from expmgr.records import ABOUT, RunRecord, is_foreign
 from expmgr.results import Result, results_of
 from expmgr.spec import CLASSIFIER_METRICS, REGRESSOR_METRICS, ExperimentSpec, changes, flat
 from expmgr.statistics import mean_and_std
@@ -291,7 +291,13 @@ def _lost(project: Project, subject: Subject, are_there: Mapping[str, bool]) -> 
     for record in subject.counted:
         path = project.layout.model_dir(subject.name, record.seed)
         folder = ModelDir(path, shown=project.shown(path), variant=record.variant, seed=record.seed)
-        wrong = _checkpoint_lost(folder, record, subject.runs) if record.step else None
+        if is_foreign(project.records.run_dir(record.run_id)):
+            wrong: tuple[Answer, str] | None = (
+                Answer.UNKNOWN,
+                f"its checkpoint is in the clone of {record.user or 'another'}",
+            )
+        else:
+            wrong = _checkpoint_lost(folder, record, subject.runs) if record.step else None
         if not are_there[record.commit]:
             lost[record.run_id] = Answer.BLOCK, f"its commit {record.commit[:12]} is gone, and its code with it"
         elif wrong is not None:

@@ -149,6 +149,22 @@ class WarmStartProblem(ExpmgrError):
     """A warm start that was asked for cannot be."""
 
 
+class EventProblem(ExpmgrError):
+    """What stands in a log is no event that this version can read, or one that cannot be written."""
+
+
+class UnknownEvent(ExpmgrError):
+    """No event, or more than one, has an id that begins so."""
+
+
+class LogRewritten(ExpmgrError):
+    """A log at a remote is not a continuation of what was fetched of it before."""
+
+
+class RemoteProblem(ExpmgrError):
+    """A git remote did not do what was asked of it. `details` holds git's words."""
+
+
 class UnknownRun(ExpmgrError):
     """No run, or more than one, answers to that name."""
 

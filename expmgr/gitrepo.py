@@ -13,7 +13,9 @@ import os
 import re
 import shutil
 import struct
+import sys
 import tempfile
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +29,9 @@ from expmgr.paths import REPOSITORY_VARIABLES
 
 #: `worktree list -z` came with it.
 OLDEST_GIT = (2, 36)
+
+#: `transfer.unpackLimit` is 100.
+_UNPACK_LIMIT = 100
 
 #: Larger files are data, not code.
 _SNAPSHOT_BYTES = 10_000_000
@@ -83,9 +88,12 @@ def call_git(
     stdin: bytes | None = None,
     env: Mapping[str, str] | None = None,
     config: Sequence[str] = (),
+    hooks: bool = False,
 ) -> Answer:
-    """Run `git <args>` in `folder` and return what it said, whatever its exit status. `config` holds KEY=VALUE."""
-    settings = (part for setting in (*_CONFIG, *config) for part in ("-c", setting))
+    """Run `git <args>` in `folder` and return what it said, whatever its exit status. `config` holds KEY=VALUE; the user's
+    hooks run on `hooks` alone."""
+    own = [one for one in _CONFIG if not (hooks and one.startswith("core.hooksPath="))]
+    settings = (part for setting in (*own, *config) for part in ("-c", setting))
     command = ["git", *_OPTIONS, *settings, *args]
     leaked = [name for name in REPOSITORY_VARIABLES if name in os.environ and name not in (env or {})]
     if leaked:  # GitPython can add variables but not take one away
@@ -164,6 +172,15 @@ class TreeEntry:
     mode: str
     oid: str
     path: str
+
+
+@dataclass(frozen=True)
+class NewCommit:
+    """A commit that is to be made: its files (path to content), its message, and its parents after the first."""
+
+    files: Mapping[str, bytes]
+    message: str
+    parents: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -410,6 +427,23 @@ class GitRepo:
             )
         return answer.text.rsplit(" ", 2)[0]
 
+    def has_signing_key(self) -> bool:
+        """Whether git was told with which key to sign."""
+        return self.call("config", "--get", "user.signingKey").status == 0
+
+    def are_signed(self, commits: Sequence[str]) -> list[bool]:
+        """Whether each commit carries a signature, good or bad."""
+        heads = (content.partition(b"\n\n")[0] for _, content in self._objects(commits))
+        return [b"\ngpgsig" in head for head in heads]
+
+    def signature(self, commit: str, ssh_signers: Path) -> tuple[str, str, str, str]:
+        """What git says of the signature of `commit`: its state (`G` good, `U` good by a key of unknown standing, `N` none
+        ...), who signed, the fingerprint of the key and that of its primary key. `ssh_signers`: whose SSH keys are whose."""
+        question = ["log", "-1", "--no-show-signature", "--format=%G?%x00%GS%x00%GF%x00%GP", "--end-of-options", commit]
+        settings = (f"gpg.ssh.allowedSignersFile={ssh_signers}",)
+        parts = call_git(self.folder, question, config=settings).text.rstrip("\n").split("\0")
+        return (parts[0], parts[1], parts[2], parts[3]) if len(parts) == 4 else ("N", "", "", "")
+
     # Writing, by plumbing: no checkout, no index, no hook.
 
     def write_commit(
@@ -429,7 +463,7 @@ class GitRepo:
             folders = self._trees(parent, _folders(files))
         new = NewObjects(self.object_format)
         tree = new.tree(folders, files).hex()
-        self.run("unpack-objects", "-q", stdin=new.pack())
+        self._take_in(new)
         return self._commit_tree(tree, parent, message)
 
     def _commit_tree(self, tree: str, parent: CommitId, message: str) -> CommitId:
@@ -489,6 +523,125 @@ class GitRepo:
         """Delete `ref`, one of our own, if it is there."""
         self.run("update-ref", "-d", ref)
 
+    def extend(
+        self,
+        ref: str,
+        old: str | None,
+        commits: Sequence[NewCommit],
+        why: str,
+        *,
+        sign: bool = False,
+        drop: Sequence[str] = (),
+    ) -> CommitId | None:
+        """Move `ref`, one of our own, from `old` (None: it is not there) over a chain of new commits, the first on `old`;
+        with it the refs in `drop` go. The last commit; None where `ref` has been moved by somebody else meanwhile.
+
+        `GitFailed` where git cannot sign what has to be signed.
+        """
+        new, tip = NewObjects(self.object_format), old
+        if sign:
+            trees = [new.tree({}, commit.files).hex() for commit in commits]
+            self._take_in(new)
+            for commit, tree in zip(commits, trees, strict=True):
+                tip = self._signed_commit(tree, [*([tip] if tip else []), *commit.parents], commit.message)
+        else:
+            author, committer = self._ident("GIT_AUTHOR_IDENT"), self._ident("GIT_COMMITTER_IDENT")
+            for commit in commits:
+                parents = "".join(f"parent {one}\n" for one in [*([tip] if tip else []), *commit.parents])
+                tree = new.tree({}, commit.files).hex()
+                head = f"tree {tree}\n{parents}author {author}\ncommitter {committer}\n\n"
+                text = f"{head}{commit.message}".encode("utf-8", "surrogateescape")
+                tip = new.add("commit", text).hex()
+            self._take_in(new)
+        there = self.refs(*drop) if drop else {}
+        moved = [f"update {ref} {tip} {old or '0' * len(tip)}"] if tip and tip != old else []
+        steps = [*moved, *(f"delete {one} {oid}" for one, oid in there.items())]
+        answer = self.call("update-ref", "-m", why, "--stdin", stdin="".join(f"{one}\n" for one in steps).encode())
+        if answer.status == 0:
+            return CommitId(tip or "")
+        if self.refs(ref).get(ref) != old:
+            return None
+        raise GitFailed(f"git could not move {ref}", details=answer.stderr.strip().splitlines()[:5])
+
+    def _take_in(self, new: NewObjects) -> None:
+        """Few objects as files of their own, many as a pack, as git does with what it receives."""
+        how = ("unpack-objects", "-q") if len(new) < _UNPACK_LIMIT else ("index-pack", "--stdin")
+        self.run(*how, stdin=new.pack())
+
+    def _ident(self, variable: str) -> str:
+        """Name, address and time as a commit has them; where git does not know who is at work, a name that says so."""
+        answer = self.call("var", variable)
+        return answer.text.strip() if answer.status == 0 else f"unknown <unknown> {int(time.time())} +0000"
+
+    def _signed_commit(self, tree: str, parents: Sequence[str], message: str) -> str:
+        options = [part for parent in parents for part in ("-p", parent)]
+        text = message.encode("utf-8", "surrogateescape")
+        answer = self.call("commit-tree", "-S", tree, *options, stdin=text)
+        if answer.status:
+            self.identity()
+            raise GitFailed(
+                "git could not sign with your key",
+                details=answer.stderr.strip().splitlines()[:5],
+                left_alone="Nothing was changed.",
+                hint="git config --global gpg.format ssh; git config --global user.signingKey ~/.ssh/id_ed25519.pub",
+            )
+        return answer.text.strip()
+
+    def chain(self, tip: str, after: str | None = None) -> list[str]:
+        """The commits from `tip` along first parents, the oldest first; those after `after` alone, where it is one of them."""
+        known = [f"^{after}"] if after else []
+        return self.run("rev-list", "--first-parent", "--reverse", tip, *known, "--").text.split()
+
+    def remotes(self) -> list[str]:
+        """The names of all remotes."""
+        return self.run("remote").text.splitlines()
+
+    def upstream_remote(self) -> str | None:
+        """The remote that the branch which is checked out follows; None where it follows none."""
+        branch = (self.head_ref() or "").removeprefix("refs/heads/")
+        answer = self.call("config", "--get", f"branch.{branch}.remote") if branch else None
+        name = answer.text.strip() if answer is not None and answer.status == 0 else ""
+        return name if name and name != "." else None
+
+    def default_branch(self, remote: str) -> str | None:
+        """The branch that the remote's HEAD names, as far as this clone knows."""
+        answer = self.call("symbolic-ref", "--quiet", f"refs/remotes/{remote}/HEAD")
+        return answer.text.strip().removeprefix(f"refs/remotes/{remote}/") if answer.status == 0 else None
+
+    def fetch(self, remote: str, refspecs: Sequence[str]) -> Answer:
+        """Fetch by `refspecs` alone: nothing that is configured is fetched too, and nothing is pruned."""
+        options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-prune", "--refmap=")
+        return call_git(
+            self.folder, ["fetch", "--quiet", *options, "--end-of-options", remote, *refspecs], env=_asking()
+        )
+
+    def listed_at(self, remote: str, pattern: str) -> dict[str, str] | Answer:
+        """The refs of the remote that match `pattern`; what git said where it cannot be asked."""
+        answer = call_git(
+            self.folder, ["ls-remote", "--quiet", "--refs", "--end-of-options", remote, pattern], env=_asking()
+        )
+        if answer.status:
+            return answer
+        lines = (line.split("\t", 1) for line in answer.text.splitlines())
+        return {ref: oid for oid, ref in lines}
+
+    def push(self, remote: str, refspecs: Sequence[str]) -> tuple[dict[str, str], Answer]:
+        """Push by `refspecs`, as the user's own `git push` would, their hooks included: ref at the remote to flag (`=` as
+        it was, `*` new, a space moved on, `!` refused), and what git said."""
+        command = ["push", "--porcelain", "--no-follow-tags", "--end-of-options", remote, *refspecs]
+        answer = call_git(self.folder, command, env=_asking(), hooks=True)
+        found: dict[str, str] = {}
+        for line in answer.text.splitlines():
+            parts = line.split("\t")
+            if len(parts) == 3 and ":" in parts[1]:
+                found[parts[1].partition(":")[2]] = parts[0]
+        return found, answer
+
+    def move_branch(self, ref: str, old: str | None, new: str, why: str) -> bool:
+        """Point the branch `ref` from `old` (None: it is not there) to `new`; whether nobody had moved it."""
+        step = ("update-ref", "-m", why, "--create-reflog", ref, new, old or "0" * len(new))
+        return self.call(*step).status == 0
+
     def ignored(self, root: Path, paths: Sequence[str]) -> list[str]:
         """Those of `paths` in the checkout `root` that a rule of .gitignore or info/exclude keeps from `git add`."""
         options = ["--others", "--ignored", "--exclude-standard", "-z"]
@@ -522,6 +675,11 @@ class GitRepo:
                 call_git(root, forget, stdin=_nul(new))
             raise
         return CommitId(run_git(root, ["rev-parse", "--verify", "HEAD"]).text.strip())
+
+
+def _asking() -> dict[str, str]:
+    """A person at a terminal can be asked for a password."""
+    return {"GIT_TERMINAL_PROMPT": "1"} if sys.stdin.isatty() and sys.stderr.isatty() else {}
 
 
 def _check_can_commit(root: Path, paths: Sequence[str]) -> None:
@@ -615,6 +773,9 @@ class NewObjects:
         # git sorts a folder as if its name ended with a slash.
         ordered = sorted(entries.items(), key=lambda entry: entry[0] + b"/" * (entry[1][0] == b"40000"))
         return self.add("tree", b"".join(b"%s %s\0%s" % (mode, name, oid) for name, (mode, oid) in ordered))
+
+    def __len__(self) -> int:
+        return len(self._packed)
 
     def pack(self) -> bytes:
         """All of them as git's pack, version 2."""

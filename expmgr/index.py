@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 #: Another number for another shape of the tables, or for another way to make `code_digest`: what lies there is made anew.
-VERSION = 2
+VERSION = 3
 #: How long one process waits for another that writes.
 _BUSY_S = 2.0
 _TABLES = """
@@ -30,6 +30,11 @@ CREATE TABLE runs (
 CREATE TABLE specs (spec_id TEXT PRIMARY KEY, content TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE digests (
   commit_id TEXT NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (commit_id, name)
+) WITHOUT ROWID;
+CREATE TABLE logs (ref TEXT PRIMARY KEY, tip TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE events (
+  ref TEXT NOT NULL, place INTEGER NOT NULL, commit_id TEXT NOT NULL, event_id TEXT, time INTEGER, kind TEXT,
+  content TEXT NOT NULL, PRIMARY KEY (ref, place)
 ) WITHOUT ROWID
 """
 _COLUMNS = (
@@ -91,6 +96,9 @@ class Head:
         )  # fmt: skip
 
 
+#: Commit, id, Lamport time, kind and canonical JSON of an event; of what is none, the commit and why (id None).
+LogRow = tuple[str, "str | None", "int | None", "str | None", str]
+
 _TYPES = {"run_id": str, "variant": str, "seed": int, "commit": str, "code_digest": str, "spec": dict}
 
 
@@ -148,6 +156,26 @@ class Index:
         digest = made()
         self._write(lambda db: db.execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", (commit, name, digest)))
         return digest
+
+    def log_tips(self) -> dict[str, str]:
+        """The refs of logs that are cached, and the newest commit that is."""
+        return dict(self._ask("SELECT ref, tip FROM logs"))
+
+    def log_rows(self, ref: str) -> list[LogRow]:
+        """The cached rows of a log, the oldest first."""
+        question = "SELECT commit_id, event_id, time, kind, content FROM events WHERE ref = ? ORDER BY place"
+        return self._ask(question, (ref,))
+
+    def keep_log(self, ref: str, tip: str, rows: Sequence[LogRow], *, after: int) -> None:
+        """Cache `rows`, those of `ref` up to `tip` behind the first `after`; 0 forgets what was cached of it."""
+
+        def write(database: sqlite3.Connection) -> None:
+            database.execute("DELETE FROM events WHERE ref = ? AND place >= ?", (ref, after))
+            placed = ((ref, after + number, *row) for number, row in enumerate(rows))
+            database.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", placed)
+            database.execute("INSERT OR REPLACE INTO logs VALUES (?, ?)", (ref, tip))
+
+        self._write(write)
 
     def _stamps(self) -> dict[str, str]:
         """Run id to what tells one content of its record from another: a record is replaced as a whole."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from expmgr import durable
 from expmgr.errors import ExpmgrError
 from expmgr.gitrepo import GitRepo
+from expmgr.log import Logs
 from expmgr.paths import Layout
 from expmgr.records import Records, RunRecord
 from expmgr.settings import Settings, models_root, read_settings
@@ -24,13 +25,14 @@ class Project:
     settings: Settings
     layout: Layout
     records: Records
+    logs: Logs
     is_scratch: bool = False
     """Whether runs and model_dirs lie in a temporary folder, and nothing is recorded in the repository."""
 
     def scratch(self, folder: Path) -> Project:
         """The same repository, with everything that a run writes in `folder`."""
         layout = Layout(folder, folder / "models")
-        return Project(self.repo, self.settings, layout, Records(layout), is_scratch=True)
+        return Project(self.repo, self.settings, layout, Records(layout), self.logs, is_scratch=True)
 
     @classmethod
     def open(cls, folder: Path) -> Project:
@@ -38,7 +40,8 @@ class Project:
         repo = GitRepo.discover(folder)
         settings = read_settings(repo.root, repo.git_common_dir / "expmgr")
         layout = Layout(repo.git_common_dir, models_root(settings, repo.main_root))
-        project = cls(repo, settings, layout, Records(layout))
+        records = Records(layout)
+        project = cls(repo, settings, layout, records, Logs(repo, records.index, layout.own))
         project.sweep_up()
         return project
 
@@ -102,6 +105,10 @@ class Project:
         return str(path)
 
 
+#: Pins of commits whose runs are not in the log yet.
+KEEP = "refs/expmgr/keep/"
+
+
 def keep_ref(run_id: str) -> str:
     """The ref that pins the commit of a run."""
-    return f"refs/expmgr/keep/{run_id}"
+    return f"{KEEP}{run_id}"

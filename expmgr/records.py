@@ -30,6 +30,8 @@ from expmgr.spec import ExperimentSpec, changes
 Status = Literal["starting", "running", "finished", "failed", "preempted", "killed"]
 
 CURVE_POINTS = 1_000
+#: In the folder of a run that another clone has told of.
+ORIGIN = "origin.json"
 #: Nobody takes so long to write a file of a line.
 _ON_ITS_WAY_SECS = 60.0
 
@@ -191,7 +193,7 @@ class Records:
         self.layout = layout
         self.unreadable: dict[str, str] = {}
         """Run id to reason: records that `heads` and `abandoned` passed over."""
-        self._index = Index(layout.own / "index.sqlite", layout.runs)
+        self.index = Index(layout.own / "index.sqlite", layout.runs)
 
     def run_dir(self, run_id: str) -> RunDir:
         return RunDir(self.layout.run_dir(run_id))
@@ -254,7 +256,7 @@ class Records:
         A folder without a record (a start that a crash cut) is passed over; so is one whose record cannot be read,
         which `unreadable` then names.
         """
-        return self._index.heads(self._listed)
+        return self.index.heads(self._listed)
 
     def _listed(self, run_id: str) -> tuple[dict[str, Any], bool] | None:
         """A record as its JSON has it, and whether that is its last word; None for one that is not to be listed."""
@@ -291,14 +293,17 @@ class Records:
         """The variant's runs, the oldest first."""
         return self.whole(head for head in self.heads() if head.variant == str(variant))
 
-    def newest(self, variant: VariantName, seed: int) -> RunRecord | None:
-        """The newest run of that seed that expmgr trained."""
+    def newest(self, variant: VariantName, seed: int, *, foreign: bool = False) -> RunRecord | None:
+        """The newest run of that seed that expmgr trained in this clone; with `foreign` in any."""
         found = (head for head in reversed(self.heads()) if (head.variant, head.seed) == (str(variant), seed))
-        return next(self._loaded(head.run_id for head in found if head.by_hand is None), None)
+        wanted = (
+            one.run_id for one in found if one.by_hand is None and (foreign or not is_foreign(self.run_dir(one.run_id)))
+        )
+        return next(self._loaded(wanted), None)
 
     def code_digest(self, commit: str, name: VariantName, made: Callable[[], str]) -> str:
         """The code digest of a variant at a commit, made once."""
-        return self._index.code_digest(commit, str(name), made)
+        return self.index.code_digest(commit, str(name), made)
 
     def find(self, name: str) -> RunRecord | None:
         """The run whose id is `name` or begins with it; `UnknownRun` where several do, None where none does."""
@@ -344,6 +349,11 @@ class Records:
             return record
         events, _ = durable.read_lines(folder.events)
         return fold(record, events) if events else record
+
+
+def is_foreign(folder: RunDir) -> bool:
+    """Whether the run was made in another clone, whose log told of it."""
+    return (folder.path / ORIGIN).exists()
 
 
 class Counted(Protocol):

@@ -49,11 +49,12 @@ class Repository:
 
         Raises `SpecProblem`, `BranchExists` and the like, and nothing has changed.
         """
-        from expmgr.variants import make_variant, plan_variant
+        from expmgr.sharing import new_variant
+        from expmgr.variants import plan_variant
 
         assignments = [f"{key}={json.dumps(value)}" for key, value in (set or {}).items()]
         plan = plan_variant(self._project.repo, variant, base, assignments, why)
-        make_variant(self._project.repo, plan)
+        new_variant(self._project, plan)
         return str(plan.name)
 
     def run(

@@ -36,6 +36,15 @@ class Settings(BaseModel):
     """Whether records name the user."""
     record_host: bool = True
     """Whether records name the machine."""
+    signing: Literal["off", "warn", "require"] = "off"
+    """Whether events of the log are signed with the user's git signing key, and what an unsigned one is worth: `warn` says
+    that it is a claim, `require` does without."""
+    log_prefix: str = "refs/expmgr/log"
+    """Where logs lie at a remote: below `refs/heads/` for a host that takes only branches."""
+    allowed_signers: str = ".expmgr/allowed_signers"
+    """File on the target branch that says whose keys sign for whom, as `ssh-keygen` reads it."""
+    target: str | None = None
+    """The branch that variants are merged into; None: the default branch of the remote, or main, or master."""
     preemption_notice: Literal["off", "gce", "aws", "azure"] = "off"
     """The cloud whose metadata is asked whether the machine is about to be taken away."""
 

@@ -53,6 +53,9 @@ class VariantPlan:
     spec: bytes
     message: str
     folders: Mapping[str, bytes]
+    called: str
+    """What it is made from, as it was called."""
+    why: str = ""
 
 
 def all_variants(repo: GitRepo) -> list[Variant]:
@@ -189,7 +192,7 @@ def plan_variant(
     body = "".join(f"{assignment}\n" for assignment in assignments)
     trailers = f"Expmgr-Variant: {name}\nExpmgr-From: {called}\n"
     message = "\n\n".join(part for part in (title, body.rstrip(), trailers) if part)
-    return VariantPlan(name, commit, spec, message, folders)
+    return VariantPlan(name, commit, spec, message, folders, called, title if why else "")
 
 
 def check_spec(repo: GitRepo, commit: CommitId, name: VariantName, content: bytes, *, data: bool) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from team import Team
 from world import ROOT, Repo, new_repo, sealed
 
 
@@ -45,3 +47,15 @@ def iris(repo: Repo) -> Repo:
     shutil.copytree(ROOT / "experiments" / "iris", repo.path / "experiments" / "iris")
     repo.commit("Add experiment iris")
     return repo
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Team:
+    """A bare remote with the iris example on main."""
+    found = Team(tmp_path)
+    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(found.hub.path)], check=True)
+    first = new_repo(tmp_path / "first")
+    shutil.copytree(ROOT / "experiments" / "iris", first.path / "experiments" / "iris")
+    first.commit("Add experiment iris")
+    first.git("push", "--quiet", str(found.hub.path), "main")
+    return found

@@ -76,6 +76,13 @@ def test_the_examples_of_the_help_are_in_the_walk_that_is_run() -> None:
         "expmgr predict iris/wide --data new.csv -o predicted.csv",
         "expmgr export iris/wide -o served",
     ]
+    walk += [  # typed in tests/test_log.py and scenarios/test_push_pull.py
+        "expmgr log iris/wide",
+        'expmgr note iris/wide -m "the seeds differ more than I thought"',
+        'expmgr retract 3f2a9c -m "that was another variant"',
+        "expmgr push",
+        "expmgr pull",
+    ]
     assert [example for example in examples() if example not in walk] == []
 
 

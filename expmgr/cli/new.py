@@ -46,14 +46,15 @@ def new(
     Example: expmgr new iris/wide --from iris/baseline --set 'model.hidden_units=[20, 20]' -m "twice the width"
     """
     from expmgr.project import Project
-    from expmgr.variants import make_variant, plan_variant
+    from expmgr.sharing import new_variant
+    from expmgr.variants import plan_variant
 
     project = Project.open(output.folder())
     if switch and project.repo.root is None:
         raise typer.BadParameter("--switch needs a checkout: this is a bare repository")
     editing = (lambda spec, check: edited(project, spec, check)) if edit else None
     plan = plan_variant(project.repo, variant, base, assignments or [], why, editing)
-    commit = make_variant(project.repo, plan)
+    commit = new_variant(project, plan)
     if switch and project.repo.root is not None:
         try:
             project.repo.switch(project.repo.root, plan.name.branch)

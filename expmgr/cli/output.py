@@ -54,6 +54,11 @@ def clean(text: str) -> str:
     return _CONTROL.sub("\ufffd", text)
 
 
+def one_line(text: str) -> str:
+    """`text` on a line: what a cell of a table takes."""
+    return " ".join(text.split())
+
+
 def tell(lines: Iterable[str]) -> None:
     """Words to the person, on stderr."""
     for line in lines:

@@ -147,6 +147,7 @@ def run(
             warm = _warm_start(project, warm_start_from, maps or [], only or [], with_optimizer, grow)
         how = How(max_steps, fresh, from_step, tuple(allowed), warm)
         tasks = plan_tasks(project, variants, chosen, how)
+        _tell_of_others(project, tasks)
         if worker is not None and not any(is_own_worker(task) for task in tasks):
             worker.close()
             worker = None
@@ -176,6 +177,19 @@ def run(
         output.tell(["nothing was recorded; what was trained lies in:"])
         output.tell([f"  {project.layout.model_dir(task.name, task.seed)}/" for task in tasks])
     raise typer.Exit(code)
+
+
+def _tell_of_others(project: Project, tasks: Sequence[Task]) -> None:
+    """Say which of the runs somebody else has made already, at the same commit."""
+    from expmgr.records import is_foreign
+
+    heads = {(one.variant, one.seed, one.commit): one for one in project.records.heads() if one.status == "finished"}
+    for task in tasks:
+        head = heads.get((str(task.name), task.seed, task.commit))
+        if head is not None and is_foreign(project.records.run_dir(head.run_id)):
+            output.tell(
+                [f"Note: {task} was trained in another clone already, by run {head.run_id}; here it is trained again"]
+            )
 
 
 def _as_arguments(

@@ -251,7 +251,10 @@ def run_named(project: Project, text: str) -> RunRecord | None:
         variant = parse_variant(name)  # also one whose branch is gone
     except BadName:
         variant = find_variant(project.repo, name).name
-    record = project.records.newest(variant, int(seed)) if seed.isdigit() else None
+    record = None
+    if seed.isdigit():
+        newest = project.records.newest
+        record = newest(variant, int(seed)) or newest(variant, int(seed), foreign=True)
     if record is None:
         raise UnknownRun(f"{name} has no run with seed {seed}", hint=f"expmgr show {name}")
     return record
@@ -288,6 +291,7 @@ def _show_variant(project: Project, variant: Variant, as_json: bool) -> None:
     for line in spec.decode("utf-8", "replace").splitlines():
         output.show(f"  {line}")
     output.show()
+    _show_notes(project, str(variant.name), None)
     if not runs:
         output.show(f"no run yet: expmgr run {variant.name}")
         return
@@ -327,6 +331,14 @@ def _run_line(record: RunRecord) -> dict[str, Any]:
         "metrics": record.metrics,
         "train_s": record.train_s,
     }
+
+
+def _show_notes(project: Project, variant: str, run_id: str | None) -> None:
+    from expmgr.cli.log import notes_on
+
+    notes = list(notes_on(project, variant, run_id))
+    if notes:
+        output.show("notes:", *(f"  {line}" for line in notes), "")
 
 
 def _show_facts(facts: Sequence[tuple[str, str]]) -> None:
@@ -373,6 +385,8 @@ def _show_run(project: Project, record: RunRecord, as_json: bool) -> None:
     if as_json:
         output.show_json(record.model_dump(mode="json"))
         return
+    from expmgr.cli.log import notes_on
+
     environment = record.environment
     versions = ", ".join(
         f"{name} {environment[name]}" for name in ("tensorflow", "keras", "python") if name in environment
@@ -402,6 +416,9 @@ def _show_run(project: Project, record: RunRecord, as_json: bool) -> None:
         ("environment", versions or "-"),
     ]
     _show_facts(facts)
+    notes = list(notes_on(project, record.variant, record.run_id))
+    if notes:
+        output.show("", "notes:", *(f"  {line}" for line in notes))
     if record.metrics.get("selected"):
         output.show()
         table = output.Table(("split", "metric", "selected", "last"), frozenset({"selected", "last"}))

@@ -44,6 +44,7 @@ from expmgr.launch.tasks import (
 from expmgr.launch.worker import Worker
 from expmgr.project import Project
 from expmgr.records import RunRecord
+from expmgr.sharing import tell_runs
 from expmgr.spec import EstimatorModel
 
 _POLL_S = 0.1
@@ -94,6 +95,9 @@ def run_tasks(
     batch = _Batch(project, deque(enumerate(tasks)), jobs, watcher or Watcher(), worker)
     with batch.signals(), watching(project.settings.preemption_notice, batch.preempt):
         batch.run()
+    if any(task.mode == "train" for task in tasks):
+        with contextlib.suppress(OSError, ExpmgrError):  # the next command tells it
+            tell_runs(project)
     return [batch.outcomes[number] for number in range(len(tasks))]
 
 

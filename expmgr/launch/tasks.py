@@ -304,7 +304,7 @@ def prepare(project: Project, task: Task, environment: Environment) -> Prepared:
     folder = project.records.run_dir(record.run_id)
     try:
         project.records.begin(record)
-        if before is None and not project.is_scratch:
+        if not project.is_scratch:
             project.repo.set_ref(keep_ref(record.run_id), task.commit, "expmgr: run")
         make_checkout(project.repo, task.commit, folder.code)
         request = _request(project, task, record, folder)

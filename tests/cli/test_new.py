@@ -82,7 +82,7 @@ def test_the_checkout_is_untouched(base: Repo, state: str) -> None:
     assert base.digest(folder, stamps=True, skip_git=True) == before
     assert (base.git("rev-parse", "HEAD"), base.git("stash", "list")) == head[:2]
     assert (base.path / ".git" / "index").read_bytes() == head[2]
-    assert "refs/expmgr" not in base.git("for-each-ref")
+    assert "refs/expmgr/keep" not in base.git("for-each-ref")
     assert base.git("fsck", "--strict") == ""
 
 

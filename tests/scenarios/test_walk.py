@@ -79,7 +79,9 @@ def test_a_record_holds_what_is_known(walked: Repo) -> None:
     assert (record["format"], record["variant"], record["seed"], record["status"]) == (1, "iris/wide", 2, "finished")
     assert record["commit"] == commit
     assert record["tree"] == walked.git("rev-parse", "exp/iris/wide^{tree}").strip()
-    assert walked.git("rev-parse", f"refs/expmgr/keep/{record['run_id']}").strip() == commit
+    (log,) = walked.git("for-each-ref", "--format=%(refname)", "refs/expmgr/log/").split()
+    assert commit in walked.git("rev-list", log).split()  # which keeps it from gc
+    assert walked.git("for-each-ref", "refs/expmgr/keep/") == ""
     assert record["model_dir"] == "models/iris/wide/seed-2"
     assert record["spec"]["run_config"]["save_checkpoints_secs"] == 600
     assert {split: one["rows"] for split, one in record["data"].items()} == {"train": 120, "eval": 30}

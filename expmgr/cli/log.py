@@ -1,0 +1,212 @@
+"""`expmgr log`, `note` and `retract`: what was said, by whom, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from expmgr.cli import output
+from expmgr.errors import EventProblem, UnknownEvent
+
+if TYPE_CHECKING:
+    from expmgr.log import Told
+    from expmgr.project import Project
+
+Message = Annotated[str, typer.Option("-m", "--message", metavar="TEXT", help="The words.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    for command in (log, note, retract):
+        app.command(name=command.__name__)(command)
+
+
+def log(
+    what: Annotated[
+        str | None, typer.Argument(metavar="[VARIANT|RUN]", help="What was said of one variant or run alone.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="The newest N.")] = 30,
+    as_json: output.AsJson = False,
+    as_csv: output.AsCsv = False,
+    as_markdown: output.AsMarkdown = False,
+) -> None:
+    """Show what this clone and those whose logs were pulled have said: variants, runs, notes, in their order.
+
+    Example: expmgr log iris/wide
+    """
+    from expmgr.project import Project
+
+    how = output.form(as_json, as_csv, as_markdown)
+    project = Project.open(output.folder())
+    told = project.logs.events()
+    if what is not None:
+        variant, run_id = _meant(project, what)
+        told = [one for one in told if _is_about(one, variant, run_id)]
+    shown = told[-limit:]
+    claims = _claims(project, shown)
+    gone = _retracted(project.logs.events("retract"), told)
+    if how is output.Form.JSON:
+        output.show_json({"format": 1, "events": [_as_dict(one, one.id in gone, claims) for one in shown]})
+    else:
+        table = output.Table(("event", "at", "who", "what"), wrap=frozenset({"what"}))
+        for one in shown:
+            marks = [*(["retracted"] if one.id in gone else []), *(["unsigned claim"] if one.id in claims else [])]
+            title = output.one_line(one.event.title)
+            table.rows.append(
+                (
+                    one.id[:12],
+                    output.moment(one.event.at),
+                    _who(one),
+                    f"({', '.join(marks)}) {title}" if marks else title,
+                )
+            )
+        table.show(how)
+        if len(told) > len(shown):
+            output.tell([f"{len(told) - len(shown):,} older ones: --limit {len(told)}"])
+    for commit, reason in sorted(project.logs.unreadable.items())[:5]:
+        output.tell([f"Note: commit {commit[:12]} of a log was passed over: {reason}"])
+
+
+def _who(told: Told) -> str:
+    return told.event.actor.name if told.event.actor is not None else told.event.writer
+
+
+def _as_dict(told: Told, is_gone: bool, claims: set[str]) -> dict[str, Any]:
+    import json
+
+    return {"id": told.id, "retracted": is_gone, "unsigned_claim": told.id in claims, **json.loads(told.content)}
+
+
+def _meant(project: Project, what: str) -> tuple[str | None, str | None]:
+    """The variant, and the run, that `what` names."""
+    from expmgr.cli.show import run_named
+    from expmgr.errors import BadName, UnknownVariant
+    from expmgr.paths import parse_variant
+    from expmgr.variants import find_variant
+
+    record = run_named(project, what)
+    if record is not None:
+        return record.variant, record.run_id
+    try:
+        return str(find_variant(project.repo, what).name), None
+    except UnknownVariant:
+        try:
+            name = str(parse_variant(what))  # its branch may be gone
+        except BadName:
+            name = ""
+        if not any(_is_about(one, name, None) for one in project.logs.events()):
+            raise
+        return name, None
+
+
+def _is_about(told: Told, variant: str | None, run_id: str | None) -> bool:
+    event = told.event
+    if run_id is not None:
+        return getattr(event, "run_id", None) == run_id
+    return getattr(event, "variant", None) == variant
+
+
+def _claims(project: Project, told: Sequence[Told]) -> set[str]:
+    """The events that name somebody who has not signed them, where the settings ask for signatures."""
+    if project.settings.signing == "off":
+        return set()
+    from expmgr.signing import signed
+
+    known = signed(project, told)
+    return {one.id for one in told if one.id not in known}
+
+
+def _retracted(retractions: Sequence[Told], told: Sequence[Told]) -> set[str]:
+    """The events that their writers took back."""
+    from expmgr.events import Retracted
+
+    writers = {one.id: one.event.writer for one in told}
+    events = (one.event for one in retractions)
+    return {one.event for one in events if isinstance(one, Retracted) and writers.get(one.event) == one.writer}
+
+
+def notes_on(project: Project, variant: str, run_id: str | None) -> Iterator[str]:
+    """The notes on a variant or a run that stand, a line each."""
+    told = project.logs.events("note", "retract")
+    gone = _retracted(told, told)
+    for one in told:
+        event = one.event
+        about = (getattr(event, "variant", None), getattr(event, "run_id", None))
+        if one.kind == "note" and one.id not in gone and about == (variant, run_id):
+            text = output.one_line(str(getattr(event, "text", "")))
+            yield f"{output.moment(event.at)} {_who(one)}: {text} ({one.id[:12]})"
+
+
+def note(
+    what: Annotated[str, typer.Argument(metavar="VARIANT|RUN", help="A variant, a run's id, or VARIANT:SEED.")],
+    message: Message,
+    as_json: output.AsJson = False,
+) -> None:
+    """Say something of a variant or a run, for everybody: `show` has it, and `push` takes it along.
+
+    Example: expmgr note iris/wide -m "the seeds differ more than I thought"
+    """
+    from expmgr.events import Noted
+    from expmgr.log import Draft
+    from expmgr.project import Project
+
+    project = Project.open(output.folder())
+    if not message.strip():
+        raise typer.BadParameter("-m has no words")
+    variant, run_id = _meant(project, what)
+    values = {"variant": variant, "text": message.strip(), **({"run_id": run_id} if run_id else {})}
+    _tell(project, Draft(Noted, values), as_json)
+
+
+def retract(
+    event: Annotated[str, typer.Argument(metavar="EVENT", help="The event's id or its beginning: expmgr log.")],
+    message: Message,
+    as_json: output.AsJson = False,
+) -> None:
+    """Take back a note of yours. It stays in the log, marked; a result is never taken back.
+
+    Example: expmgr retract 3f2a9c -m "that was another variant"
+    """
+    from expmgr.events import Retracted
+    from expmgr.log import Draft
+    from expmgr.project import Project
+    from expmgr.writers import writer_id
+
+    project = Project.open(output.folder())
+    if not message.strip():
+        raise typer.BadParameter("-m has no words")
+    found = [one for one in project.logs.events() if one.id.startswith(event)] if event else []
+    if len(found) != 1:
+        what = f"{len(found)} events begin with {event}" if found else f"there is no event {event}"
+        raise UnknownEvent(what, left_alone="Nothing was changed.", hint="expmgr log shows their ids")
+    (told,) = found
+    if told.event.writer != writer_id(project.layout.own):
+        raise EventProblem(
+            f"{_who(told)} said this, and only they can take it back, from their clone",
+            left_alone="Nothing was changed.",
+            hint='say otherwise: expmgr note VARIANT -m "..."',
+        )
+    if told.kind not in _TAKEN_BACK:
+        raise EventProblem(
+            f"what happened ({told.kind}) is not taken back",
+            left_alone="Nothing was changed.",
+            hint='say what is wrong with it: expmgr note VARIANT -m "..."',
+        )
+    _tell(project, Draft(Retracted, {"event": told.id, "reason": message.strip()}), as_json)
+
+
+#: What people say; all else happened.
+_TAKEN_BACK = ("note", "vouch")
+
+
+def _tell(project: Project, draft: Any, as_json: bool) -> None:
+    from expmgr.sharing import tell
+
+    (event,) = tell(project, [draft])
+    if as_json:
+        output.show_json({"format": 1, "id": event.id})
+        return
+    output.show(f"{event.id[:12]}: {output.one_line(event.title)}")
+    if project.repo.remotes():
+        output.tell(["Next: expmgr push"])

@@ -1,0 +1,259 @@
+"""Push and pull: logs and variants through a git remote that the team has anyway.
+
+A writer moves its own log alone, so pushes meet no conflict, and nothing is forced: what is not a continuation is refused
+and said. Other people's logs are fetched by an explicit refspec into a place of their own; the user's fetch configuration
+is neither used nor changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from expmgr.errors import LogRewritten, RemoteProblem
+from expmgr.gitrepo import Answer
+from expmgr.log import OWN, REMOTES, Told, writer_of
+from expmgr.paths import BRANCH_PREFIX
+from expmgr.project import Project
+from expmgr.sharing import TakenOver, catch_up, retold, take_over, tell
+from expmgr.writers import new_writer, writer_id
+
+_VARIANTS = f"refs/heads/{BRANCH_PREFIX}"
+#: Somebody may push while we look.
+_TRIES = 5
+_SECRET = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+@dataclass
+class Pushed:
+    """What went to a remote. Branches by name, logs by writer."""
+
+    remote: str
+    events: int = 0
+    """Events that the remote did not have."""
+    branches: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    """Branches that are not a continuation of what the remote has."""
+    new_writer: str | None = None
+    """The writer that this clone goes on as, where the log that it had was moved by another."""
+
+
+@dataclass
+class Pulled:
+    """What came from a remote."""
+
+    remote: str
+    taken: TakenOver
+    events: int = 0
+    """Events that were not here."""
+    made: list[str] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+    """Branches that stay where they are, and why."""
+    rewritten: list[str] = field(default_factory=list)
+    """Writers whose log at the remote is no continuation of what is here."""
+
+
+def remote_of(project: Project, name: str | None) -> str:
+    """The remote that is meant: the one named, that of the branch which is checked out, `origin`, or the only one there is."""
+    known = project.repo.remotes()
+    if name is not None:
+        if name not in known:
+            raise RemoteProblem(
+                f"there is no remote {name}",
+                left_alone="Nothing was changed.",
+                hint=f"git remote add {name} URL" + (f"; there is {', '.join(known)}" if known else ""),
+            )
+        return name
+    upstream = project.repo.upstream_remote()
+    for one in (upstream, "origin", *(known if len(known) == 1 else ())):
+        if one in known:
+            return str(one)
+    raise RemoteProblem(
+        f"several remotes, and none is called origin: {', '.join(known)}" if known else "this repository has no remote",
+        left_alone="Nothing was changed.",
+        hint="expmgr push --remote NAME" if known else "git remote add origin URL",
+    )
+
+
+def push(project: Project, remote: str) -> Pushed:
+    """Say what is not said yet, and push this clone's logs and all variants. Nothing at the remote is overwritten."""
+    catch_up(project)
+    done = Pushed(remote)
+    for _ in range(_TRIES):
+        before = _known_tips(project, remote)
+        logs = {ref: tip for ref, tip in project.repo.refs(OWN).items() if writer_of(ref)}
+        variants = project.repo.refs(_VARIANTS)
+        specs = [f"{ref}:{_at_remote(project, ref)}" for ref in logs] + [f"{ref}:{ref}" for ref in variants]
+        if not specs:
+            return done
+        flags, answer = project.repo.push(remote, specs)
+        if not flags:
+            raise _failed("push to", remote, answer)
+        done.branches += [_branch(ref) for ref in variants if flags.get(ref) in (" ", "*")]
+        done.refused = [_branch(ref) for ref in variants if flags.get(ref) == "!"]
+        for ref, tip in logs.items():
+            if flags.get(_at_remote(project, ref)) in (" ", "*", "="):
+                done.events += _note_pushed(project, remote, ref, tip, before.get(writer_of(ref) or ""))
+        refused = [ref for ref in logs if flags.get(_at_remote(project, ref)) == "!"]
+        if not refused:
+            return done
+        _fetch(project, remote)
+        mended = [_go_on(project, remote, ref, done) for ref in refused]
+        if not all(mended):
+            words = [line for line in _words(answer) if "log" in line or "remote:" in line]
+            raise RemoteProblem(
+                f"{remote} refuses the log of this clone",
+                details=words or _words(answer),
+                left_alone="Nothing at the remote was overwritten; what this clone says is kept in it.",
+                hint='where a host takes only branches: log_prefix = "refs/heads/expmgr/log" in [tool.expmgr]',
+            )
+    return done
+
+
+def _note_pushed(project: Project, remote: str, ref: str, tip: str, before: str | None) -> int:
+    """Know that the remote has the log up to `tip`; how many events are new to it."""
+    if before == tip:
+        return 0
+    known = before is not None and project.repo.is_ancestor(before, tip)
+    count = len(project.repo.chain(tip, before if known else None)) - (not known)  # the first commit holds no event
+    project.repo.set_ref(_here(remote, writer_of(ref) or ""), tip, "expmgr: push")
+    return count
+
+
+def _go_on(project: Project, remote: str, ref: str, done: Pushed) -> bool:
+    """The remote has another continuation of a log of ours: whether that could be mended.
+
+    Where the remote has all of ours, there was nothing to push: the clone is a copy of another one. Else this clone was
+    copied or brought back from a backup without notice, and goes on as another writer.
+    """
+    writer = writer_of(ref) or ""
+    ours, theirs = project.repo.refs(ref).get(ref), project.repo.refs(_here(remote, writer)).get(_here(remote, writer))
+    if ours is None or theirs is None:
+        return ours is None
+    if project.repo.is_ancestor(theirs, ours):
+        return False  # it was no conflict: the remote does not want it
+    if project.repo.is_ancestor(ours, theirs):
+        project.repo.delete_ref(ref)  # all of it lies in what was fetched
+        return True
+    known = set(project.repo.chain(theirs))
+    mine: list[Told] = [one for one in project.logs.events() if one.ref == ref and one.commit not in known]
+    if writer == writer_id(project.layout.own):
+        done.new_writer = new_writer(project.layout.own)
+    tell(project, retold(project, mine), drop=[ref])
+    return True
+
+
+def pull(project: Project, remote: str) -> Pulled:
+    """Fetch all logs and variants, take over records, make or move the branches of variants where that loses nothing.
+
+    `LogRewritten` at the end, after all else was done, where a log is no continuation.
+    """
+    before = {one.id for one in project.logs.events()}
+    rewritten = _fetch(project, remote)
+    done = Pulled(remote, take_over(project), rewritten=rewritten)
+    done.events = sum(1 for one in project.logs.events() if one.id not in before)
+    _move_branches(project, remote, done)
+    return done
+
+
+def check_continued(done: Pulled) -> None:
+    """Raise `LogRewritten` where somebody rewrote history that was here already."""
+    if done.rewritten:
+        raise LogRewritten(
+            f"{done.remote} has another history of what {', '.join(done.rewritten)} said than was here before",
+            details=["a log is only ever added to: somebody forced a push over it, or it was taken back from a backup"],
+            left_alone="What was here before was kept; all else was taken over.",
+            hint="ask who it was; if the new one is right: git update-ref -d "
+            f"{_here(done.remote, done.rewritten[0])}, then expmgr pull",
+        )
+
+
+def _fetch(project: Project, remote: str) -> list[str]:
+    """Fetch logs and variants; the writers whose log was rewritten, whose old one stays."""
+    prefix = project.settings.log_prefix
+    logs, branches = f"{prefix}/*:{_here(remote, '*')}", f"+{_VARIANTS}*:{_tracked(remote, '*')}"
+    for _ in range(_TRIES):
+        answer = project.repo.fetch(remote, [logs, branches])
+        if answer.status == 0:
+            return []
+        there = project.repo.listed_at(remote, f"{prefix}/*")
+        if isinstance(there, Answer):
+            raise _failed("fetch from", remote, there)
+        here = project.repo.refs(f"{REMOTES}{remote}/log/")
+        moved = {
+            ref: oid for ref, oid in there.items() if here.get(_here(remote, ref.rpartition("/")[2])) not in (None, oid)
+        }
+        is_there = dict(zip(moved, project.repo.has(list(moved.values())), strict=True))
+        if moved and all(is_there.values()):
+            rewritten = [
+                ref.rpartition("/")[2]
+                for ref, oid in moved.items()
+                if not project.repo.is_ancestor(here[_here(remote, ref.rpartition("/")[2])], oid)
+            ]
+            if rewritten:
+                return sorted(rewritten)
+        elif not moved:
+            raise _failed("fetch from", remote, answer)
+    raise _failed("fetch from", remote, answer)
+
+
+def _move_branches(project: Project, remote: str, done: Pulled) -> None:
+    there = {
+        ref.removeprefix(_tracked(remote, "")): oid for ref, oid in project.repo.refs(_tracked(remote, "")).items()
+    }
+    here = {ref.removeprefix(_VARIANTS): oid for ref, oid in project.repo.refs(_VARIANTS).items()}
+    news = {name: oid for name, oid in there.items() if here.get(name) != oid}
+    checked_out = {one.ref: one.path for one in project.repo.worktrees()} if news else {}
+    for name, oid in sorted(news.items()):
+        ref, old, branch = f"{_VARIANTS}{name}", here.get(name), f"{BRANCH_PREFIX}{name}"
+        if old is None:
+            if project.repo.clash(ref) is None and project.repo.move_branch(ref, None, oid, f"expmgr: pull {remote}"):
+                done.made.append(branch)
+            else:
+                done.left[branch] = "a branch of this clone stands in its way: git branch -m gives it another name"
+        elif project.repo.is_ancestor(oid, old):
+            continue  # what is here goes further
+        elif not project.repo.is_ancestor(old, oid):
+            done.left[branch] = f"it went another way here: git switch {branch}; git merge {remote}/{branch}"
+        elif ref in checked_out:
+            done.left[branch] = f"it is checked out in {checked_out[ref]}: git merge --ff-only {remote}/{branch}"
+        elif project.repo.move_branch(ref, old, oid, f"expmgr: pull {remote}"):
+            done.moved.append(branch)
+
+
+def _known_tips(project: Project, remote: str) -> Mapping[str, str]:
+    """Writer to the newest event that the remote is known to have."""
+    refs = project.repo.refs(f"{REMOTES}{remote}/log/")
+    return {writer_of(ref) or "": tip for ref, tip in refs.items()}
+
+
+def _here(remote: str, writer: str) -> str:
+    return f"{REMOTES}{remote}/log/{writer}"
+
+
+def _tracked(remote: str, name: str) -> str:
+    return f"refs/remotes/{remote}/{BRANCH_PREFIX}{name}"
+
+
+def _at_remote(project: Project, ref: str) -> str:
+    return f"{project.settings.log_prefix}/{writer_of(ref)}"
+
+
+def _branch(ref: str) -> str:
+    return ref.removeprefix("refs/heads/")
+
+
+def _failed(what: str, remote: str, answer: Answer) -> RemoteProblem:
+    return RemoteProblem(
+        f"git could not {what} {remote}",
+        details=_words(answer),
+        left_alone="Nothing was lost: what this clone has to say is kept in it.",
+        hint=f"git {'fetch' if 'fetch' in what else 'push'} {remote} says the same? then it is the remote, or the way to it",
+    )
+
+
+def _words(answer: Answer) -> Sequence[str]:
+    """git's own words, without what opens the remote to whoever reads them."""
+    return [_SECRET.sub("", line) for line in answer.stderr.strip().splitlines() if line.strip()][:5]

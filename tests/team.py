@@ -1,0 +1,108 @@
+"""A team without TensorFlow: clones of one bare remote, people with names, and runs whose records nobody trained for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from expmgr.code import code_digest
+from expmgr.project import Project, keep_ref
+from expmgr.records import Attempt, Checkpoint, DataSplit, RunRecord, new_run_id
+from expmgr.sharing import tell_runs
+from expmgr.variants import find_variant, spec_of
+from world import Repo
+
+ENVIRONMENT = {
+    "tensorflow": "2.21.0", "keras": "3.15.0", "gpus": [], "machine": "x86_64", "precision_policy": "float32",
+    "op_determinism": False, "onednn": None, "name": None,
+}  # fmt: skip
+
+
+def record_of(project: Project, variant: str, seed: int, value: float, **values: Any) -> RunRecord:
+    """A finished run at the variant's newest commit that nothing is wrong with, but for `values`."""
+    found = find_variant(project.repo, variant)
+    spec = spec_of(project.repo, found)
+    now = time.time()
+    steps = spec.train.max_steps
+    parts: dict[str, Any] = {
+        "run_id": new_run_id(now), "variant": str(found.name), "seed": seed, "commit": found.commit,
+        "tree": project.repo.tree_id(found.commit), "code_digest": code_digest(project.repo, found.commit, found.name),
+        "spec": spec.resolved(), "created_at": now, "model_dir": f"models/{found.name}/seed-{seed}", "status": "finished",
+        "attempts": [
+            Attempt(number=1, status="finished", started_at=now, max_steps=steps, launcher={}, from_step=0, to_step=steps)
+        ],
+        "parameters": 193, "train_s": 20.0, "step": steps, "examples_seen": 100 * steps, "environment": ENVIRONMENT,
+        "data": {
+            "train": DataSplit(path="train.csv", rows=2000, sha256="a" * 64),
+            "eval": DataSplit(path="eval.csv", rows=50_000, sha256="b" * 64, also_in_train=0),
+        },
+        "measures": {"metrics": "m", "loss": "l", "steps": ""}, "selected_step": steps, "user": "somebody",
+        "checkpoints": [
+            Checkpoint(step=steps, saved_at=now, files={"x.data-00000-of-00001": os.urandom(32).hex()})
+        ],
+        "metrics": {"selected": {"eval": {"accuracy": value, "loss": 1 - value}}},
+    }  # fmt: skip
+    return RunRecord(**{**parts, **values})
+
+
+def ran(repo: Repo, variant: str, *values: float, first: int = 0, tell: bool = True, **about: Any) -> list[RunRecord]:
+    """Runs of `variant`, a seed each from `first`, with these accuracies; as if `run` had made them."""
+    project = Project.open(repo.path)
+    records = [record_of(project, variant, first + number, value, **about) for number, value in enumerate(values)]
+    for one in records:
+        put(project, one)
+    if tell:
+        tell_runs(project)
+    return records
+
+
+def put(project: Project, record: RunRecord) -> None:
+    folder = project.records.run_dir(record.run_id)
+    folder.path.mkdir(parents=True)
+    folder.record.write_text(json.dumps(record.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
+    project.repo.set_ref(keep_ref(record.run_id), record.commit, "a run")
+
+
+@dataclass
+class Team:
+    """A bare remote, and clones of it."""
+
+    root: Path
+
+    @property
+    def hub(self) -> Repo:
+        return Repo(self.root / "hub.git")
+
+    def join(self, name: str, **config: str) -> Repo:
+        """A clone of somebody called `name`."""
+        subprocess.run(
+            ["git", "clone", "--quiet", str(self.hub.path), str(self.root / name)], check=True, capture_output=True
+        )
+        repo = Repo(self.root / name)
+        repo.git("config", "user.name", name.capitalize())
+        repo.git("config", "user.email", f"{name}@example.com")
+        for key, value in config.items():
+            repo.git("config", key.replace("_", "."), value)
+        return repo
+
+
+def ok(repo: Repo, *argv: str) -> str:
+    """stdout of a command that has to succeed."""
+    result = repo.expmgr(*argv)
+    assert result.code == 0, (argv, result.stdout, result.stderr)
+    return result.stdout
+
+
+def told(repo: Repo, *argv: str) -> Any:
+    """What a command says as JSON, whatever its exit code."""
+    return json.loads(repo.expmgr(*argv, "--json").stdout)
+
+
+def logs_of(repo: Repo) -> list[str]:
+    """The refs of the logs that are this clone's own."""
+    return repo.git("for-each-ref", "--format=%(refname)", "refs/expmgr/log/").split()
