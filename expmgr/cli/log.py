@@ -120,8 +120,9 @@ def _claims(project: Project, told: Sequence[Told]) -> set[str]:
 def _retracted(retractions: Sequence[Told], told: Sequence[Told]) -> set[str]:
     """The events that their writers took back."""
     from expmgr.events import Retracted
+    from expmgr.log import writer_of
 
-    writers = {one.id: one.event.writer for one in told}
+    writers = {one.id: writer_of(one.ref) for one in told}
     events = (one.event for one in retractions)
     return {one.event for one in events if isinstance(one, Retracted) and writers.get(one.event) == one.writer}
 
