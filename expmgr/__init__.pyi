@@ -1,9 +1,20 @@
 from expmgr.api import restore as restore
 from expmgr.api import save as save
+from expmgr.errors import Busy as Busy
+from expmgr.errors import CheckpointRefused as CheckpointRefused
+from expmgr.errors import DataProblem as DataProblem
 from expmgr.errors import ExpmgrError as ExpmgrError
+from expmgr.errors import SpecProblem as SpecProblem
+from expmgr.errors import Stopped as Stopped
+from expmgr.errors import TrainingFailed as TrainingFailed
+from expmgr.errors import UserCodeFailed as UserCodeFailed
+from expmgr.repository import compare as compare
 from expmgr.repository import open as open
 from expmgr.running import log_artifact as log_artifact
 from expmgr.running import log_metrics as log_metrics
+from expmgr.scripts import fit as fit
+from expmgr.scripts import params as params
+from expmgr.scripts import seed as seed
 from expmgr.spec import ExperimentSpec as ExperimentSpec
 
 __version__: str

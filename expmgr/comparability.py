@@ -183,6 +183,25 @@ class Case:
         others = {seed for name, seeds in self.tried.seeds.items() if name != self.other.name for seed in seeds}
         return sorted(others & self.other.values.keys())
 
+    @cached_property
+    def picked_out(self) -> dict[str, list[int]]:
+        """Of a confirmation: side to the seeds which it leaves out though they picked nothing: no other variant has them,
+        or they were run after one that is asked for."""
+        others = {seed for name, seeds in self.tried.seeds.items() if name != self.other.name for seed in seeds}
+        tried_others = any(name not in (self.other.name, self.base.name) for name in self.tried.seeds)
+        found: dict[str, list[int]] = {}
+        for side in self.sides:
+            made = {one.seed: one.created_at for one in side.subject.counted}
+            first = min((made[seed] for seed in side.values), default=None)
+            seeds = [
+                seed
+                for seed in side.unasked
+                if (tried_others and seed not in others) or (first is not None and made[seed] >= first)
+            ]
+            if seeds and side.values:
+                found[side.name] = sorted(seeds)
+        return found
+
     @property
     def is_fresh(self) -> bool:
         """Whether it is judged by seeds that picked nothing."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 #: Another number for another shape of the tables, or for another way to make `code_digest`: what lies there is made anew.
-VERSION = 3
+VERSION = 4
 #: How long one process waits for another that writes.
 _BUSY_S = 2.0
 _TABLES = """
@@ -192,7 +192,7 @@ class Index:
 
     def _head(self, record: Mapping[str, Any], stamp: str) -> Head:
         spec = record["spec"]
-        content = json.dumps(spec, sort_keys=True)
+        content = json.dumps(spec)  # in its order: that of the columns is the first layer's
         spec_id = hashlib.sha256(content.encode()).hexdigest()
         self._specs[spec_id] = spec
         compared = spec.get("compare") or {}
@@ -218,7 +218,7 @@ class Index:
         """Write what was read now, and take out what is there no more."""
         if not fresh and not gone:
             return
-        specs = {head.spec_id: json.dumps(self._specs[head.spec_id], sort_keys=True) for head in fresh}
+        specs = {head.spec_id: json.dumps(self._specs[head.spec_id]) for head in fresh}
         places = ", ".join("?" * len(_COLUMNS.split(",")))
 
         def write(database: sqlite3.Connection) -> None:

@@ -16,7 +16,7 @@ from expmgr.errors import ExpmgrError, OutputProblem
 from expmgr.statistics import is_share
 
 if TYPE_CHECKING:
-    from expmgr.compare import Comparison, Row
+    from expmgr.comparison import Comparison, Row
 
 Curves = Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]
 
@@ -46,8 +46,13 @@ def draw(comparison: Comparison, curves_of: Callable[[str], Curves], path: Path)
     kind = path.suffix.lower()
     is_page = kind == ".html"
     content = page(comparison, curves_of).encode() if is_page else picture(comparison, curves_of, kind[1:])
-    with durable.disk_errors(str(path)):
-        durable.write_bytes(path, content)
+    try:
+        with durable.disk_errors(str(path)):
+            durable.write_bytes(path, content)
+    except OSError as error:
+        raise OutputProblem(
+            f"{path} cannot be written: {error.strerror}", hint="another folder, or the right to write there"
+        ) from None
 
 
 def page(comparison: Comparison, curves_of: Callable[[str], Curves]) -> str:

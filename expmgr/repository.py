@@ -16,7 +16,7 @@ from expmgr.project import Project
 
 if TYPE_CHECKING:
     from expmgr.comparability import Check
-    from expmgr.compare import Comparison
+    from expmgr.comparison import Comparison
     from expmgr.differences import Differences
     from expmgr.launch.tasks import Outcome, Prepared
     from expmgr.records import RunRecord
@@ -27,6 +27,19 @@ _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#
 def open(path: str | Path = ".") -> Repository:
     """The repository that `path` lies in. Raises `ExpmgrError` where it is none."""
     return Repository(Project.open(Path(path)))
+
+
+def compare(
+    variants: Sequence[str],
+    *,
+    baseline: str | None = None,
+    metric: str | None = None,
+    seeds: Sequence[int] | None = None,
+    path: str | Path = ".",
+) -> Table:
+    """`open(path).compare(...)`, for a notebook that does nothing else."""
+    names = [variants] if isinstance(variants, str) else variants
+    return open(path).compare(*names, baseline=baseline, metric=metric, seeds=seeds)
 
 
 class Repository:
@@ -92,15 +105,23 @@ class Repository:
         self, *variants: str, baseline: str | None = None, metric: str | None = None, seeds: Sequence[int] | None = None
     ) -> Table:
         """As `expmgr compare`; the first is the baseline, unless said. A notebook shows numbers, verdicts and a picture."""
-        from expmgr.compare import chosen, compare
+        from expmgr.comparison import chosen
+        from expmgr.comparison import compare as compared
 
+        if not variants:
+            raise ExpmgrError(
+                "compare() takes the names of variants", hint='repository.compare("iris/baseline", "iris/wide")'
+            )
+        seeds = list(seeds) if seeds is not None else None
+        if seeds is not None and not all(isinstance(one, int) for one in seeds):
+            raise ExpmgrError("seeds are numbers: seeds=range(5), or [0, 3, 5]")
         found = chosen(self._project, variants, baseline)
-        comparison = compare(found.subjects, baseline=found.baseline, metric=metric, tried=found.tried, seeds=seeds)
+        comparison = compared(found.subjects, baseline=found.baseline, metric=metric, tried=found.tried, seeds=seeds)
         return Table(comparison, lambda run_id: self._project.records.load(run_id).curves)
 
     def diff(self, *variants: str) -> Changes:
         """As `expmgr diff`: what differs, held against the first, and whether nothing else does."""
-        from expmgr.compare import chosen
+        from expmgr.comparison import chosen
         from expmgr.differences import differences
 
         return Changes(differences(self._project, chosen(self._project, variants, variants[0]).subjects))

@@ -91,8 +91,9 @@ class Result:
 def results_of(cases: Sequence[Case]) -> list[Result]:
     """The results of some variants against one baseline."""
     found = [case.difference for case in cases]
-    adjusted = iter(holm([one.p for one in found if one is not None]))
-    many = max(sum(1 for one in found if one is not None), 1)
+    # A candidate without a number was a candidate all the same.
+    adjusted = holm([one.p if one is not None else 1.0 for one in found])
+    many = max(len(found), 1)
     return [
         Result(
             case=case,
@@ -100,9 +101,9 @@ def results_of(cases: Sequence[Case]) -> list[Result]:
             interval=one.interval(_LEVEL) if one else None,
             family=one.interval(1 - (1 - _LEVEL) / many) if one else None,
             candidates=len(cases),
-            holm_p=next(adjusted) if one else None,
+            holm_p=holm_p if one else None,
         )
-        for case, one in zip(cases, found, strict=True)
+        for case, one, holm_p in zip(cases, found, adjusted, strict=True)
     ]
 
 
@@ -163,11 +164,21 @@ def _notes(result: Result) -> Iterator[str]:
     if result.is_blocked or found is None or interval is None or result.verdict is None:
         return
     if result.verdict in (Verdict.BETTER_SIZE_NOT_JUDGED, Verdict.WORSE_SIZE_NOT_JUDGED):
-        yield "size not judged: the baseline's spec declares no compare.minimum_effect"
+        said = result.case.base.spec.compared
+        other = said.minimum_effect is not None and said.metric != result.case.base.metric
+        yield "size not judged: " + (
+            f"compare.minimum_effect is declared for {said.metric}"
+            if other
+            else "the baseline's spec declares no compare.minimum_effect"
+        )
     elif result.case.effect and result.verdict is not Verdict.EQUIVALENT:
         yield f"{_number(result.case, result.case.effect)}{_unit(result.case, 0, 0)[2]} is the smallest that matters"
     if not found.error:
-        yield "no value moves with the seed, so the interval has no width"
+        moves = len(set(result.case.base.values.values())) > 1 or len(set(result.case.other.values.values())) > 1
+        why = "the difference is the same on every seed" if moves else "no value moves with the seed"
+        yield f"{why}, so the interval has no width"
+    if result.case.mode == "min" and result.verdict in (Verdict.EQUIVALENT, Verdict.INCONCLUSIVE):
+        yield "turned round, since less is better: above 0 is better"
     if min(found.seeds) < FEW_SEEDS:
         yield "few seeds"
     if found.method == "welch":

@@ -543,6 +543,16 @@ class Compare(_Part):
     baseline: str | None = None
     """The variant that others are compared with."""
 
+    @model_validator(mode="after")
+    def _check_mode(self) -> Compare:
+        own = direction_of(self.metric) if self.metric is not None else None
+        if self.mode is not None and own is not None and self.mode != own:
+            raise ValueError(
+                f"compare.mode is {self.mode}, but {self.metric} is better where it is "
+                f"{'more' if own == 'max' else 'less'}: compare.mode={own}, or null"
+            )
+        return self
+
 
 class Compared(_Part):
     """`Compare`, with what it leaves open filled in."""

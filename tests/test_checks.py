@@ -11,7 +11,7 @@ import pytest
 
 from expmgr.checks import CHECKS, checks_of
 from expmgr.comparability import Answer, Case, Side, Subject, Tried
-from expmgr.compare import compare
+from expmgr.comparison import compare
 from expmgr.paths import VariantName
 from expmgr.records import Attempt, Checkpoint, DataSplit, RunRecord
 from expmgr.spec import ExperimentSpec
@@ -88,6 +88,14 @@ def stale(name: str, count: int) -> Subject:
     return subject(name, [one.model_copy(update={"code_digest": "old"}) for one in found[:count]] + found[count:])
 
 
+def uneven(name: str, steps: list[int]) -> Subject:
+    """Each run of another length."""
+    return subject(
+        name,
+        [run(f"iris/{name}", seed, 0.7, step=step, examples_seen=100 * step) for seed, step in enumerate(steps)],
+    )
+
+
 BEST = spec(selection={"metric": "accuracy"})
 LONG = spec(train={"max_steps": 2000})
 ATTEMPT = Attempt(number=1, started_at=1.0, max_steps=1000, launcher={}, from_step=0)
@@ -118,6 +126,13 @@ FIRES: list[tuple[str, Answer, Callable[[], Case]]] = [
         lambda: case(other=subject("wide", [*runs("wide"), run("iris/wide", 9, 0.9, status="failed")])),
     ),
     ("left-out", Answer.WARN, lambda: case(seeds=frozenset({0, 1, 2}))),
+    # A confirmation whose seeds were picked: others were run beside them, or never had a part in the choice.
+    ("left-out", Answer.WARN, lambda: case(seeds=frozenset({0, 1, 2}), is_confirmed=True)),
+    (
+        "left-out",
+        Answer.WARN,
+        lambda: case(seeds=frozenset({2, 3, 4}), is_confirmed=True, tried=Tried({"iris/x": frozenset({0})})),
+    ),
     (
         "left-out",
         Answer.WARN,
@@ -181,6 +196,9 @@ FIRES: list[tuple[str, Answer, Callable[[], Case]]] = [
     ("selected-on-reported", Answer.UNKNOWN, lambda: case(other=other(of=BEST, data={}))),
     ("budget", Answer.BLOCK, lambda: case(other=other(step=1200))),
     ("budget", Answer.BLOCK, lambda: case(other=other(examples_seen=150_000))),
+    # Seed by seed, though the means are the same.
+    ("budget", Answer.BLOCK, lambda: case(base=uneven("base", [500, 1500]), other=uneven("wide", [1500, 500]))),
+    ("budget", Answer.BLOCK, lambda: case(base=uneven("base", [1000] * 4), other=uneven("wide", [500, 1000, 1500]))),
     ("budget", Answer.WARN, lambda: case(other=other(of=LONG, step=2000, examples_seen=200_000))),
     ("budget", Answer.WARN, lambda: case(other=other(train_s=30.0))),
     ("budget", Answer.WARN, lambda: case(base=subject("base", runs("base", step=990)), other=other(step=990))),
@@ -306,7 +324,12 @@ STILL: list[tuple[str, Callable[[], Case]]] = [
         lambda: case(tried=Tried({"iris/wide": frozenset({0}), "iris/x": frozenset({17})}), is_confirmed=True),
     ),
     ("screening-seeds", lambda: case(tried=Tried({"iris/x": frozenset({17})}))),
-    ("left-out", lambda: case(seeds=frozenset({0, 1, 2}), is_confirmed=True)),
+    # A confirmation leaves out the seeds by which the best was picked: they were run before.
+    ("left-out", lambda: case(seeds=frozenset({2, 3, 4}), is_confirmed=True)),
+    (
+        "left-out",
+        lambda: case(seeds=frozenset({2, 3, 4}), is_confirmed=True, tried=Tried({"iris/x": frozenset({0, 1})})),
+    ),
     ("got-worse", lambda: case(other=other(parameters=200))),
     (
         "by-hand",
@@ -321,6 +344,31 @@ STILL: list[tuple[str, Callable[[], Case]]] = [
 def test_it_keeps_still_where_nothing_is_wrong(number: int) -> None:
     name, made = STILL[number]
     assert answers(made())[name] is Answer.OK
+
+
+def test_a_budget_that_the_specs_mean_has_nothing_to_mend() -> None:
+    (found,) = [
+        one for one in checks_of(case(other=other(of=LONG, step=2000, examples_seen=200_000))) if one.id == "budget"
+    ]
+    assert (found.answer, found.mend) == (Answer.WARN, None)
+    assert "steps: 1,000 and 2,000, as the specs say" in found.told
+    (found,) = [one for one in checks_of(case(other=uneven("wide", [500, 1000, 1500]))) if one.id == "budget"]
+    assert "steps: 1,000 and 500 to 1,500" in found.told
+
+
+def test_every_candidate_counts_among_many_though_it_has_no_result() -> None:
+    """Three were tried: the interval and Holm's p are for three, also where one has no number to show."""
+    base = subject("base", runs("base"))
+    pair = [base, subject("wide", runs("wide", gain=0.02)), subject("deep", runs("deep", gain=0.01))]
+    two, three = compare(pair), compare([*pair, subject("none", [])])
+    results = [one.rows[1].result for one in (two, three)]
+    assert results[0] is not None
+    assert results[1] is not None
+    assert [one.candidates for one in results if one] == [2, 3]
+    assert results[0].family is not None
+    assert results[1].family is not None
+    assert results[1].family.level == pytest.approx(1 - 0.05 / 3)
+    assert results[0].family.level == pytest.approx(1 - 0.05 / 2)
 
 
 def test_a_block_takes_the_verdict_away_and_not_the_numbers() -> None:

@@ -81,6 +81,13 @@ def test_the_second_answer_is_the_first_and_reads_no_record(store: Store, monkey
     assert read == []
 
 
+def test_a_spec_keeps_the_order_of_its_columns(store: Store) -> None:
+    """It is that of the first layer's rows: in another order it is another model."""
+    columns = {"width": "number", "height": "number", "age": "number"}
+    store.write(record("2026-9", spec={"data": {"features": columns}, "compare": None}))
+    assert [[*one.spec["data"]["features"]] for one in (store.heads()[-1], store.heads()[-1])] == [[*columns]] * 2
+
+
 def test_what_is_new_changed_or_gone_is_seen(store: Store) -> None:
     store.heads()
     store.write(record("2026-1", seed=1, metrics={"selected": {"eval": {"accuracy": 0.75}}}))  # another attempt
@@ -256,6 +263,7 @@ def test_conditions_and_order(listed: Repo) -> None:
     assert names(listed, "--sort", "accuracy", "--limit", "2") == ["a", "c"]
     assert names(listed, "--where", "accuracy>0.75", "--where", "accuracy <= 0.8") == ["c"]
     assert names(listed, "--where", "accuracy=null") == ["d"]
+    assert names(listed, "--where", "accuracy==0.7") == ["a"]
     assert names(listed, "--where", "runs=0") == ["d"]
     assert names(listed, "--where", "variant~iris/b") == ["b"]
     assert names(listed, "--where", "optimizer.learning_rate=0.5") == ["d"]
@@ -270,5 +278,9 @@ def test_a_key_that_nothing_has_is_told_with_the_nearest(listed: Repo) -> None:
     )
     assert listed.expmgr("list", "--where", "accuracy").code == 2
     assert listed.expmgr("list", "--sort", "acuracy").stderr.endswith("Hint: did you mean accuracy?\n")
+    nope = listed.expmgr("list", "nope")
+    assert (nope.code, nope.stdout) == (1, "")
+    assert nope.stderr.startswith("Error: there is no variant of an experiment nope\n")
+    assert nope.stderr.endswith("Hint: there is iris\n")
     none = listed.expmgr("list", "--where", "accuracy>1")
     assert (none.code, none.stdout, none.stderr) == (0, "", "no variant is like that\n")

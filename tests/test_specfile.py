@@ -199,3 +199,10 @@ def test_set_says_what_was_meant_and_nothing_else(units: list[int], rate: float,
     assert (told["model.hidden_units"], told["question"]) == (units, question)
     assert told["optimizer.learning_rate"] == pytest.approx(rate)
     assert ExperimentSpec.model_validate(spec.resolved()).resolved() == spec.resolved()
+
+
+def test_a_direction_that_contradicts_the_metric_is_an_error() -> None:
+    said = problem(TEXT + "compare: {metric: accuracy, mode: min}\n")
+    assert "compare.mode is min, but accuracy is better where it is more: compare.mode=max, or null" in said
+    spec = read_spec((TEXT + "compare: {metric: accuracy, mode: max}\n").encode(), "spec.yaml")
+    assert spec.compared.mode == "max"

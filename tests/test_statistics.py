@@ -130,6 +130,15 @@ def test_signs_that_say_something_else() -> None:
     assert not found.signs_disagree(0.99)
 
 
+def test_pairs_that_are_alike_but_for_the_noise_of_float32_are_alike() -> None:
+    """Seven pairs, all 0.1 apart, one the other way: of 128 patterns 16 have six or seven signs alike."""
+    one = [0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2]
+    two = [float(np.float32(value + (-0.1 if number == 1 else 0.1))) for number, value in enumerate(one)]
+    found = difference(by_seed(one), by_seed(two))
+    assert found is not None
+    assert found.signs_p == 16 / 128
+
+
 def test_many_pairs_are_drawn_the_same_each_time() -> None:
     draw = np.random.default_rng(0).normal(0.3, 1, size=30)
     one, two = (difference(by_seed([0.0] * 30), by_seed(list(draw))) for _ in range(2))
@@ -178,7 +187,7 @@ def test_which_metrics_are_shares_of_rows() -> None:
 
 
 def test_scipy_is_imported_when_it_is_needed() -> None:
-    program = "import sys, expmgr.compare, expmgr.cli.main; print('scipy' in sys.modules)"
+    program = "import sys, expmgr.comparison, expmgr.cli.main; print('scipy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

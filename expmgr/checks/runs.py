@@ -19,8 +19,9 @@ def results(case: Case) -> Iterator[Found | str]:
             told = f"{side.name} was not evaluated by {side.metric} on {side.split}"
             yield Found(Answer.UNKNOWN, told, side.command(side.without_metric))
         elif not side.left_aside and not side.waiting:
-            seeds = next((one.values for one in case.sides if one.values), None) or (0, 1, 2)
-            yield Found(Answer.UNKNOWN, f"{side.name} has no run", side.command([*seeds]))
+            seeds = side.seeds or next((one.values for one in case.sides if one.values), None) or (0, 1, 2)
+            which = f" with seeds {seeds_text(side.seeds)}" if side.seeds and side.subject.runs else ""
+            yield Found(Answer.UNKNOWN, f"{side.name} has no run{which}", side.command(sorted(seeds)))
         elif not side.left_aside:
             yield Found(Answer.UNKNOWN, f"{side.name} has no finished run", side.command([*side.waiting]))
 
@@ -55,7 +56,7 @@ def few_seeds(case: Case) -> Iterator[Found | str]:
         elif 0 < len(side.values) < FEWEST_SEEDS:
             count = "1 seed" if len(side.values) == 1 else f"{len(side.values)} seeds"
             told = f"{side.name} has {count}; a verdict wants {FEWEST_SEEDS}"
-            yield Found(Answer.WARN, told, side.command(range(FEWEST_SEEDS)))
+            yield Found(Answer.WARN, told, side.command(sorted(side.seeds or range(FEWEST_SEEDS))))
     yield f"{FEWEST_SEEDS} seeds or more on both sides"
 
 
@@ -66,8 +67,9 @@ def left_out(case: Case) -> Iterator[Found | str]:
         if side.values and side.without_metric:
             told = f"{side.name} seeds {seeds_text(side.without_metric)} were not evaluated by {side.metric} on {side.split}"
             yield Found(Answer.WARN, told, side.command(side.without_metric))
-        if side.unasked and not case.is_fresh:
-            told = f"{side.name} seeds {seeds_text(side.unasked)} have results that were not asked for"
+        unasked = case.picked_out.get(side.name, []) if case.is_fresh else side.unasked
+        if unasked:
+            told = f"{side.name} seeds {seeds_text(unasked)} have results that were not asked for"
             yield Found(Answer.WARN, told, f"expmgr compare {case.base.name} {case.other.name}")
         for seed, count in _run_again(side).items():
             told = f"{side.name} seed {seed} was trained {count} times from its first step; the newest counts"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from expmgr.checks.finding import SHORT_S, Found, again, differ
@@ -20,7 +20,7 @@ def budget(case: Case) -> Iterator[Found | str]:
             yield Found(
                 Answer.WARN,
                 f"{side.name} was trained for {told} steps, its spec says {side.spec.train.max_steps:,}",
-                side.command([one.seed for one in side.runs if one.step != side.spec.train.max_steps]),
+                again(case),
             )
         if any(one.warm_start for one in side.runs):
             yield Found(Answer.WARN, f"{side.name} began with weights that were trained before (warm start)")
@@ -28,17 +28,36 @@ def budget(case: Case) -> Iterator[Found | str]:
         yield Found(Answer.UNKNOWN, "how many examples a run was trained on is not recorded")
     is_meant = _training(case.base.spec) != _training(case.other.spec)
     for what, values in (
-        ("steps", [[float(one.step) for one in side.runs] for side in case.sides]),
-        ("examples", [[float(one.examples_seen) for one in side.runs] for side in case.sides]),
+        ("steps", [{one.seed: float(one.step) for one in side.runs} for side in case.sides]),
+        ("examples", [{one.seed: float(one.examples_seen) for one in side.runs} for side in case.sides]),
     ):
-        one, two = map(statistics.fmean, values)
-        if differ(one, two):
-            told = f"{what}: {one:,.0f} and {two:,.0f}{', as the specs say' if is_meant else ''}"
-            yield Found(Answer.WARN if is_meant else Answer.BLOCK, f"another budget of {told}", again(case))
+        found = _apart(*values)
+        if found is not None:
+            told = f"{what}: {_span(found[0])} and {_span(found[1])}{', as the specs say' if is_meant else ''}"
+            yield Found(
+                Answer.WARN if is_meant else Answer.BLOCK,
+                f"another budget of {told}",
+                None if is_meant else again(case),
+            )
     one, two = (statistics.fmean(trained_s(run, side.subject.runs) for run in side.runs) for side in case.sides)
     if differ(one, two) and max(one, two) >= SHORT_S:
         yield Found(Answer.WARN, f"another time of training: {one:.0f} s and {two:.0f} s")
     yield "steps, examples and time are alike"
+
+
+def _apart(base: Mapping[int, float], other: Mapping[int, float]) -> tuple[list[float], list[float]] | None:
+    """The budgets of both sides, where they differ: seed by seed where the seeds are the same, else the least and the most."""
+    if base.keys() == other.keys():
+        seeds = [seed for seed in base if differ(base[seed], other[seed])]
+        return ([base[seed] for seed in seeds], [other[seed] for seed in seeds]) if seeds else None
+    sides = (sorted(base.values()), sorted(other.values()))
+    is_apart = any(differ(sides[0][end], sides[1][end]) for end in (0, -1))
+    return sides if is_apart else None
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
 
 
 def _training(spec: ExperimentSpec) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from expmgr.errors import ExitCode
 from expmgr.paths import seeds_text
 
 if TYPE_CHECKING:
-    from expmgr.compare import Chosen, Comparison, Row
+    from expmgr.comparison import Chosen, Comparison, Row
     from expmgr.project import Project
 
 _SORT_KEYS = ("variant", "mean", "difference", "parameters", "time")
@@ -64,8 +64,8 @@ def compare(
     from expmgr.statistics import begin_to_import
 
     begin_to_import()
-    from expmgr.compare import chosen
-    from expmgr.compare import compare as compared
+    from expmgr.comparison import chosen
+    from expmgr.comparison import compare as compared
     from expmgr.plots import require
     from expmgr.project import Project
 
@@ -77,7 +77,10 @@ def compare(
     taken: Sequence[int] | None = parse_seeds(seeds) if seeds is not None else None
     project = Project.open(output.folder())
     found = chosen(project, variants, baseline)
-    if confirm:
+    is_hopeless = confirm and _is_hopeless(found, metric)
+    if is_hopeless:
+        output.tell(["Nothing was run: other seeds do not make these comparable"])
+    elif confirm:
         found, taken = _confirmed(project, found, metric, taken)
     comparison = compared(
         found.subjects,
@@ -86,7 +89,7 @@ def compare(
         everything=everything,
         tried=found.tried,
         seeds=taken,
-        is_confirmed=confirm,
+        is_confirmed=confirm and not is_hopeless,
     )
     _sort(comparison, sort_by)
     output.tell_unreadable(project.records)
@@ -102,13 +105,27 @@ def compare(
 
 # On fresh seeds.
 
+#: Blocks that runs on other seeds may mend.
+_MENDED_BY_RUNS = frozenset({"stale", "budget", "same-weights", "checkpoint"})
+
+
+def _is_hopeless(found: Chosen, metric: str | None) -> bool:
+    """Whether the best variant and the baseline could not be compared on other seeds either."""
+    from expmgr.comparison import best_of
+    from expmgr.comparison import compare as compared
+
+    winner, base = best_of(found, metric)
+    pair = [one for one in found.subjects if one.name in (winner, base)]
+    checks = compared(pair, baseline=base, metric=metric, tried=found.tried).checks
+    return any(one.answer.value == "block" and one.id not in _MENDED_BY_RUNS for one in checks)
+
 
 def _confirmed(
     project: Project, found: Chosen, metric: str | None, seeds: Sequence[int] | None
 ) -> tuple[Chosen, Sequence[int]]:
     """The best variant and the baseline, both run on seeds that had no result before; and these seeds."""
     from expmgr.cli.watch import watcher
-    from expmgr.compare import best_of, chosen, fresh_seeds
+    from expmgr.comparison import best_of, chosen, fresh_seeds
     from expmgr.errors import worst
     from expmgr.launch.local import run_tasks
     from expmgr.launch.tasks import plan_tasks
@@ -117,7 +134,8 @@ def _confirmed(
     taken = list(seeds) if seeds is not None else fresh_seeds(project, base.experiment, _FRESH_SEEDS)
     names = [str(base), str(winner)]
     output.tell([f"{winner} is the best so far; it and {base} are run on seeds {seeds_text(taken)}"])
-    again = f"expmgr compare {' '.join(names)} --baseline {base} --confirm --seeds {seeds_text(taken)}"
+    of_metric = f" --metric {metric}" if metric is not None else ""
+    again = f"expmgr compare {' '.join(names)} --baseline {base}{of_metric} --confirm --seeds {seeds_text(taken)}"
     tasks = plan_tasks(project, names, taken)
     with watcher(tasks, quiet=False) as watching:
         outcomes = run_tasks(project, tasks, watcher=watching)

@@ -34,7 +34,7 @@ def diff(
 
     Example: expmgr diff iris/baseline iris/wide
     """
-    from expmgr.compare import chosen
+    from expmgr.comparison import chosen
     from expmgr.differences import differences
     from expmgr.project import Project
 

@@ -13,7 +13,7 @@ from expmgr.errors import ExpmgrError
 from expmgr.paths import nearest
 
 _CONDITION = re.compile(
-    r"^\s*(?P<key>[A-Za-z_][\w./-]*?)\s*(?P<operator>!=|>=|<=|=|>|<|~)\s*(?P<value>.*?)\s*$", re.DOTALL
+    r"^\s*(?P<key>[A-Za-z_][\w./-]*?)\s*(?P<operator>!=|>=|<=|==|=|>|<|~)\s*(?P<value>.*?)\s*$", re.DOTALL
 )
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "=": lambda one, two: bool(one == two),
@@ -46,7 +46,7 @@ class Condition:
         if found is None:
             raise typer.BadParameter(f"--where takes KEY=VALUE (or != > >= < <= ~), not {text!r}")
         value = found["value"] if found["operator"] == "~" else yaml_value(found["value"], f"--where {text}")
-        return cls(found["key"], found["operator"], value)
+        return cls(found["key"], "=" if found["operator"] == "==" else found["operator"], value)
 
     def holds(self, value: Any) -> bool:
         """Whether it holds of a value; of none only `!=` does, and `=null`."""

@@ -102,6 +102,17 @@ def _bug(error: Exception, arguments: Sequence[str]) -> int:
         "w", prefix="expmgr-report-", suffix=".txt", delete=False, encoding="utf-8"
     ) as file:
         file.write(text)
+    if "--json" in arguments:
+        message = f"expmgr met a fault of its own: {type(error).__name__}: {error}"
+        told = {
+            "error": "OurBug",
+            "exit_code": int(ExitCode.BUG),
+            "message": message,
+            "details": [],
+            "left_alone": None,
+        }
+        with contextlib.suppress(OSError):
+            print(json.dumps({"format": 1, **told, "hint": f"report: {file.name}"}, ensure_ascii=False), flush=True)
     output.tell(
         [
             f"Error: expmgr met a fault of its own: {type(error).__name__}: {error}",

@@ -59,7 +59,13 @@ def list_variants(
         else:
             by_variant.setdefault(record.variant, []).append(record)
     output.tell_unreadable(project.records)
-    variants = [one for one in all_variants(project.repo) if experiment in (None, one.name.experiment)]
+    known = all_variants(project.repo)
+    variants = [one for one in known if experiment in (None, one.name.experiment)]
+    experiments = sorted({one.name.experiment for one in known} | {name.partition("/")[0] for name in by_variant})
+    if experiment is not None and experiment not in experiments and experiments:
+        raise UnknownVariant(
+            f"there is no variant of an experiment {experiment}", hint=f"there is {', '.join(experiments)}"
+        )
     if experiment is not None:
         by_variant = {name: runs for name, runs in by_variant.items() if name.startswith(f"{experiment}/")}
     runs_of = {variant.name: by_variant.pop(str(variant.name), []) for variant in variants}
@@ -67,10 +73,10 @@ def list_variants(
     if where or sort or limit:
         from expmgr.cli.filters import chosen
 
-        known = {str(one.name): one for one in variants}
+        by_name = {str(one.name): one for one in variants}
         rows = chosen(
             rows,
-            lambda name: _flat_spec(project, known[name], runs_of[known[name].name]),
+            lambda name: _flat_spec(project, by_name[name], runs_of[by_name[name].name]),
             where=where or (),
             sort=sort,
             limit=limit,
@@ -130,7 +136,7 @@ def _current(project: Project, variant: Variant, runs: Sequence[Head]) -> list[H
     """The runs that were made with the spec and the code that the branch has now."""
     if all(record.commit == variant.commit for record in runs):
         return list(runs)
-    from expmgr.compare import code_digest_of
+    from expmgr.comparison import code_digest_of
     from expmgr.errors import ExpmgrError
     from expmgr.records import is_outdated
     from expmgr.variants import spec_of

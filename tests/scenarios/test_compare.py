@@ -76,6 +76,11 @@ def test_other_rows_block_with_exit_5_and_the_numbers(copied: Repo, change: Chan
     assert found["variants"][1]["mean"] is not None
     with_all = copied.expmgr("compare", "iris/wide", "iris/fewer", "--md")
     assert (with_all.code, "- Not comparable (evaluated-rows)" in with_all.stdout) == (5, True)
+    # On fresh seeds the two would be as incomparable, at the price of ten runs.
+    confirmed = copied.expmgr("compare", "iris/wide", "iris/fewer", "--confirm")
+    assert (confirmed.code, copied.snapshot()) == (5, before)
+    assert confirmed.stderr.startswith("Nothing was run: other seeds do not make these comparable\n")
+    assert "Not comparable (evaluated-rows)" in confirmed.stderr
 
 
 def test_a_change_of_docs_is_fresh_and_a_change_of_code_is_stale(copied: Repo, change: Change) -> None:
@@ -126,7 +131,7 @@ def test_a_checkpoint_or_a_commit_that_is_gone_is_said(copied: Repo) -> None:
     # The same spec and code at another commit; nothing keeps the one that was run.
     copied.git("switch", "--quiet", "exp/iris/wide")
     copied.git("commit", "--quiet", "--amend", "--no-edit", "--date", "2030-01-01T00:00:00")
-    for ref in copied.git("for-each-ref", "--format=%(refname)", "refs/expmgr/keep").split():
+    for ref in copied.git("for-each-ref", "--format=%(refname)", "refs/expmgr").split():  # pins and logs
         copied.git("update-ref", "-d", ref)
     copied.git("reflog", "expire", "--expire=all", "--all")
     copied.git("gc", "--quiet", "--prune=now")
@@ -160,6 +165,11 @@ def test_a_picture_that_cannot_be_made_is_told_before_anything(walked: Repo, tmp
     assert gif.stderr == "Error: a picture is .svg, .png, .html, not .gif\n"
     lost = walked.expmgr("compare", "baseline", "wide", "--plot", str(tmp_path / "no" / "picture.svg"))
     assert lost.stderr == f"Error: there is no folder {tmp_path / 'no'}\n"
+    (tmp_path / "folder.svg").mkdir()
+    taken = walked.expmgr("compare", "baseline", "wide", "--plot", str(tmp_path / "folder.svg"))
+    assert taken.code == 1
+    assert f"Error: {tmp_path / 'folder.svg'} cannot be written: " in taken.stderr
+    assert "Traceback" not in taken.stderr
     assert "picture.gif" not in os.listdir(tmp_path)
 
 
@@ -182,6 +192,12 @@ def test_in_a_notebook(walked: Repo) -> None:
     assert (len(frame), frame["value"].tolist() == frame["accuracy"].tolist()) == (6, True)
     assert {one.id for one in table.checks if one.answer.value == "warn"} >= {"budget", "evaluation-noise"}
     assert repr(table).splitlines()[0].startswith("variant  seeds  accuracy (eval)")
+    same = expmgr.compare(["baseline", "wide"], seeds=range(3), path=walked.path)
+    assert same.as_dict() == table.as_dict()
+    with pytest.raises(expmgr.ExpmgrError, match="takes the names of variants"):
+        expmgr.compare([], path=walked.path)
+    with pytest.raises(expmgr.ExpmgrError, match="seeds are numbers"):
+        expmgr.compare(["baseline", "wide"], seeds="0-2", path=walked.path)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
