@@ -22,6 +22,7 @@ from expmgr.records import ABOUT, RunRecord, is_foreign
 from expmgr.results import Result, results_of
 from expmgr.spec import CLASSIFIER_METRICS, REGRESSOR_METRICS, ExperimentSpec, changes, flat
 from expmgr.statistics import mean_and_std
+from expmgr.stored import fetched_run, is_stored, selected_step
 from expmgr.variants import Variant, all_variants, find_variant, origins, spec_of
 
 if TYPE_CHECKING:
@@ -292,10 +293,7 @@ def _lost(project: Project, subject: Subject, are_there: Mapping[str, bool]) -> 
         path = project.layout.model_dir(subject.name, record.seed)
         folder = ModelDir(path, shown=project.shown(path), variant=record.variant, seed=record.seed)
         if is_foreign(project.records.run_dir(record.run_id)):
-            wrong: tuple[Answer, str] | None = (
-                Answer.UNKNOWN,
-                f"its checkpoint is in the clone of {record.user or 'another'}",
-            )
+            wrong = _foreign_lost(project, folder, record)
         else:
             wrong = _checkpoint_lost(folder, record, subject.runs) if record.step else None
         if not are_there[record.commit]:
@@ -303,6 +301,15 @@ def _lost(project: Project, subject: Subject, are_there: Mapping[str, bool]) -> 
         elif wrong is not None:
             lost[record.run_id] = wrong
     return lost
+
+
+def _foreign_lost(project: Project, folder: ModelDir, record: RunRecord) -> tuple[Answer, str] | None:
+    """Why the checkpoint of another clone's run is not looked at; None where it was fetched, and is as it was recorded."""
+    if fetched_run(folder.path) == record.run_id and _checkpoint_lost(folder, record, [record]) is None:
+        return None
+    if (record.run_id, selected_step(record)) in is_stored(project):
+        return None  # it is verified when it is fetched
+    return Answer.UNKNOWN, f"its checkpoint is in the clone of {record.user or 'another'}, and in no store"
 
 
 def _checkpoint_lost(folder: ModelDir, record: RunRecord, runs: Sequence[RunRecord]) -> tuple[Answer, str] | None:

@@ -161,6 +161,10 @@ class LogRewritten(ExpmgrError):
     """A log at a remote is not a continuation of what was fetched of it before."""
 
 
+class StoreProblem(ExpmgrError):
+    """The store of checkpoints cannot be used, or does not hold what it should."""
+
+
 class RemoteProblem(ExpmgrError):
     """A git remote did not do what was asked of it. `details` holds git's words."""
 

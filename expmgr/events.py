@@ -193,6 +193,23 @@ class Vouched(Event):
         return f"vouch for {self.variant} seed {self.seed} @{self.step}, adopted from {self.source}, by {self.by}"
 
 
+class Stored(Event):
+    """A checkpoint of a run lies in the store."""
+
+    kind: Literal["stored"] = "stored"
+    run_id: RunName
+    variant: Variant
+    seed: int
+    step: int
+    contents: Digest
+    """The piece in the store that lists its files."""
+    size_bytes: int
+
+    @property
+    def title(self) -> str:
+        return f"stored {self.variant} seed {self.seed} @{self.step} ({self.size_bytes:,} bytes)"
+
+
 class Noted(Event):
     """Words on a variant or a run."""
 
@@ -223,6 +240,7 @@ KINDS: Mapping[str, type[Event]] = {
     "run": RunTold,
     "evaluation": Evaluated,
     "vouch": Vouched,
+    "stored": Stored,
     "note": Noted,
     "retract": Retracted,
 }

@@ -20,7 +20,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -425,6 +425,17 @@ class ModelDir:
             finally:
                 shutil.rmtree(aside.folder, ignore_errors=True)
         return saved
+
+    def admit(self, saved: SavedCheckpoint, files: Mapping[str, Path]) -> None:
+        """Let a checkpoint count that was made elsewhere: `files` (name to where it lies now) move in, then its line in the
+        manifest; `prepare` came before. What is there by name already stays."""
+        with self._problems(f"checkpoint {self.shown}/{saved.name}"):
+            for name, path in files.items():
+                if name in saved.files or not (self.path / name).exists():
+                    durable.fsync_file(path)
+                    shutil.move(path, self.path / name)
+            durable.fsync_dir(self.path)
+            self._list(saved)
 
     def _take_back(self, aside: Aside, name: str) -> None:
         """Nothing of a checkpoint that does not count stays: on a full disk it would lie there for ever."""

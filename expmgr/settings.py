@@ -36,6 +36,8 @@ class Settings(BaseModel):
     """Whether records name the user."""
     record_host: bool = True
     """Whether records name the machine."""
+    store: str | None = None
+    """Where checkpoints of the team lie: a folder that it shares, or a URL that fsspec opens."""
     signing: Literal["off", "warn", "require"] = "off"
     """Whether events of the log are signed with the user's git signing key, and what an unsigned one is worth: `warn` says
     that it is a claim, `require` does without."""

@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from expmgr.code import code_digest
+from expmgr.model_dir import About, ModelDir
+from expmgr.paths import VariantName
 from expmgr.project import Project, keep_ref
 from expmgr.records import Attempt, Checkpoint, DataSplit, RunRecord, new_run_id
 from expmgr.sharing import tell_runs
+from expmgr.signature import DataContract, Fingerprint, Signature, TrainingSetup
 from expmgr.variants import find_variant, spec_of
+from tables import index_bytes
 from world import Repo
 
 ENVIRONMENT = {
@@ -66,6 +70,37 @@ def put(project: Project, record: RunRecord) -> None:
     folder.path.mkdir(parents=True)
     folder.record.write_text(json.dumps(record.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
     project.repo.set_ref(keep_ref(record.run_id), record.commit, "a run")
+
+
+def saved(repo: Repo, variant: str, seed: int, content: bytes, *, value: float = 0.9, steps: int = 1) -> RunRecord:
+    """A run with a model_dir: checkpoints of `content`, `steps` of them, the last one selected; told in the log."""
+    project = Project.open(repo.path)
+    record = record_of(project, variant, seed, value)
+    path = project.layout.model_dir(VariantName(*record.variant.split("/", 1)), seed)
+    folder = ModelDir(path, shown=project.shown(path), variant=record.variant, seed=seed)
+    folder.prepare(time.time())
+    there = []
+    for number in range(steps):
+        step = record.step - steps + 1 + number
+
+        def write(prefix: Path, number: int = number) -> None:
+            prefix.with_name(f"{prefix.name}.index").write_bytes(index_bytes({}))
+            prefix.with_name(f"{prefix.name}.data-00000-of-00001").write_bytes(content + b"x" * number)
+
+        one = folder.save(step, write, signature(step), About(time.time(), 100 * step))
+        there.append(Checkpoint(step=step, saved_at=1.0, files={n: file.sha256 for n, file in one.files.items()}))
+    put(project, record.model_copy(update={"checkpoints": there}))
+    tell_runs(project)
+    return record
+
+
+def signature(step: int) -> Signature:
+    """Of a model without a variable."""
+    return Signature(
+        step=step, variables=[], optimizer_variables=[], state=[], inference=Fingerprint(by="none"),
+        training_step=Fingerprint(by="none"), layers={}, data=DataContract(features=[]),
+        training=TrainingSetup(optimizer={}), provenance={},
+    )  # fmt: skip
 
 
 @dataclass

@@ -14,17 +14,9 @@ import pytest
 from expmgr import durable
 from expmgr.errors import CheckpointRefused, DiskFull, ExpmgrError, ModelDirProblem
 from expmgr.model_dir import About, ModelDir
-from expmgr.signature import DataContract, Fingerprint, Signature, TrainingSetup
 from tables import index_bytes
+from team import signature
 from train.runs import tree
-
-
-def signature(step: int) -> Signature:
-    return Signature(
-        step=step, variables=[], optimizer_variables=[], state=[], inference=Fingerprint(by="none"),
-        training_step=Fingerprint(by="none"), layers={}, data=DataContract(features=[]),
-        training=TrainingSetup(optimizer={}), provenance={},
-    )  # fmt: skip
 
 
 def write(prefix: Path) -> None:

@@ -16,6 +16,8 @@ from expmgr.errors import OutputProblem
 
 if TYPE_CHECKING:
     from expmgr.launch.tasks import Task
+    from expmgr.project import Project
+    from expmgr.records import RunRecord
 
 Which = Annotated[str, typer.Argument(metavar="VARIANT[@STEP]", help="The variant; @STEP, @best or @last.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="The seed whose checkpoint is asked.")]
@@ -157,10 +159,25 @@ def _task(
     rules = parse_rules(allow or [])
     project = Project.open(folder())
     name, step = parse_checkpoint(text)
+    from_store(project, name, seed, step)
     (task,) = plan_tasks(project, [name], [seed] if seed else None, How(allow=tuple(rules)), mode="check")
     source = Candidate(task.name, task.seed, step_of(project, task.name, task.seed, step))
     file = data.absolute() if data is not None else None
     return replace(task, ask=Ask(what, source, split, file, output, form))
+
+
+def from_store(
+    project: Project, text: str, seed: int, step: int | str | None, *, record: RunRecord | None = None
+) -> None:
+    """Fetch the checkpoint that is meant (of `record`, where one is named), where it is not here and the store has it."""
+    from expmgr.stored import ensure
+    from expmgr.variants import find_variant
+
+    if project.settings.store is not None:
+        name = find_variant(project.repo, text).name
+        shown = ensure(project, name, seed, step if isinstance(step, int) else None, record=record)
+        if shown is not None:
+            output.tell([f"Note: {shown} was fetched from {project.settings.store}"])
 
 
 def _require_free(path: Path) -> None:

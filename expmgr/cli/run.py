@@ -148,6 +148,8 @@ def run(
         how = How(max_steps, fresh, from_step, tuple(allowed), warm)
         tasks = plan_tasks(project, variants, chosen, how)
         _tell_of_others(project, tasks)
+        if not (fresh or scratch):
+            _fetch_lost(project, tasks, warm)
         if worker is not None and not any(is_own_worker(task) for task in tasks):
             worker.close()
             worker = None
@@ -190,6 +192,20 @@ def _tell_of_others(project: Project, tasks: Sequence[Task]) -> None:
             output.tell(
                 [f"Note: {task} was trained in another clone already, by run {head.run_id}; here it is trained again"]
             )
+
+
+def _fetch_lost(project: Project, tasks: Sequence[Task], warm: WarmStart | None) -> None:
+    """Bring from the store what runs of this clone go on from, or start from, where it is not here any more."""
+    if project.settings.store is None:
+        return
+    from expmgr.cli.ask import from_store
+
+    for task in tasks:
+        mine = project.records.newest(task.name, task.seed)
+        if mine is not None:
+            from_store(project, str(task.name), task.seed, None, record=mine)
+        if warm is not None:
+            from_store(project, str(warm.name), task.seed if warm.seed is None else warm.seed, warm.step)
 
 
 def _as_arguments(

@@ -1,8 +1,12 @@
-"""`expmgr push` and `pull`: logs and variants through a git remote."""
+"""`expmgr push` and `pull`: logs and variants through a git remote, checkpoints through a store."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +14,7 @@ from expmgr.cli import output
 from expmgr.errors import ExitCode
 
 if TYPE_CHECKING:
+    from expmgr.project import Project
     from expmgr.remote import Pulled
 
 Remote = Annotated[
@@ -23,8 +28,25 @@ def add_to(app: typer.Typer) -> None:
     app.command(name="pull")(pull)
 
 
-def push(remote: Remote = None, as_json: output.AsJson = False) -> None:
-    """Push what this clone has to say (variants, runs, notes) and the branches of all variants. Nothing is forced.
+class Which(str, Enum):
+    """Which checkpoints go to the store."""
+
+    SELECTED = "selected"
+    ALL = "all"
+    NONE = "none"
+
+
+def push(
+    remote: Remote = None,
+    checkpoints: Annotated[
+        Which | None,
+        typer.Option(
+            "--checkpoints", help="Which go to the store: of each run the selected one (default), all kept, none."
+        ),
+    ] = None,
+    as_json: output.AsJson = False,
+) -> None:
+    """Push what this clone has to say (variants, runs, notes), the branches of all variants, and checkpoints to the store.
 
     Example: expmgr push
     """
@@ -32,10 +54,15 @@ def push(remote: Remote = None, as_json: output.AsJson = False) -> None:
     from expmgr.project import Project
 
     project = Project.open(output.folder())
-    done = remotes.push(project, remotes.remote_of(project, remote))
+    name = remotes.remote_of(project, remote)
+    stored, sent = 0, 0
+    if checkpoints not in (None, Which.NONE) or (project.settings.store is not None and checkpoints is None):
+        stored, sent = _upload(project, (checkpoints or Which.SELECTED).value, quiet=as_json)
+    done = remotes.push(project, name)
     code = ExitCode.MISTAKE if done.refused else ExitCode.DONE
     if as_json:
         about = {"remote": done.remote, "events": done.events, "branches": done.branches, "refused": done.refused}
+        about |= {"checkpoints": stored, "sent_bytes": sent}
         output.show_json({"format": 1, **about, "new_writer": done.new_writer})
         raise typer.Exit(code)
     if done.new_writer:
@@ -56,6 +83,42 @@ def push(remote: Remote = None, as_json: output.AsJson = False) -> None:
     raise typer.Exit(code)
 
 
+def _upload(project: Project, which: Any, *, quiet: bool) -> tuple[int, int]:
+    """Send checkpoints to the store; how many, and the bytes that it did not have."""
+    from expmgr import stored
+
+    store = stored.store_of(project)
+    wanted = stored.plan_uploads(project, which)
+    total = sum(one.size_bytes for one in wanted)
+    with _progress("to the store", total, quiet=quiet) as moved:
+        sent = stored.upload(project, store, wanted, moved)
+    if wanted and not quiet:
+        count = f"{len(wanted)} checkpoint{'' if len(wanted) == 1 else 's'}"
+        output.show(f"stored {count} in {store.name}: {output.size(total)}, {output.size(sent)} of it new there")
+    return len(wanted), sent
+
+
+@contextlib.contextmanager
+def _progress(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A bar where somebody looks at a terminal."""
+    if quiet or not total or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
 def _pushed(events: int, branches: list[str], remote: str) -> str:
     if not events and not branches:
         return f"{remote} has everything already"
@@ -64,7 +127,22 @@ def _pushed(events: int, branches: list[str], remote: str) -> str:
     return f"pushed to {remote}: {'; '.join(told)}"
 
 
-def pull(remote: Remote = None, as_json: output.AsJson = False) -> None:
+def pull(
+    variant: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[VARIANT[@STEP]]", help="Fetch its checkpoints from the store too; @STEP: of that step."
+        ),
+    ] = None,
+    remote: Remote = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, metavar="N", help="The checkpoint of one seed alone.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Keep aside what another run left in the model_dir; never deleted.")
+    ] = False,
+    as_json: output.AsJson = False,
+) -> None:
     """Fetch what others have said, take over their runs, and make or move the branches of variants where that loses nothing.
 
     Example: expmgr pull
@@ -72,8 +150,11 @@ def pull(remote: Remote = None, as_json: output.AsJson = False) -> None:
     from expmgr import remote as remotes
     from expmgr.project import Project
 
+    if variant is None and (seed is not None or fresh):
+        raise typer.BadParameter("--seed and --fresh need a VARIANT whose checkpoints are fetched")
     project = Project.open(output.folder())
     done = remotes.pull(project, remotes.remote_of(project, remote))
+    fetched = [] if variant is None else _fetch(project, variant, seed, fresh=fresh, quiet=as_json)
     if as_json and not done.rewritten:
         output.show_json(
             {
@@ -85,11 +166,36 @@ def pull(remote: Remote = None, as_json: output.AsJson = False) -> None:
                 "made": done.made,
                 "moved": done.moved,
                 "left": done.left,
+                "fetched": fetched,
             }
         )
     elif not as_json:
         _show(done)
+        for shown in fetched:
+            output.show(f"  {shown}: from the store")
+        if variant is not None and not fetched:
+            output.show(f"  the checkpoints of {variant} are here already")
     remotes.check_continued(done)
+
+
+def _fetch(project: Project, text: str, seed: int | None, *, fresh: bool, quiet: bool) -> list[str]:
+    """The checkpoints of a variant from the store; those that were not here."""
+    from expmgr import stored
+    from expmgr.errors import UnknownRun
+    from expmgr.launch.checks import parse_checkpoint
+    from expmgr.variants import find_variant
+
+    store = stored.store_of(project)
+    named, step = parse_checkpoint(text)
+    name = find_variant(project.repo, named).name
+    runs = stored.runs_of(project, name, seed)
+    if not runs:
+        of_seed = "" if seed is None else f" with seed {seed}"
+        raise UnknownRun(f"nobody has told of a run of {name}{of_seed}", hint=f"expmgr log {name}")
+    wanted = [(one, stored.find_stored(project, one, step if isinstance(step, int) else None)) for one in runs]
+    with _progress("from the store", sum(one.size_bytes for _, one in wanted), quiet=quiet) as moved:
+        found = [stored.fetch(project, store, record, one, fresh=fresh, progress=moved) for record, one in wanted]
+    return [one for one in found if one is not None]
 
 
 def _show(done: Pulled) -> None:

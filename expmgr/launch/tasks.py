@@ -26,6 +26,7 @@ from expmgr.paths import RunDir, VariantName, run_command
 from expmgr.project import Project, keep_ref
 from expmgr.records import Attempt, RunRecord, is_outdated, is_seen_running, new_run_id, user_name
 from expmgr.spec import ExperimentSpec, learned_from
+from expmgr.stored import fetched_run
 from expmgr.variants import Variant, find_variant, spec_of
 
 Mode = Literal["train", "check"]
@@ -344,7 +345,7 @@ def _new_record(project: Project, task: Task, previous: RunRecord | None) -> Run
         commit=task.commit,
         tree=task.tree,
         code_digest=task.code_digest,
-        parent_run=previous.run_id if previous and not task.fresh and previous.step else None,
+        parent_run=_parent(project, task, previous),
         spec=task.spec.resolved(),
         created_at=now,
         host=socket.gethostname() if project.settings.record_host else None,
@@ -352,6 +353,15 @@ def _new_record(project: Project, task: Task, previous: RunRecord | None) -> Run
         model_dir=project.shown(project.layout.model_dir(task.name, task.seed)),
         attempts=[_attempt(1, task)],
     )
+
+
+def _parent(project: Project, task: Task, previous: RunRecord | None) -> str | None:
+    """The run that this one goes on from: the one before in this clone, or the one whose checkpoints were fetched."""
+    if task.fresh:
+        return None
+    if previous is not None:
+        return previous.run_id if previous.step else None
+    return fetched_run(model_dir_of(project, task).path)
 
 
 def _request(project: Project, task: Task, record: RunRecord, folder: RunDir) -> dict[str, Any]:

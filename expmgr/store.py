@@ -1,0 +1,183 @@
+"""A store of files by content: a folder on a shared disk, or what fsspec opens (`s3://bucket/prefix`).
+
+```
+<store>/sha256/<two digits>/<digest>      a piece of a file, 8 MiB at most; or the list of pieces of a checkpoint
+```
+Pieces are named by their sha256, so nothing is sent twice, a transfer that was cut goes on where it was, and everything
+is verified when it comes back. A piece appears whole or not at all: on a disk by a rename, in an object store because one
+request puts it. What is made of pieces is named last, so it is complete or invisible.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from expmgr import durable
+from expmgr.errors import StoreProblem
+from expmgr.places import is_url
+
+PIECE_BYTES = 8 << 20
+#: How often one piece is tried before the whole is said to have failed.
+_TRIES = 3
+
+
+class Store(ABC):
+    """Pieces by their digest. `name` is the store as people see it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @abstractmethod
+    def has(self, digest: str) -> bool:
+        """Whether the piece is there."""
+
+    @abstractmethod
+    def _put(self, digest: str, content: bytes) -> None: ...
+
+    @abstractmethod
+    def _get(self, digest: str) -> bytes | None: ...
+
+    def put(self, content: bytes) -> str:
+        """Store a piece, unless it is there; its digest."""
+        digest = hashlib.sha256(content).hexdigest()
+        if not self.has(digest):
+            self._put(digest, content)
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """The piece, verified; `StoreProblem` where it is not there, or another one is."""
+        content = self._get(digest)
+        if content is None:
+            raise StoreProblem(f"{self.name} does not hold {digest[:12]}", left_alone="Nothing was changed.")
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise StoreProblem(
+                f"{self.name} holds other content than {digest[:12]} is",
+                details=["it was damaged, or written by somebody else"],
+                left_alone="Nothing was changed.",
+                hint="delete it there, and push it again from the clone that trained it",
+            )
+        return content
+
+
+def open_store(place: str, root: Path) -> Store:
+    """The store at `place`: a URL, or a folder that is absolute, below `~`, or relative to `root`."""
+    if is_url(place) and not place.startswith("file://"):
+        return UrlStore(place)
+    return FolderStore(root / Path(place.removeprefix("file://")).expanduser())
+
+
+def _path(digest: str) -> str:
+    return f"sha256/{digest[:2]}/{digest}"
+
+
+class FolderStore(Store):
+    """A folder, also one that several machines share."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder))
+        self._folder = folder
+
+    def has(self, digest: str) -> bool:
+        return (self._folder / _path(digest)).is_file()
+
+    def _put(self, digest: str, content: bytes) -> None:
+        path = self._folder / _path(digest)
+        with self._problems():
+            durable.make_folder(path.parent)
+            durable.write_bytes(path, content)
+
+    def _get(self, digest: str) -> bytes | None:
+        with self._problems():
+            try:
+                return (self._folder / _path(digest)).read_bytes()
+            except FileNotFoundError:
+                return None
+
+    @contextlib.contextmanager
+    def _problems(self) -> Iterator[None]:
+        try:
+            with durable.disk_errors(f"the store {self.name}"):
+                yield
+        except OSError as error:
+            raise _failed(self.name, os.strerror(error.errno or 0)) from error
+
+
+class UrlStore(Store):
+    """What fsspec opens. Each piece is one request, so an object store shows it whole or not at all."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        try:
+            import fsspec
+        except ImportError:
+            raise StoreProblem(
+                f"the store is {url}: stores behind URLs are opened by fsspec, which is not installed",
+                left_alone="Nothing was changed.",
+                hint='pip install "expmgr[s3]", or "expmgr[fsspec]" with the file system of yours',
+            ) from None
+        with self._problems():
+            # What others put there since is asked for, not remembered; nor is an endpoint that was another before.
+            self._files, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
+
+    def has(self, digest: str) -> bool:
+        return bool(self._tried(lambda: self._files.exists(self._at(digest))))
+
+    def _put(self, digest: str, content: bytes) -> None:
+        self._tried(lambda: self._write(self._at(digest), content))
+
+    def _write(self, path: str, content: bytes) -> None:
+        if getattr(self._files, "protocol", None) in (("file", "local"), "file", "memory"):
+            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        self._files.pipe_file(path, content)
+
+    def _get(self, digest: str) -> bytes | None:
+        def read() -> bytes | None:
+            try:
+                return bytes(self._files.cat_file(self._at(digest)))
+            except FileNotFoundError:
+                return None
+
+        found = self._tried(read)
+        return found if isinstance(found, bytes) else None
+
+    def _at(self, digest: str) -> str:
+        return f"{self._root.rstrip('/')}/{_path(digest)}"
+
+    def _tried(self, do: Any) -> Any:
+        """`do`, again where a connection was cut."""
+        with self._problems():
+            for number in range(_TRIES):
+                try:
+                    return do()
+                except FileNotFoundError:
+                    raise
+                except Exception:
+                    if number + 1 == _TRIES:
+                        raise
+                    with contextlib.suppress(Exception):
+                        self._files.invalidate_cache()
+        return None
+
+    @contextlib.contextmanager
+    def _problems(self) -> Iterator[None]:
+        # Each file system has errors of its own: botocore's, aiohttp's, Google's.
+        try:
+            yield
+        except StoreProblem:
+            raise
+        except Exception as error:
+            raise _failed(self.name, f"{type(error).__name__}: {error}") from error
+
+
+def _failed(name: str, reason: str) -> StoreProblem:
+    return StoreProblem(
+        f"the store {name} cannot be used: {reason.splitlines()[0][:300] if reason else 'no reason given'}",
+        left_alone="What was transferred is kept: the same command goes on where it was.",
+        hint="is it there, and are you allowed to use it? store in [tool.expmgr] says where it is",
+    )

@@ -1,0 +1,419 @@
+"""Checkpoints in the store: what of a run goes there, and how it comes back into a model_dir.
+
+A checkpoint in the store is a piece that lists its files, each with digest, size and the digests of its pieces. The event
+`stored` in the log names that piece, so whoever has the log knows what there is, and by the record which files they are.
+What comes back is put together beside the model_dir, verified against the record, and listed in the manifest last. Whether
+it may enter a model, the guard says, as of every checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from expmgr import durable
+from expmgr.errors import ExpmgrError, ModelDirProblem, StoreProblem, UnknownCheckpoint
+from expmgr.events import Stored
+from expmgr.locks import Lock
+from expmgr.log import OWN, Draft
+from expmgr.model_dir import ModelDir, SavedCheckpoint
+from expmgr.paths import VariantName
+from expmgr.project import Project
+from expmgr.records import RunRecord, counted_runs, is_foreign, is_outdated
+from expmgr.sharing import tell, tell_runs
+from expmgr.signature import read_signature
+from expmgr.signing import signed
+from expmgr.store import PIECE_BYTES, Store, open_store
+
+Which = Literal["selected", "all", "none"]
+Progress = Callable[[int], None]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class Pieces(_Part):
+    """One file of a checkpoint in the store."""
+
+    size_bytes: int
+    sha256: str
+    pieces: list[str]
+
+
+class Contents(_Part):
+    """A checkpoint in the store."""
+
+    format: Literal[1] = 1
+    run_id: str
+    variant: str
+    seed: int
+    saved: SavedCheckpoint
+    """As the manifest of its model_dir lists it."""
+    files: dict[str, Pieces]
+    """Those of `saved`, and the rows of its probe."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A checkpoint that is to go to the store."""
+
+    record: RunRecord
+    folder: ModelDir
+    saved: SavedCheckpoint
+    extra: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        return f"{self.folder.shown}/{self.saved.name}"
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.saved.files.values())
+
+
+def store_of(project: Project) -> Store:
+    """The store that the settings name; `StoreProblem` where they name none."""
+    if project.settings.store is None:
+        raise StoreProblem(
+            "no store is set up",
+            left_alone="Nothing was changed.",
+            hint='store = "s3://bucket/prefix", or a folder that the team shares, in [tool.expmgr]',
+        )
+    return open_store(project.settings.store, project.repo.main_root)
+
+
+# To the store.
+
+
+def plan_uploads(project: Project, which: Which) -> list[Upload]:
+    """The checkpoints of this clone's runs that the log does not say are in the store: of each run the selected one, or the
+    newest where none was selected; or all that are kept. What is not as the record says is left."""
+    if which == "none":
+        return []
+    known = {(one.run_id, one.step) for one in _stored_events(project)}
+    found: list[Upload] = []
+    for head in project.records.heads():
+        if head.status in ("starting", "running") or head.by_hand is not None:
+            continue
+        name = VariantName(*head.variant.split("/", 1))
+        folder = _folder(project, name, head.seed)
+        if not (folder.path / "manifest.json").exists() or is_foreign(project.records.run_dir(head.run_id)):
+            continue
+        for record in project.records.whole([head]):
+            found += _uploads_of(folder, record, which, known)
+    return found
+
+
+def _uploads_of(folder: ModelDir, record: RunRecord, which: Which, known: set[tuple[str, int]]) -> Iterator[Upload]:
+    try:
+        manifest = folder.read_manifest()
+    except ExpmgrError:
+        return
+    wanted = selected_step(record)
+    for saved in manifest.checkpoints if manifest else ():
+        recorded = _recorded(record, saved.step)
+        is_wanted = which == "all" or saved.step == wanted
+        if is_wanted and (record.run_id, saved.step) not in known and recorded == _digests(saved):
+            yield Upload(record, folder, saved, _probe_of(folder, saved))
+
+
+def selected_step(record: RunRecord) -> int:
+    """The step of the checkpoint that a run is known by."""
+    return record.step if record.selected_step is None else record.selected_step
+
+
+def _probe_of(folder: ModelDir, saved: SavedCheckpoint) -> tuple[str, ...]:
+    with contextlib.suppress(ExpmgrError, OSError):
+        probe = read_signature(folder.path / saved.name, saved.name).probe
+        name = f"probe-{probe.batch[:16]}.npz" if probe is not None else ""
+        if name and (folder.path / name).is_file():
+            return (name,)
+    return ()
+
+
+def upload(project: Project, store: Store, wanted: Sequence[Upload], progress: Progress = lambda _: None) -> int:
+    """Send what the store does not have, and say in the log what is there; the bytes that were sent."""
+    tell_runs(project)
+    sent = 0
+    for one in wanted:
+        files = {}
+        for name in (*one.saved.files, *one.extra):
+            file, bytes_sent = _send(store, one.folder.path / name, progress)
+            files[name] = file
+            sent += bytes_sent
+        _check_sent(one, files)
+        about = {"run_id": one.record.run_id, "variant": one.record.variant, "seed": one.record.seed}
+        contents = Contents(**about, saved=one.saved, files=files)  # type: ignore[arg-type]
+        digest = store.put((json.dumps(contents.model_dump(mode="json")) + "\n").encode())
+        size = sum(file.size_bytes for file in files.values())
+        values = {**about, "step": one.saved.step, "contents": digest, "size_bytes": size}
+        tell(project, [Draft(Stored, values)])
+    return sent
+
+
+def _send(store: Store, path: Path, progress: Progress) -> tuple[Pieces, int]:
+    whole, pieces, size, sent = hashlib.sha256(), [], 0, 0
+    with open(path, "rb") as file:
+        while block := file.read(PIECE_BYTES):
+            whole.update(block)
+            digest = hashlib.sha256(block).hexdigest()
+            if not store.has(digest):
+                store.put(block)
+                sent += len(block)
+            pieces.append(digest)
+            size += len(block)
+            progress(len(block))
+    return Pieces(size_bytes=size, sha256=whole.hexdigest(), pieces=pieces), sent
+
+
+def _check_sent(one: Upload, files: dict[str, Pieces]) -> None:
+    """What was read has to be what was saved: it might have been replaced, or be damaged."""
+    wrong = [name for name, file in one.saved.files.items() if files[name].sha256 != file.sha256]
+    if wrong:
+        raise StoreProblem(
+            f"{one.shown} was not stored: it has other content than was saved",
+            details=wrong,
+            left_alone="Nobody is told of it; what was stored before is as it was.",
+            hint=f"expmgr checkpoints {one.record.variant}",
+        )
+
+
+# From the store.
+
+
+def _stored_events(project: Project) -> list[Stored]:
+    told = project.logs.events("stored")
+    if project.settings.signing == "require":
+        known = signed(project, told)
+        told = [one for one in told if one.id in known or one.ref.startswith(OWN)]
+    return [one.event for one in told if isinstance(one.event, Stored)]
+
+
+def runs_of(project: Project, name: VariantName, seed: int | None = None) -> list[RunRecord]:
+    """The runs whose checkpoints stand for the variant: of each seed the newest finished one that is not outdated, or
+    else the newest that ended; before others those of which the store has a checkpoint."""
+    from expmgr.code import code_digest
+    from expmgr.variants import find_variant, spec_of
+
+    runs = [one for one in project.records.of_variant(name) if one.has_ended and one.by_hand is None]
+    runs = [one for one in runs if seed is None or one.seed == seed]
+    there = {one.run_id for one in _stored_events(project)}
+    found = {one.seed: one for one in (*runs, *(one for one in runs if one.run_id in there))}
+    with contextlib.suppress(ExpmgrError):
+        variant = find_variant(project.repo, str(name))
+        spec, digest = spec_of(project.repo, variant), code_digest(project.repo, variant.commit, name)
+        fresh = [one for one in runs if not is_outdated(one, spec, digest)]
+        for some in (fresh, [one for one in fresh if one.run_id in there]):
+            found |= {one.seed: one for one in counted_runs(some)}
+    return [found[seed] for seed in sorted(found)]
+
+
+def find_stored(project: Project, record: RunRecord, step: int | None) -> Stored:
+    """Where the checkpoint of `step` (None: the selected one) of a run is in the store; `UnknownCheckpoint` where nobody
+    said that it is."""
+    events = [one for one in _stored_events(project) if one.run_id == record.run_id]
+    wanted = selected_step(record) if step is None else step
+    found = next((one for one in reversed(events) if one.step == wanted), None)
+    if found is None:
+        there = ", ".join(str(one.step) for one in sorted(events, key=lambda one: one.step))
+        by = record.user or "whoever trained it"
+        raise UnknownCheckpoint(
+            f"the store has no checkpoint of step {wanted} of run {record.run_id} ({record.variant}, seed {record.seed})",
+            details=[f"it has {there}"] if there else [],
+            left_alone="Nothing was changed.",
+            hint=f"expmgr push, in the clone of {by}; --checkpoints all for those that were not selected",
+        )
+    return found
+
+
+def fetch(
+    project: Project,
+    store: Store,
+    record: RunRecord,
+    stored: Stored,
+    *,
+    fresh: bool = False,
+    progress: Progress = lambda _: None,
+) -> str | None:
+    """Bring a checkpoint into its model_dir; how it is shown, None where it is there already.
+
+    `StoreProblem` where the store has another one than the record names; `ModelDirProblem` where the folder holds the
+    checkpoints of another run, unless `fresh` sets them aside.
+    """
+    name = VariantName(*record.variant.split("/", 1))
+    folder = _folder(project, name, record.seed)
+    shown = f"{folder.shown}/model.ckpt-{stored.step}"
+    contents = _contents(store, record, stored)
+    if _is_there(folder, contents):
+        return None
+    if not fresh:
+        _check_free(folder, record)
+    parts = project.layout.own / "fetching"
+    durable.make_folder(parts)
+    parted = {name: parts / f"{file.sha256}-{name}" for name, file in contents.files.items()}
+    for name_of, file in contents.files.items():
+        _assemble(store, parted[name_of], file, progress)
+    lock = Lock(folder.lock_dir)
+    lock.acquire(folder.shown)
+    try:
+        if fresh and not _is_of(folder, record):
+            folder.set_aside(time.time())
+        elif not fresh:
+            _check_free(folder, record)
+        folder.prepare(time.time())
+        folder.admit(contents.saved, parted)
+        if isinstance(record.spec.get("selection"), dict) and "metric" in record.spec["selection"]:
+            folder.select(record.selected_step)
+        mark = json.dumps({"format": 1, "run_id": record.run_id}) + "\n"
+        durable.write_bytes(folder.path / FETCHED, mark.encode())
+    finally:
+        lock.release()
+    project.ignore_models()
+    return shown
+
+
+#: In a model_dir whose checkpoints came from the store: whose they are.
+FETCHED = "fetched.json"
+
+
+def fetched_run(model_dir: Path) -> str | None:
+    """The run whose checkpoints were fetched into a model_dir; None where none were."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads((model_dir / FETCHED).read_bytes())["run_id"])
+    return None
+
+
+def _contents(store: Store, record: RunRecord, stored: Stored) -> Contents:
+    try:
+        contents = Contents.model_validate_json(store.get(stored.contents))
+    except ValidationError as error:
+        raise StoreProblem(
+            f"what {store.name} lists of {record.run_id} cannot be read: {error.errors()[0]['msg']}"
+        ) from None
+    about = (contents.run_id, contents.variant, contents.seed, contents.saved.step)
+    names = {*contents.saved.files, *(name for name in contents.files if name.startswith("probe-"))}
+    is_right = (
+        about == (record.run_id, record.variant, record.seed, stored.step)
+        and _digests(contents.saved) == _recorded(record, stored.step)
+        and set(contents.files) == names
+        and all("/" not in name and not name.startswith(".") for name in names)
+        and all(contents.files[name].sha256 == file.sha256 for name, file in contents.saved.files.items())
+    )
+    if not is_right:
+        raise StoreProblem(
+            f"what {store.name} has of run {record.run_id} is not the checkpoint of step {stored.step} that its record names",
+            left_alone="Nothing was changed.",
+            hint=f"ask {record.user or 'whoever trained it'}; expmgr log {record.run_id} says who stored it",
+        )
+    return contents
+
+
+def _assemble(store: Store, target: Path, file: Pieces, progress: Progress) -> None:
+    """`target` from its pieces; what an interrupted fetch left of it is verified and gone on from."""
+    beside, digest = target.with_name(f"{target.name}.part"), hashlib.sha256()
+    if target.is_file() and target.stat().st_size == file.size_bytes and _sha256(target) == file.sha256:
+        progress(file.size_bytes)
+        return
+    done = 0
+    with durable.disk_errors(f"what is fetched from {store.name}"), open(beside, "a+b") as out:
+        out.seek(0)
+        for piece in file.pieces:
+            block = out.read(PIECE_BYTES)
+            if hashlib.sha256(block).hexdigest() != piece:
+                break
+            digest.update(block)
+            progress(len(block))
+            done += 1
+        out.truncate(min(done * PIECE_BYTES, file.size_bytes))
+        for piece in file.pieces[done:]:
+            block = store.get(piece)
+            digest.update(block)
+            out.write(block)
+            out.flush()
+            progress(len(block))
+        os.fsync(out.fileno())
+    if digest.hexdigest() != file.sha256 or beside.stat().st_size != file.size_bytes:
+        beside.unlink()
+        raise StoreProblem(
+            f"what {store.name} has for {target.name[:12]} is not that file", left_alone="Nothing was changed."
+        )
+    os.replace(beside, target)
+
+
+def _sha256(path: Path) -> str:
+    digest: Any = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return str(digest.hexdigest())
+
+
+def ensure(
+    project: Project, name: VariantName, seed: int, step: int | None, *, record: RunRecord | None = None
+) -> str | None:
+    """Bring the checkpoint that is asked for (of `record`, or of the run that stands for the variant) from the store, where
+    the model_dir holds none and a store has it; how it is shown.
+
+    None where there was nothing to do, or nothing that could be done: who wants to read it then says why.
+    """
+    if project.settings.store is None or project.is_scratch:
+        return None
+    folder = _folder(project, name, seed)
+    with contextlib.suppress(ExpmgrError):
+        manifest = folder.read_manifest()
+        if manifest is not None and manifest.checkpoints:
+            return None
+        for one in [record] if record is not None else runs_of(project, name, seed):
+            return fetch(project, store_of(project), one, find_stored(project, one, step))
+    return None
+
+
+def is_stored(project: Project) -> set[tuple[str, int]]:
+    """Run id and step of what the store has."""
+    return {(one.run_id, one.step) for one in _stored_events(project)}
+
+
+def _folder(project: Project, name: VariantName, seed: int) -> ModelDir:
+    path = project.layout.model_dir(name, seed)
+    return ModelDir(path, shown=project.shown(path), variant=str(name), seed=seed)
+
+
+def _digests(saved: SavedCheckpoint) -> dict[str, str]:
+    return {name: file.sha256 for name, file in saved.files.items()}
+
+
+def _recorded(record: RunRecord, step: int) -> dict[str, str] | None:
+    """The digests of the files of a checkpoint, as the record has them."""
+    return next((one.files for one in reversed(record.checkpoints) if one.step == step), None)
+
+
+def _is_there(folder: ModelDir, contents: Contents) -> bool:
+    manifest = folder.read_manifest()
+    saved = manifest.at(contents.saved.step) if manifest is not None else None
+    return saved is not None and _digests(saved) == _digests(contents.saved)
+
+
+def _is_of(folder: ModelDir, record: RunRecord) -> bool:
+    """Whether the folder is empty, or holds checkpoints of that run alone."""
+    manifest = folder.read_manifest()
+    steps = manifest.checkpoints if manifest is not None else []
+    return all(_digests(one) == _recorded(record, one.step) for one in steps)
+
+
+def _check_free(folder: ModelDir, record: RunRecord) -> None:
+    if not _is_of(folder, record):
+        raise ModelDirProblem(
+            f"{folder.shown} holds the checkpoints of another run than {record.run_id}",
+            left_alone="Nothing was changed.",
+            hint=f"to keep them aside and fetch these: expmgr pull {record.variant} --seed {record.seed} --fresh",
+        )
