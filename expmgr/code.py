@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import posixpath
+import re
 from collections.abc import Callable, Iterable, Sequence, Set
 
 from expmgr.errors import SpecProblem
@@ -99,7 +100,7 @@ def _files(root: str, module: str) -> set[str]:
 def code_digest(repo: GitRepo, commit: str, name: VariantName) -> str:
     """sha256 over the files that a variant reaches at `commit`: path, mode and object id of each.
 
-    Prose (*.md) does not count, and the spec does not: a record holds it resolved.
+    Prose (*.md) and what reviews froze do not count, and the spec does not: a record holds it resolved.
     """
     counted = counted_files(repo, commit, name).values()
     text = "".join(f"{entry.path}\0{entry.mode}\0{entry.oid}\n" for entry in counted)
@@ -112,7 +113,16 @@ def counted_files(repo: GitRepo, commit: str, name: VariantName) -> dict[str, Tr
     files = set(reached(entries, name, lambda path: repo.read(commit, path)))
     # What lies in a submodule is in another repository: which of its modules are imported is not looked up, so all count.
     files |= {path for path, entry in entries.items() if entry.mode == SUBMODULE}
-    return {path: entries[path] for path in sorted(files) if not path.endswith(".md") and path != name.spec_path}
+    return {path: entries[path] for path in sorted(files) if not _is_prose(path, name)}
+
+
+#: In an experiment's folder: what was decided, as `review merge` writes it.
+_REVIEW = re.compile(r"reviews/[0-9a-f]{12}\.json\Z")
+
+
+def _is_prose(path: str, name: VariantName) -> bool:
+    """Whether nothing of a variant follows from a file."""
+    return path.endswith(".md") or path == name.spec_path or bool(_REVIEW.match(path.removeprefix(f"{name.folder}/")))
 
 
 def roots_of(repo: GitRepo, commit: str, name: VariantName) -> list[str]:

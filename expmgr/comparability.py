@@ -172,6 +172,8 @@ class Case:
     tried: Tried
     is_confirmed: bool = False
     """Whether its seeds were chosen before any of them had a result."""
+    in_review: bool = False
+    """Whether a decision hangs on it: too few seeds are no basis for one."""
 
     @property
     def sides(self) -> tuple[Side, Side]:

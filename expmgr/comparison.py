@@ -6,7 +6,7 @@ Reads records, specs and manifests alone.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -153,12 +153,13 @@ def compare(
     tried: Tried | None = None,
     seeds: Iterable[int] | None = None,
     is_confirmed: bool = False,
+    in_review: bool = False,
 ) -> Comparison:
     """Compare `subjects`; the first is the baseline unless `baseline` names another of them.
 
     `metric` and `split` come from the baseline's spec where they are not given. With `everything`, `changes` holds all
-    keys of the spec. `seeds` leaves others out; `is_confirmed` says that they were chosen before any had a result. Raises
-    `UnknownVariant` for a baseline that is not among the subjects.
+    keys of the spec. `seeds` leaves others out; `is_confirmed` says that they were chosen before any had a result,
+    `in_review` that a decision hangs on it. Raises `UnknownVariant` for a baseline that is not among the subjects.
     """
     base = next((one for one in subjects if one.name == (baseline or subjects[0].name)), None)
     if base is None:
@@ -177,7 +178,7 @@ def compare(
     effect = compared.minimum_effect if name == compared.metric else None
     known = tried or Tried()
     others = [side for key, side in sides.items() if key != base.name]
-    cases = [Case(sides[base.name], side, mode, effect, known, is_confirmed) for side in others]
+    cases = [Case(sides[base.name], side, mode, effect, known, is_confirmed, in_review) for side in others]
     results = dict(zip((side.name for side in others), results_of(cases), strict=True))
     rows = [_row(side, sides[base.name], everything, results.get(side.name)) for side in sides.values()]
     rows.sort(key=lambda row: not row.is_baseline)
@@ -218,6 +219,17 @@ def chosen(project: Project, names: Sequence[str], baseline: str | None = None) 
         base = next((one.name for one in variants if str(one.name) == declared), None)
     subjects = _with_lost(project, [_subject(project, one, runs) for one in dict.fromkeys(variants)])
     return Chosen(subjects, base, _tried(project, base or subjects[0].name, runs, known))
+
+
+def pair(
+    project: Project, base: Variant, other: Variant, is_old: Callable[[RunRecord], bool] = lambda _: False
+) -> Chosen:
+    """`other` against `base`, at the commits (or trees) that they name; runs of `other` that are `is_old` do not count."""
+    runs = _Runs(project)
+    one, two = _subject(project, base, runs), _subject(project, other, runs)
+    aged = [run.model_copy(update={"code_digest": ""}) if is_old(run) else run for run in two.runs]
+    subjects = _with_lost(project, [one, replace(two, runs=aged)])
+    return Chosen(subjects, base.name, _tried(project, base.name, runs, all_variants(project.repo)))
 
 
 class _Runs:
@@ -321,13 +333,13 @@ def _checkpoint_lost(folder: ModelDir, record: RunRecord, runs: Sequence[RunReco
     step = record.step if record.selected_step is None else record.selected_step
     saved = manifest.at(step) if manifest is not None else None
     if saved is None:
-        return Answer.WARN, f"its selected checkpoint, of step {step:,}, is not in {folder.shown} any more"
+        return Answer.WARN, f"its selected checkpoint, of step {step:,}, is not in its model_dir any more"
     # A run that only evaluated saved none: the one that it goes on from did.
     known = [one.files for run in chain(record, runs) for one in reversed(run.checkpoints) if one.step == step]
     if not known:
         return Answer.UNKNOWN, f"which files the checkpoint of step {step:,} had is not recorded"
     if {name: file.sha256 for name, file in saved.files.items()} != known[0]:
-        return Answer.WARN, f"the checkpoint of step {step:,} in {folder.shown} is another one than was recorded"
+        return Answer.WARN, f"the checkpoint of step {step:,} in its model_dir is another one than was recorded"
     return None
 
 

@@ -165,6 +165,18 @@ class StoreProblem(ExpmgrError):
     """The store of checkpoints cannot be used, or does not hold what it should."""
 
 
+class UnknownReview(ExpmgrError):
+    """No review, or more than one, is called so."""
+
+
+class ReviewProblem(ExpmgrError):
+    """A review does not stand where the command needs it to."""
+
+
+class MergeRefused(ExpmgrError):
+    """A review may not be merged: `details` holds what is missing."""
+
+
 class RemoteProblem(ExpmgrError):
     """A git remote did not do what was asked of it. `details` holds git's words."""
 

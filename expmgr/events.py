@@ -53,6 +53,8 @@ Digest = Annotated[str, _matching(_DIGEST, "a sha256")]
 ObjectId = Annotated[str, _matching(_OID, "the id of a commit")]
 Variant = Annotated[str, AfterValidator(_variant)]
 Words = Annotated[str, Field(min_length=1, max_length=MOST_WORDS)]
+Text = Annotated[str, Field(max_length=MOST_WORDS)]
+Name = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class Actor(BaseModel):
@@ -235,6 +237,155 @@ class Retracted(Event):
         return f"retract {self.event[:12]}: {self.reason}"
 
 
+# Reviews. A review's id is that of the event that opened it.
+
+
+class ReviewOpened(Event):
+    """Somebody asks whether a candidate is to be merged, instead of a baseline."""
+
+    kind: Literal["review.open"] = "review.open"
+    candidate: Variant
+    baseline: Variant
+    commit: ObjectId
+    """The candidate's newest commit."""
+    base_commit: ObjectId
+    target: Name
+    """The branch that it is to be merged into."""
+    metric: Name
+    split: Name
+    digests: Digest
+    """Of spec and code on both sides, as they would be merged."""
+    result_set: Digest
+    """Of the runs that it is decided by."""
+    seeds: list[int] | None = None
+    """The seeds that count; None: all."""
+    is_confirmed: bool = False
+    """Whether these were chosen before any of them had a result."""
+    text: Text = ""
+
+    @property
+    def commits(self) -> tuple[str, ...]:
+        return (self.commit, self.base_commit)
+
+    @property
+    def title(self) -> str:
+        return f"review of {self.candidate} against {self.baseline}" + (f": {self.text}" if self.text else "")
+
+
+class OfReview(Event):
+    """Something that is said in a review."""
+
+    review: Digest
+
+
+class Commented(OfReview):
+    """Words in a review."""
+
+    kind: Literal["comment"] = "comment"
+    text: Words
+    on: Name | None = None
+    """What they are on: `check:ID`, `run:ID`, or `FILE:LINE` at `commit`."""
+    commit: ObjectId | None = None
+
+    @property
+    def commits(self) -> tuple[str, ...]:
+        return (self.commit,) if self.commit else ()
+
+    @property
+    def title(self) -> str:
+        return f"comment in review {self.review[:12]}{f' on {self.on}' if self.on else ''}: {self.text}"
+
+
+class Resolved(OfReview):
+    """What a comment asked for is settled."""
+
+    kind: Literal["resolve"] = "resolve"
+    event: Digest
+
+    @property
+    def title(self) -> str:
+        return f"resolve {self.event[:12]} in review {self.review[:12]}"
+
+
+class Checked(OfReview):
+    """The checks of a review were looked at, and said this."""
+
+    kind: Literal["check"] = "check"
+    commit: ObjectId
+    digests: Digest
+    result_set: Digest
+    answers: dict[str, str]
+    """Id of each check to its answer."""
+    sentence: Text
+
+    @property
+    def commits(self) -> tuple[str, ...]:
+        return (self.commit,)
+
+    @property
+    def title(self) -> str:
+        return f"check in review {self.review[:12]}: {self.sentence}"
+
+
+class Waived(OfReview):
+    """A check's block is excused, for what is judged now."""
+
+    kind: Literal["waive"] = "waive"
+    check: Name
+    told: Text
+    """What the check said."""
+    reason: Words
+    digests: Digest
+    result_set: Digest
+
+    @property
+    def title(self) -> str:
+        return f"waive {self.check} in review {self.review[:12]}: {self.reason}"
+
+
+class Decided(OfReview):
+    """A person's verdict, on exactly this code and these results; or the end of a review without a merge."""
+
+    kind: Literal["verdict"] = "verdict"
+    verdict: Literal["approve", "veto", "lift", "close"]
+    """`lift` takes back the approval or veto that the same person gave."""
+    commit: ObjectId
+    digests: Digest
+    result_set: Digest
+    text: Text = ""
+    reason: Text = ""
+    """Of `close`: why."""
+
+    @property
+    def commits(self) -> tuple[str, ...]:
+        return (self.commit,)
+
+    @property
+    def title(self) -> str:
+        words = f" ({self.reason})" if self.reason else ""
+        return f"{self.verdict} review {self.review[:12]}{words}" + (f": {self.text}" if self.text else "")
+
+
+class Merged(OfReview):
+    """The candidate was merged. What was decided, and on what, lies beside the event as `review.json`."""
+
+    kind: Literal["merge"] = "merge"
+    commit: ObjectId
+    """The merge."""
+    target: Name
+    digests: Digest
+    result_set: Digest
+    approved_by: list[Text]
+
+    @property
+    def commits(self) -> tuple[str, ...]:
+        return (self.commit,)
+
+    @property
+    def title(self) -> str:
+        return f"merge review {self.review[:12]} into {self.target}"
+
+
 KINDS: Mapping[str, type[Event]] = {
     "variant": VariantMade,
     "run": RunTold,
@@ -243,6 +394,13 @@ KINDS: Mapping[str, type[Event]] = {
     "stored": Stored,
     "note": Noted,
     "retract": Retracted,
+    "review.open": ReviewOpened,
+    "comment": Commented,
+    "resolve": Resolved,
+    "check": Checked,
+    "waive": Waived,
+    "verdict": Decided,
+    "merge": Merged,
 }
 
 

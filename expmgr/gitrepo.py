@@ -398,13 +398,13 @@ class GitRepo:
                 found.append(Worktree(path, fields.get("branch")))
         return found
 
-    def _require_version(self) -> None:
+    def _require_version(self, oldest: tuple[int, int] = OLDEST_GIT) -> None:
         """`GitFailed` where git is too old for what was asked of it."""
         text = self.run("version").text.strip()
         found = re.search(r"(\d+)\.(\d+)", text)
-        if found and (int(found[1]), int(found[2])) < OLDEST_GIT:
-            wanted = ".".join(map(str, OLDEST_GIT))
-            raise GitFailed(f"{text} is too old: expmgr needs git {wanted} or newer", left_alone="Nothing was changed.")
+        if found and (int(found[1]), int(found[2])) < oldest:
+            wanted = ".".join(map(str, oldest))
+            raise GitFailed(f"{text} is too old: this needs git {wanted} or newer", left_alone="Nothing was changed.")
 
     def uncommitted(self, root: Path, paths: Iterable[str]) -> list[str]:
         """The files at or below `paths` in the checkout `root` that are not as they are in its HEAD, untracked too."""
@@ -464,12 +464,54 @@ class GitRepo:
         new = NewObjects(self.object_format)
         tree = new.tree(folders, files).hex()
         self._take_in(new)
-        return self._commit_tree(tree, parent, message)
+        return self._commit_tree(tree, [parent], message)
 
-    def _commit_tree(self, tree: str, parent: CommitId, message: str) -> CommitId:
+    def merged(self, ours: str, theirs: str) -> tuple[str | None, list[str]]:
+        """What a merge of `theirs` into `ours` would be: its tree, or None and the files in conflict. No ref moves."""
+        options = ("--write-tree", "--name-only", "--no-messages", "-z")
+        answer = self.call("merge-tree", *options, ours, theirs)
+        tree, *files = answer.text.split("\0")
+        if answer.status == 0:
+            return tree.strip(), []
+        if answer.status == 1:
+            return None, [file for file in files if file]
+        self._require_version((2, 38))
+        raise GitFailed("git could not merge", details=answer.stderr.strip().splitlines()[:5])
+
+    def write_merge(self, tree: str, parents: Sequence[str], files: Mapping[str, bytes], message: str) -> CommitId:
+        """A commit of `tree`, with `files` added, on `parents`; no ref points to it yet."""
+        new = NewObjects(self.object_format)
+        whole = new.tree(self._trees(tree, _folders(files)), files).hex()
+        self._take_in(new)
+        return self._commit_tree(whole, parents, message)
+
+    def authors(self, after: str, tip: str) -> set[str]:
+        """The addresses of those who wrote the commits of `tip` that `after` does not have."""
+        return set(self.run("log", "--format=%ae", "--end-of-options", tip, f"^{after}").text.splitlines())
+
+    def commit_with_trailer(self, tip: str, key: str, value: str) -> CommitId | None:
+        """The newest commit of `tip` whose message has the line `key: value`."""
+        wanted = f"^{key}: {re.escape(value)}$"
+        found = self.run("log", "-1", "--format=%H", "--extended-regexp", f"--grep={wanted}", "--end-of-options", tip)
+        return CommitId(found.text.strip()) if found.text.strip() else None
+
+    def changed_in(self, root: Path) -> list[str]:
+        """The tracked files in the checkout `root` that are not as they are in its HEAD."""
+        lines = run_git(root, ["status", "--porcelain", "-z", "--untracked-files=no", "--no-renames"]).text.split("\0")
+        return [line[3:] for line in lines if line]
+
+    def fast_forward(self, root: Path, commit: str) -> None:
+        """Move the branch that is checked out in `root` on to `commit`, as the user's own `git merge --ff-only` would.
+
+        `GitFailed` with git's words where files would be overwritten; the checkout is then as it was.
+        """
+        run_git(root, ["merge", "--quiet", "--ff-only", commit])
+
+    def _commit_tree(self, tree: str, parents: Sequence[str], message: str) -> CommitId:
         text = message.encode("utf-8", "surrogateescape")
+        options = [part for parent in parents for part in ("-p", parent)]
         answer = call_git(
-            self.folder, ["commit-tree", tree, "-p", parent], stdin=text, config=("i18n.commitEncoding=UTF-8",)
+            self.folder, ["commit-tree", tree, *options], stdin=text, config=("i18n.commitEncoding=UTF-8",)
         )
         if answer.status:
             self.identity()  # the usual reason, and the better words
@@ -497,7 +539,7 @@ class GitRepo:
             options = ["--all", "--pathspec-from-file=-", "--pathspec-file-nul"]
             run_git(self.root, ["add", *options], stdin=_nul(changed), env=env)
             tree = run_git(self.root, ["write-tree"], env=env).text.strip()
-        return self._commit_tree(tree, head, message), changed
+        return self._commit_tree(tree, [head], message), changed
 
     def create_branch(self, ref: str, commit: CommitId, why: str) -> None:
         """Make `ref` at `commit`; `BranchExists` where it, or one that git cannot hold beside it, is there."""

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from expmgr import durable
 from expmgr.errors import Busy, EventProblem
-from expmgr.events import LATEST, Actor, Event, canonical, invalid, is_writer, parse_event
+from expmgr.events import LATEST, Actor, Event, Retracted, canonical, invalid, is_writer, parse_event
 from expmgr.gitrepo import GitRepo, NewCommit
 from expmgr.index import Index, LogRow
 
@@ -88,6 +88,12 @@ class Logs:
     def beside(self, told: Sequence[Told], file: str) -> list[bytes | None]:
         """What lies beside each event as `file`."""
         return self._repo.objects([f"{one.commit}:{file}" for one in told])
+
+    def retracted(self, told: Sequence[Told]) -> set[str]:
+        """The ids of those of `told` that their writers took back."""
+        writers = {one.id: writer_of(one.ref) for one in told}
+        events = (one.event for one in self.events("retract"))
+        return {one.event for one in events if isinstance(one, Retracted) and writers.get(one.event) == one.writer}
 
     def _rows(self, refs: Mapping[str, str]) -> Iterator[tuple[str, list[LogRow]]]:
         """The rows of each log, read from git where they are not cached; a log that is part of another one once."""

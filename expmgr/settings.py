@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from expmgr.errors import SpecProblem
 from expmgr.paths import nearest
@@ -15,6 +16,17 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+class ReviewRules(BaseModel):
+    """`[tool.expmgr.review]`: what a merge needs. Those on the target branch count, never a variant's own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    approvals: Annotated[int, Field(ge=0)] = 1
+    """How many people have to approve."""
+    by_others: bool = True
+    """Whether they have to be others than those who opened the review, made the variant, or wrote its commits."""
 
 
 class Settings(BaseModel):
@@ -47,6 +59,8 @@ class Settings(BaseModel):
     """File on the target branch that says whose keys sign for whom, as `ssh-keygen` reads it."""
     target: str | None = None
     """The branch that variants are merged into; None: the default branch of the remote, or main, or master."""
+    review: ReviewRules = ReviewRules()
+    """What a review needs before a variant is merged, as the target branch has it."""
     preemption_notice: Literal["off", "gce", "aws", "azure"] = "off"
     """The cloud whose metadata is asked whether the machine is about to be taken away."""
 
@@ -69,6 +83,20 @@ def read_settings(root: Path | None, own: Path) -> Settings:
     return Settings.model_validate(values)
 
 
+def shared_settings(read: Callable[[str], bytes | None], where: str) -> Settings:
+    """The shared settings of a commit, whose files `read` gives; `where` is how it is called."""
+    values: dict[str, Any] = {}
+    for name, keys in (("pyproject.toml", ("tool", "expmgr")), ("expmgr.toml", ())):
+        path = Path(f"{where}:{name}")
+        table = _part(read(name) or b"", path, *keys)
+        try:
+            Settings.model_validate(table)
+        except ValidationError as error:
+            raise _problem(path, error) from None
+        values.update(table)
+    return Settings.model_validate(values)
+
+
 def models_root(settings: Settings, main_root: Path) -> Path:
     """Where all model_dirs lie."""
     return main_root / Path(settings.models_dir).expanduser()
@@ -76,9 +104,15 @@ def models_root(settings: Settings, main_root: Path) -> Path:
 
 def _table(path: Path, *keys: str) -> dict[str, Any]:
     try:
-        table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         return {}
+    return _part(content, path, *keys)
+
+
+def _part(content: bytes, path: Path, *keys: str) -> dict[str, Any]:
+    try:
+        table: Any = tomllib.loads(content.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecProblem(f"{path} is not TOML: {error}") from None
     for key in keys:
@@ -90,7 +124,8 @@ def _problem(path: Path, error: ValidationError) -> SpecProblem:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        near = nearest(key, Settings.model_fields)
+        fields = ReviewRules.model_fields if key.startswith("review.") else Settings.model_fields
+        near = nearest(key.removeprefix("review."), fields)
         if key == "tool":
             return SpecProblem(
                 f"{path}: unknown setting tool", hint="this file has no [tool.expmgr]: its settings stand at the top"

@@ -92,6 +92,9 @@ def digest(repo: Repo) -> str:
         (f"{FOLDER}/model.py", True), ("shared/sibling.py", True), ("src/lib/deeper.py", True), ("late.py", True),
         ("shared/unused.py", False), (f"{FOLDER}/README.md", False), (f"{FOLDER}/spec.yaml", False),
         (f"{FOLDER}/more.csv", True),
+        # What a review froze is prose; a package of that name is code.
+        (f"{FOLDER}/reviews/0123456789ab.json", False), (f"{FOLDER}/reviews/0123456789ab.md", False),
+        (f"{FOLDER}/reviews/stars.json", True), (f"{FOLDER}/reviews/__init__.py", True),
     ],
 )  # fmt: skip
 def test_what_moves_the_digest(committed: Repo, path: str, counts: bool) -> None:

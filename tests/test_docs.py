@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from expmgr.errors import ExitCode
 from expmgr.paths import RunDir
 from expmgr.records import Attempt, RunRecord
 from expmgr.rules import RULES
-from expmgr.settings import Settings
+from expmgr.settings import ReviewRules, Settings
 from expmgr.signature import Signature
 from typed import ESTIMATOR, settled, typed
 from typed import commands as typed_commands
@@ -34,7 +35,9 @@ def page(name: str) -> str:
 
 def commands() -> dict[str, str]:
     """Each command that is shown, and its help."""
-    found = {}
+    found = {
+        "review": "Decide whether a variant is merged.\nExample: expmgr review open iris/wide --against iris/baseline"
+    }
     for command in app.registered_commands:
         assert command.callback is not None
         if not command.hidden:
@@ -82,13 +85,44 @@ def test_the_examples_of_the_help_are_in_the_walk_that_is_run() -> None:
         'expmgr retract 3f2a9c -m "that was another variant"',
         "expmgr push",
         "expmgr pull",
+        "expmgr review open iris/wide --against iris/baseline",  # tests/test_reviews.py
     ]
     assert [example for example in examples() if example not in walk] == []
 
 
+def of_review() -> list[str]:
+    (group,) = app.registered_groups
+    assert group.typer_instance is not None
+    return [str(one.name) for one in group.typer_instance.registered_commands]
+
+
+def test_each_command_of_a_review_has_an_example_and_its_place() -> None:
+    (group,) = app.registered_groups
+    assert group.typer_instance is not None
+    for command in group.typer_instance.registered_commands:
+        assert f"Example: expmgr review {command.name} " in (command.callback.__doc__ or "")
+        assert f"`expmgr review {command.name} " in page("commands")
+
+
+def test_the_workflows_of_the_docs_can_be_read() -> None:
+    """YAML, and shell where they have some; each command that they call is one."""
+    from ruamel.yaml import YAML
+
+    text = (DOCS / "reviews.md").read_text(encoding="utf-8")
+    blocks = [YAML(typ="safe").load(one) for one in re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)]
+    steps = [step["run"] for step in blocks[0]["jobs"]["review"]["steps"] if "run" in step]
+    steps += blocks[1]["experiment-review"]["script"]
+    assert len(steps) == 8
+    for step in steps:
+        assert subprocess.run(["bash", "-n", "-c", step], check=False).returncode == 0, step
+    calls = [line for step in steps for line in step.splitlines() if line.strip().startswith("expmgr ")]
+    assert len(calls) == 5
+
+
 def test_every_option_is_in_the_docs(repo: Repo) -> None:
-    for name in commands():
-        shown = repo.expmgr(name, "--help").stdout
+    for name in (*commands(), *(f"review {one}" for one in of_review())):
+        shown = repo.expmgr(*name.split(), "--help").stdout
+        name = name.split()[0]
         section = page("commands").split(f"\n## {name}\n")[1].split("\n## ")[0]
         for option in set(re.findall(r"--[a-z][a-z-]+", shown)) - {"--help", "--message"}:
             assert option in section, (name, option)
@@ -139,7 +173,13 @@ def test_every_key_of_the_spec_is_in_the_docs(model: type[BaseModel]) -> None:
 
 @pytest.mark.parametrize(
     ("model", "where"),
-    [(RunRecord, "record"), (Attempt, "record"), (Signature, "signature"), (Settings, "settings")],
+    [
+        (RunRecord, "record"),
+        (Attempt, "record"),
+        (Signature, "signature"),
+        (Settings, "settings"),
+        (ReviewRules, "settings"),
+    ],
 )
 def test_every_field_is_in_the_docs(model: type[BaseModel], where: str) -> None:
     text = page(where)

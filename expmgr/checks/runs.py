@@ -49,14 +49,15 @@ def few_seeds(case: Case) -> Iterator[Found | str]:
         if side.spec.run_config.tf_random_seed is not None and side.values:
             told = f"{side.name} fixes its seed (run_config.tf_random_seed), so one run is all it has"
             yield Found(
-                Answer.WARN,
+                Answer.BLOCK if case.in_review else Answer.WARN,
                 told,
                 f"expmgr new {side.name}-seeds --from {side.name} --set run_config.tf_random_seed=null",
             )
         elif 0 < len(side.values) < FEWEST_SEEDS:
             count = "1 seed" if len(side.values) == 1 else f"{len(side.values)} seeds"
             told = f"{side.name} has {count}; a verdict wants {FEWEST_SEEDS}"
-            yield Found(Answer.WARN, told, side.command(sorted(side.seeds or range(FEWEST_SEEDS))))
+            answer = Answer.BLOCK if case.in_review else Answer.WARN
+            yield Found(answer, told, side.command(sorted(side.seeds or range(FEWEST_SEEDS))))
     yield f"{FEWEST_SEEDS} seeds or more on both sides"
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from expmgr.cli import output
-from expmgr.cli.drawing import forest, sparkline
 from expmgr.cli.run import parse_seeds
+from expmgr.drawing import forest, sparkline
 from expmgr.errors import ExitCode
 from expmgr.paths import seeds_text
 
@@ -77,11 +77,11 @@ def compare(
     taken: Sequence[int] | None = parse_seeds(seeds) if seeds is not None else None
     project = Project.open(output.folder())
     found = chosen(project, variants, baseline)
-    is_hopeless = confirm and _is_hopeless(found, metric)
-    if is_hopeless:
+    in_vain = confirm and is_hopeless(found, metric)
+    if in_vain:
         output.tell(["Nothing was run: other seeds do not make these comparable"])
     elif confirm:
-        found, taken = _confirmed(project, found, metric, taken)
+        found, taken = confirmed(project, found, metric, taken)
     comparison = compared(
         found.subjects,
         baseline=found.baseline,
@@ -89,7 +89,7 @@ def compare(
         everything=everything,
         tried=found.tried,
         seeds=taken,
-        is_confirmed=confirm and not is_hopeless,
+        is_confirmed=confirm and not in_vain,
     )
     _sort(comparison, sort_by)
     output.tell_unreadable(project.records)
@@ -109,7 +109,7 @@ def compare(
 _MENDED_BY_RUNS = frozenset({"stale", "budget", "same-weights", "checkpoint"})
 
 
-def _is_hopeless(found: Chosen, metric: str | None) -> bool:
+def is_hopeless(found: Chosen, metric: str | None) -> bool:
     """Whether the best variant and the baseline could not be compared on other seeds either."""
     from expmgr.comparison import best_of
     from expmgr.comparison import compare as compared
@@ -120,7 +120,7 @@ def _is_hopeless(found: Chosen, metric: str | None) -> bool:
     return any(one.answer.value == "block" and one.id not in _MENDED_BY_RUNS for one in checks)
 
 
-def _confirmed(
+def confirmed(
     project: Project, found: Chosen, metric: str | None, seeds: Sequence[int] | None
 ) -> tuple[Chosen, Sequence[int]]:
     """The best variant and the baseline, both run on seeds that had no result before; and these seeds."""

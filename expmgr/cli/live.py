@@ -15,6 +15,7 @@ import typer
 from expmgr import durable
 from expmgr.cli import output
 from expmgr.errors import Busy, ExitCode, UnknownRun
+from expmgr.escape import clean
 
 if TYPE_CHECKING:
     from expmgr.project import Project
@@ -111,7 +112,7 @@ def logs(
             content = file.read()
             place += len(content)
             lines = content.decode("utf-8", "replace").expandtabs().split("\n")
-            sys.stdout.write("\n".join(map(output.clean, lines)))
+            sys.stdout.write("\n".join(map(clean, lines)))
             sys.stdout.flush()
         if has_ended or not follow:
             return

@@ -9,6 +9,7 @@ import typer
 
 from expmgr.cli import output
 from expmgr.errors import EventProblem, UnknownEvent
+from expmgr.escape import one_line
 
 if TYPE_CHECKING:
     from expmgr.log import Told
@@ -45,14 +46,14 @@ def log(
         told = [one for one in told if _is_about(one, variant, run_id)]
     shown = told[-limit:]
     claims = _claims(project, shown)
-    gone = _retracted(project.logs.events("retract"), told)
+    gone = project.logs.retracted(told)
     if how is output.Form.JSON:
         output.show_json({"format": 1, "events": [_as_dict(one, one.id in gone, claims) for one in shown]})
     else:
         table = output.Table(("event", "at", "who", "what"), wrap=frozenset({"what"}))
         for one in shown:
             marks = [*(["retracted"] if one.id in gone else []), *(["unsigned claim"] if one.id in claims else [])]
-            title = output.one_line(one.event.title)
+            title = one_line(one.event.title)
             table.rows.append(
                 (
                     one.id[:12],
@@ -117,25 +118,15 @@ def _claims(project: Project, told: Sequence[Told]) -> set[str]:
     return {one.id for one in told if one.id not in known}
 
 
-def _retracted(retractions: Sequence[Told], told: Sequence[Told]) -> set[str]:
-    """The events that their writers took back."""
-    from expmgr.events import Retracted
-    from expmgr.log import writer_of
-
-    writers = {one.id: writer_of(one.ref) for one in told}
-    events = (one.event for one in retractions)
-    return {one.event for one in events if isinstance(one, Retracted) and writers.get(one.event) == one.writer}
-
-
 def notes_on(project: Project, variant: str, run_id: str | None) -> Iterator[str]:
     """The notes on a variant or a run that stand, a line each."""
-    told = project.logs.events("note", "retract")
-    gone = _retracted(told, told)
+    told = project.logs.events("note")
+    gone = project.logs.retracted(told)
     for one in told:
         event = one.event
         about = (getattr(event, "variant", None), getattr(event, "run_id", None))
         if one.kind == "note" and one.id not in gone and about == (variant, run_id):
-            text = output.one_line(str(getattr(event, "text", "")))
+            text = one_line(str(getattr(event, "text", "")))
             yield f"{output.moment(event.at)} {_who(one)}: {text} ({one.id[:12]})"
 
 
@@ -198,7 +189,7 @@ def retract(
 
 
 #: What people say; all else happened.
-_TAKEN_BACK = ("note", "vouch")
+_TAKEN_BACK = ("note", "vouch", "comment", "waive")
 
 
 def _tell(project: Project, draft: Any, as_json: bool) -> None:
@@ -208,6 +199,6 @@ def _tell(project: Project, draft: Any, as_json: bool) -> None:
     if as_json:
         output.show_json({"format": 1, "id": event.id})
         return
-    output.show(f"{event.id[:12]}: {output.one_line(event.title)}")
+    output.show(f"{event.id[:12]}: {one_line(event.title)}")
     if project.repo.remotes():
         output.tell(["Next: expmgr push"])

@@ -13,7 +13,23 @@ from typing import Annotated
 import typer
 
 from expmgr import __version__
-from expmgr.cli import adopt, ask, check, compare, diff, init, live, log, new, output, run, share, show, tensorboard
+from expmgr.cli import (
+    adopt,
+    ask,
+    check,
+    compare,
+    diff,
+    init,
+    live,
+    log,
+    new,
+    output,
+    review,
+    run,
+    share,
+    show,
+    tensorboard,
+)
 from expmgr.durable import DISK_ERRORS
 from expmgr.errors import DiskFull, ExitCode, ExpmgrError
 
@@ -48,7 +64,7 @@ def _start(
             raise ExpmgrError(f"cannot work in {folder}: {error.strerror}") from None
 
 
-for module in (init, new, run, live, check, adopt, ask, compare, diff, show, log, share, tensorboard):
+for module in (init, new, run, live, check, adopt, ask, compare, diff, show, log, share, review, tensorboard):
     module.add_to(app)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from expmgr.escape import CONTROL, clean, markdown
+
 if TYPE_CHECKING:
     from expmgr.records import Records, RunRecord
     from expmgr.spec import Compared
-
-# What a terminal would act on: C0 and C1 control characters, and the marks that turn text around.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, stable and documented.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
@@ -49,16 +47,6 @@ def folder() -> Path:
     return Path.cwd()
 
 
-def clean(text: str) -> str:
-    """`text` with nothing in it that a terminal would act on."""
-    return _CONTROL.sub("\ufffd", text)
-
-
-def one_line(text: str) -> str:
-    """`text` on a line: what a cell of a table takes."""
-    return " ".join(text.split())
-
-
 def tell(lines: Iterable[str]) -> None:
     """Words to the person, on stderr."""
     for line in lines:
@@ -80,7 +68,7 @@ def show(*lines: str) -> None:
 def show_json(value: Any) -> None:
     text = json.dumps(value, indent=1, ensure_ascii=False)
     # Escapes mean the same to whoever parses it, and nothing to a terminal.
-    print(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    print(CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 @dataclass
@@ -111,7 +99,7 @@ class Table:
 
     def _markdown(self) -> None:
         def line(cells: Sequence[str]) -> str:
-            return "| " + " | ".join(_markdown(cell) for cell in cells) + " |"
+            return "| " + " | ".join(markdown(cell) for cell in cells) + " |"
 
         print(line(self.columns))
         print("|" + "|".join("---:" if name in self.right else "---" for name in self.columns) + "|")
@@ -168,11 +156,6 @@ class Table:
         for row in self.rows:
             table.add_row(*(Text(clean(cell)) for cell in row))
         Console(highlight=False).print(table)
-
-
-def _markdown(cell: str) -> str:
-    escaped = re.sub(r"([\\`*_{}\[\]<>|])", r"\\\1", clean(cell))
-    return escaped.replace("\n", " ")
 
 
 def number(value: float | None, precision: int = 4) -> str:

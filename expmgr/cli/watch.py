@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from expmgr.cli import output
+from expmgr.escape import clean
 from expmgr.launch.local import Watcher
 from expmgr.launch.tasks import Outcome, Prepared, Task
 from expmgr.rules import told
@@ -152,7 +153,7 @@ class Bars(_Teller):
         self._bars: dict[str, TaskID] = {}
 
     def say(self, line: str) -> None:
-        self._progress.console.print(output.clean(line), markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(clean(line), markup=False, highlight=False, soft_wrap=True)
 
     def started(self, prepared: Prepared) -> None:
         bar = self._progress.add_task(str(prepared.task), total=prepared.task.max_steps, told="starting TensorFlow")

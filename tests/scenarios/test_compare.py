@@ -125,7 +125,7 @@ def test_a_checkpoint_or_a_commit_that_is_gone_is_said(copied: Repo) -> None:
     (check,) = [one for one in found if one["id"] == "checkpoint"]
     assert check["answer"] == "warn"
     assert check["told"] == (
-        "iris/wide seeds 1: its selected checkpoint, of step 200, is not in models/iris/wide/seed-1 any more"
+        "iris/wide seeds 1: its selected checkpoint, of step 200, is not in its model_dir any more"
     )
     shutil.move(copied.path / "elsewhere", aside)
     # The same spec and code at another commit; nothing keeps the one that was run.

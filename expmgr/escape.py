@@ -1,0 +1,37 @@
+"""Text that anybody can write, made harmless: names, notes, comments, what a check says."""
+
+from __future__ import annotations
+
+import html
+import re
+
+# What a terminal would act on: C0 and C1 control characters, and the marks that turn text around.
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
+_TICKS = re.compile("`+")
+
+
+def clean(text: str) -> str:
+    """`text` with nothing in it that a terminal would act on."""
+    return CONTROL.sub("\ufffd", text)
+
+
+def one_line(text: str) -> str:
+    """`text` on a line: what a cell of a table takes."""
+    return " ".join(text.split())
+
+
+def markdown(text: str) -> str:
+    """`text` on a line of Markdown that is read as plain words: no markup, no HTML, no mention, no reference to an issue."""
+    words = html.escape(one_line(clean(text)), quote=False)
+    words = re.sub(r"([\\`*_{}\[\]|~$])", r"\\\1", words)
+    # A list, heading or rule begins a line; @name and #1 notify people and link to what is not meant.
+    words = re.sub(r"^([-+>=]|\d+[.)])", r"\\\1", words)
+    words = re.sub(r"(?<![&\w])#(?=\d)", "&#35;", words)
+    return re.sub(r"(?<!\w)@(?=\w)", "@<!-- -->", words)
+
+
+def fenced(text: str) -> str:
+    """`text` of several lines as a Markdown block in which nothing is markup."""
+    words = clean(text).strip("\n")
+    fence = "`" * max([3, *(len(found[0]) + 1 for found in _TICKS.finditer(words))])
+    return f"{fence}text\n{words}\n{fence}"

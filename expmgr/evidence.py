@@ -1,0 +1,252 @@
+"""What a review is decided on: the candidate as it would be merged, against its baseline, and digests of all that counts.
+
+Two digests bind a decision. `digests`: spec and code of both sides, the metric and the smallest difference that matters.
+`result_set`: the runs that count, and their numbers. Neither depends on a commit, so a rebase or a change of prose alters
+none of them, and a new result, other code, or a change on the target that reaches the candidate does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from expmgr.code import code_digest, counted_files
+from expmgr.comparability import Answer, Check, Side
+from expmgr.comparison import Comparison, Row, compare, pair
+from expmgr.errors import ReviewProblem, UnknownVariant
+from expmgr.events import ReviewOpened, canonical
+from expmgr.gitrepo import CommitId
+from expmgr.paths import VariantName
+from expmgr.project import Project
+from expmgr.records import ABOUT, RunRecord
+from expmgr.results import Result
+from expmgr.signing import target_of
+from expmgr.spec import flat
+from expmgr.variants import Variant, find_variant
+
+
+@dataclass(frozen=True)
+class Question:
+    """Whether `candidate` is to be merged into `target`, held against `baseline`, and by what."""
+
+    candidate: Variant
+    baseline: Variant
+    target: str
+    """The branch, as people call it."""
+    metric: str | None = None
+    split: str | None = None
+    seeds: tuple[int, ...] | None = None
+    is_confirmed: bool = False
+    gone: tuple[str, ...] = ()
+    """Variants whose branch is not there any more: they are looked at as they were when the review was opened."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known now of a question."""
+
+    question: Question
+    comparison: Comparison
+    digests: str
+    result_set: str
+    target_commit: CommitId
+    tree: str | None
+    """What a merge would make of the target; None where files are in conflict."""
+    conflicts: tuple[str, ...]
+    moved: tuple[str, ...]
+    """Files of the candidate's code and data that would be others when it is merged than its branch has."""
+
+    @property
+    def row(self) -> Row:
+        """The candidate's."""
+        return next(row for row in self.comparison.rows if row.result is not None)
+
+    @property
+    def result(self) -> Result:
+        assert self.row.result is not None
+        return self.row.result
+
+    @property
+    def checks(self) -> Sequence[Check]:
+        return self.result.checks
+
+    @property
+    def blocks(self) -> list[Check]:
+        return [check for check in self.checks if check.answer is Answer.BLOCK]
+
+    @property
+    def without_results(self) -> list[Side]:
+        """The sides that have no result for what would be merged."""
+        return [row.side for row in self.comparison.rows if not row.values]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "digests": self.digests,
+            "result_set": self.result_set,
+            "candidate": {"variant": str(self.question.candidate.name), "commit": self.question.candidate.commit},
+            "baseline": {"variant": str(self.question.baseline.name), "commit": self.question.baseline.commit},
+            "target": {"branch": self.question.target, "commit": self.target_commit},
+            "conflicts": list(self.conflicts),
+            "moved": list(self.moved),
+            "comparison": self.comparison.as_dict(),
+        }
+
+
+def question_of(project: Project, opened: ReviewOpened) -> Question:
+    """What a review asks, with both variants as their branches have them now."""
+    gone: list[str] = []
+
+    def variant(name: str, commit: str) -> Variant:
+        try:
+            found = find_variant(project.repo, name)
+            if str(found.name) == name:
+                return found
+        except UnknownVariant:
+            pass
+        gone.append(name)
+        return Variant(VariantName(*name.split("/", 1)), CommitId(commit), 0, "")
+
+    return Question(
+        variant(opened.candidate, opened.commit),
+        variant(opened.baseline, opened.base_commit),
+        opened.target,
+        opened.metric,
+        opened.split,
+        tuple(opened.seeds) if opened.seeds is not None else None,
+        opened.is_confirmed,
+        tuple(gone),
+    )
+
+
+def target_commit(project: Project, target: str) -> CommitId:
+    """The newest commit of the branch `target` that this clone knows: its own, or a remote's that goes on from it."""
+    repo = project.repo
+    own = repo.commit_of(f"refs/heads/{target}")
+    for remote in repo.remotes():
+        theirs = repo.commit_of(f"refs/remotes/{remote}/{target}")
+        if theirs is not None and (own is None or repo.is_ancestor(own, theirs)):
+            return theirs
+    if own is None:
+        raise ReviewProblem(
+            f"there is no branch {target} to merge into",
+            left_alone="Nothing was changed.",
+            hint='git fetch; or target = "BRANCH" in [tool.expmgr]',
+        )
+    return own
+
+
+def target_name(project: Project) -> str:
+    """The branch that variants are merged into, as people call it."""
+    ref = target_of(project)
+    for remote in project.repo.remotes():
+        ref = ref.removeprefix(f"refs/remotes/{remote}/")
+    if ref == "HEAD":
+        raise ReviewProblem(
+            "there is no branch to merge into: neither main nor master, and no setting that names one",
+            left_alone="Nothing was changed.",
+            hint='target = "BRANCH" in [tool.expmgr] of pyproject.toml',
+        )
+    return ref.removeprefix("refs/heads/")
+
+
+def changed_experiments(project: Project, base: CommitId, head: CommitId) -> list[str]:
+    """The experiments whose spec or code `head` would change in `base`."""
+    tree = project.repo.merged(base, head)[0] or head
+    found = []
+    for entry in project.repo.tree(tree, "experiments"):
+        parts = entry.path.split("/")
+        if len(parts) == 3 and parts[2] == "spec.yaml":
+            name = VariantName(parts[1], "any")
+            old = project.repo.read(base, entry.path)
+            is_same = old is not None and old == project.repo.read(tree, entry.path)
+            if not is_same or code_digest(project.repo, base, name) != code_digest(project.repo, tree, name):
+                found.append(parts[1])
+    return found
+
+
+def gather(project: Project, question: Question, *, base: CommitId | None = None) -> Evidence:
+    """Look at a question, as the candidate would be when it is merged into `base` (the target as it is now)."""
+    repo = project.repo
+    onto = base or target_commit(project, question.target)
+    candidate = question.candidate
+    tree, conflicts = repo.merged(onto, candidate.commit)
+    as_merged = replace(candidate, commit=CommitId(tree)) if tree is not None else candidate
+    if tree is not None and repo.read(tree, candidate.name.spec_path) is None:
+        as_merged = candidate  # it is not on the target, and on the branch no more: others say so
+    data = _Data(project, as_merged.commit)
+    found = pair(project, question.baseline, as_merged, lambda run: bool(data.moved(run)))
+    comparison = compare(
+        found.subjects,
+        baseline=found.baseline,
+        metric=question.metric,
+        split=question.split,
+        tried=found.tried,
+        seeds=question.seeds,
+        is_confirmed=question.is_confirmed,
+        in_review=True,
+    )
+    sides = [row.side for row in comparison.rows]
+    asked = {
+        "metric": [comparison.metric, comparison.mode, comparison.split, comparison.minimum_effect],
+        "seeds": sorted(question.seeds) if question.seeds is not None else None,
+        "sides": [[side.name, _spec(side), side.subject.code_digest] for side in sides],
+    }
+    return Evidence(
+        question,
+        comparison,
+        _digest(asked),
+        _digest([[side.name, [_told(run, side) for run in side.runs]] for side in sides]),
+        onto,
+        tree,
+        tuple(conflicts),
+        tuple(_moved(project, candidate, as_merged, found.subjects[1].runs, data)),
+    )
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def _spec(side: Side) -> dict[str, Any]:
+    """What of a spec makes a result what it is."""
+    return {key: value for key, value in flat(side.spec.resolved()).items() if not key.startswith(ABOUT)}
+
+
+def _told(run: RunRecord, side: Side) -> list[Any]:
+    return [run.run_id, len(run.attempts), run.step, run.selected_step, side.values[run.seed]]
+
+
+class _Data:
+    """Whether data files in git that runs were given are others in `merged`."""
+
+    def __init__(self, project: Project, merged: str) -> None:
+        self._repo, self._merged = project.repo, merged
+        self._known: dict[tuple[str, ...], list[str]] = {}
+
+    def moved(self, run: RunRecord) -> list[str]:
+        """Those of a run that are."""
+        paths = {posixpath.normpath(one.path) for one in run.data.values() if not one.path.startswith(("/", "~"))}
+        key = (run.commit, *sorted(paths))
+        if key not in self._known:
+            self._known[key] = self._look(*key) if paths and run.commit != self._merged else []
+        return self._known[key]
+
+    def _look(self, commit: str, *paths: str) -> list[str]:
+        found = self._repo.objects([f"{one}:{path}" for path in paths for one in (commit, self._merged)])
+        pairs = zip(paths, found[::2], found[1::2], strict=True)
+        return [path for path, was, now in pairs if was is not None and was != now]
+
+
+def _moved(project: Project, candidate: Variant, merged: Variant, runs: Sequence[RunRecord], data: _Data) -> list[str]:
+    """The files that count which a merge would make others than the candidate's branch has."""
+    if merged.commit == candidate.commit:
+        return []
+    was, now = (counted_files(project.repo, one.commit, one.name) for one in (candidate, merged))
+    moved = {path for path in {**was, **now} if was.get(path) != now.get(path)}
+    spec = candidate.name.spec_path
+    if project.repo.read(candidate.commit, spec) != project.repo.read(merged.commit, spec):
+        moved.add(spec)
+    return sorted(moved | {path for run in runs for path in data.moved(run)})

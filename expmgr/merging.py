@@ -1,0 +1,147 @@
+"""Merging what a review decided: into the target branch, without touching the user's checkout unless that has it."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+from expmgr.errors import ExitCode, ExpmgrError, GitFailed, MergeRefused, ReviewProblem
+from expmgr.events import Merged, OfReview
+from expmgr.gitrepo import CommitId, Worktree
+from expmgr.log import Draft
+from expmgr.project import Project
+from expmgr.reports import as_json, frozen_files, report
+from expmgr.reviews import Standing
+from expmgr.sharing import tell
+
+#: What was decided, and on what, beside the event that ended a review.
+REVIEW_FILE = "review.json"
+
+
+@dataclass(frozen=True)
+class Merge:
+    """A candidate that was merged."""
+
+    commit: CommitId
+    files: list[str]
+    checkout: str | None
+    """The checkout that was moved on with the branch; None where the branch is checked out nowhere."""
+    was_there: bool = False
+    """Whether the merge had been made before, and only the log did not say so."""
+
+
+def merge(project: Project, standing: Standing) -> Merge:
+    """Merge the candidate, or raise and leave everything as it was.
+
+    `MergeRefused` where something is missing; `ReviewProblem` where the target is checked out with changes.
+    """
+    review, evidence = standing.review, standing.evidence
+    assert evidence is not None
+    found = report(standing)
+    approvers = [str(one.event.actor) for one in standing.approvals if one.event.actor is not None]
+    done = _made_before(project, standing)
+    if done is not None:
+        _tell(project, standing, done, found, approvers)
+        return Merge(done, [], None, was_there=True)
+    if standing.missing or evidence.tree is None:
+        refused = MergeRefused(
+            f"review {review.short} of {review.opened.candidate} is not merged",
+            details=[told + (f": {mend}" if mend else "") for told, mend in standing.missing],
+            left_alone="Nothing was changed.",
+            hint=f"expmgr review show {review.short}",
+        )
+        if standing.blocks or evidence.conflicts:
+            refused.exit_code = ExitCode.NOT_COMPARABLE
+        raise refused
+    ref = f"refs/heads/{evidence.question.target}"
+    checkout = _checkout_of(project, ref, review.short)
+    files = frozen_files(found)
+    candidate = evidence.question.candidate.commit
+    commit = project.repo.write_merge(
+        evidence.tree, [evidence.target_commit, candidate], files, _message(standing, approvers)
+    )
+    old = project.repo.commit_of(ref)
+    if checkout is not None:
+        try:
+            project.repo.fast_forward(checkout.path, commit)
+        except GitFailed as error:
+            raise ReviewProblem(
+                f"{evidence.question.target} is checked out in {checkout.path}, and git cannot move it on",
+                details=error.details,
+                left_alone="Nothing was changed.",
+                hint=f"expmgr review merge {review.short}, when these files are out of the way",
+            ) from None
+    elif not project.repo.move_branch(ref, old, commit, f"expmgr: review {review.short}"):
+        raise ReviewProblem(
+            f"{evidence.question.target} was moved by something else meanwhile",
+            left_alone="Nothing was changed.",
+            hint=f"expmgr review merge {review.short}",
+        )
+    _tell(project, standing, commit, found, approvers)
+    return Merge(commit, sorted(files), str(checkout.path) if checkout else None)
+
+
+def end_with(project: Project, standing: Standing, draft: Draft) -> OfReview:
+    """Add the event that ends a review, with what was known then beside it."""
+    kept = {REVIEW_FILE: as_json(report(standing))}
+    (event,) = tell(project, [Draft(draft.kind, draft.values, {**draft.files, **kept})])
+    assert isinstance(event, OfReview)
+    return event
+
+
+def _made_before(project: Project, standing: Standing) -> CommitId | None:
+    """The commit on the target that merged this review, where a crash or another clone kept the log from saying so."""
+    evidence, review = standing.evidence, standing.review
+    assert evidence is not None
+    folder = f"experiments/{review.opened.candidate.partition('/')[0]}/reviews"
+    if project.repo.read(evidence.target_commit, f"{folder}/{review.short}.json") is None:
+        return None
+    return project.repo.commit_with_trailer(evidence.target_commit, "Experiment-Review", review.id)
+
+
+def _checkout_of(project: Project, ref: str, review: str) -> Worktree | None:
+    """The checkout that has the target checked out; `ReviewProblem` where that has changes."""
+    checkout = next((one for one in project.repo.worktrees() if one.ref == ref and one.path.is_dir()), None)
+    changed = project.repo.changed_in(checkout.path) if checkout is not None else []
+    if checkout is not None and changed:
+        name = ref.removeprefix("refs/heads/")
+        raise ReviewProblem(
+            f"{name} is checked out in {checkout.path}, with changes that are not committed",
+            details=changed[:5],
+            left_alone="Nothing was changed.",
+            hint=f"git -C {checkout.path} stash; expmgr review merge {review}; git -C {checkout.path} stash pop",
+        )
+    return checkout
+
+
+def _message(standing: Standing, approvers: list[str]) -> str:
+    review, evidence = standing.review, standing.evidence
+    assert evidence is not None
+    opened = review.opened
+    lines = [f"Merge {opened.candidate}: {evidence.result.sentence}", ""]
+    if opened.text:
+        lines += [" ".join(opened.text.split()), ""]
+    lines += [
+        f"Experiment: {opened.candidate}",
+        f"Experiment-Review: {review.id}",
+        f"Result-Set: {evidence.result_set}",
+        *(f"Reviewed-by: {one}" for one in approvers),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _tell(project: Project, standing: Standing, commit: str, found: dict[str, Any], approvers: list[str]) -> None:
+    """Say that it was merged. Where that cannot be written, the target says it, and the next `review merge` says it here."""
+    evidence, review = standing.evidence, standing.review
+    assert evidence is not None
+    values = {
+        "review": review.id,
+        "commit": commit,
+        "target": evidence.question.target,
+        "digests": evidence.digests,
+        "result_set": evidence.result_set,
+        "approved_by": approvers,
+    }
+    with contextlib.suppress(OSError, ExpmgrError):
+        tell(project, [Draft(Merged, values, {REVIEW_FILE: as_json(found)})])
