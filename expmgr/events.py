@@ -28,6 +28,9 @@ LATEST = 2**48
 _WRITER = re.compile(r"[a-z0-9][a-z0-9-]{0,39}-[0-9a-f]{8}\Z")
 _RUN_ID = re.compile(r"\d{8}-\d{9}-[0-9a-f]{6}\Z")
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+_BRANCH = re.compile(
+    r"(?!-)(?!.*(?:\.\.|//|@\{|\.lock\Z|/\Z))[^\s~^:?*\[\\\x00-\x1f\x7f/.][^\s~^:?*\[\\\x00-\x1f\x7f]*\Z"
+)
 _OID = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 
 
@@ -52,6 +55,8 @@ RunName = Annotated[str, _matching(_RUN_ID, "a run's id")]
 Digest = Annotated[str, _matching(_DIGEST, "a sha256")]
 ObjectId = Annotated[str, _matching(_OID, "the id of a commit")]
 Variant = Annotated[str, AfterValidator(_variant)]
+Moment = Annotated[float, Field(ge=0, le=250_000_000_000)]  # a date of the calendar
+Branch = Annotated[str, _matching(_BRANCH, "the name of a branch"), Field(max_length=250)]
 Words = Annotated[str, Field(min_length=1, max_length=MOST_WORDS)]
 Text = Annotated[str, Field(max_length=MOST_WORDS)]
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -80,7 +85,7 @@ class Event(BaseModel):
     """Whose log it stands in: a user's clone on a machine."""
     time: Annotated[int, Field(ge=1, le=LATEST)]
     """Lamport time: later than that of every event which the writer knew. With the id it gives the order."""
-    at: float
+    at: Moment
     """Seconds since 1970, UTC, by the writer's clock; shown, never ordered by."""
     actor: Actor | None = None
     """None where the settings say that users are not recorded."""
@@ -249,7 +254,7 @@ class ReviewOpened(Event):
     commit: ObjectId
     """The candidate's newest commit."""
     base_commit: ObjectId
-    target: Name
+    target: Branch
     """The branch that it is to be merged into."""
     metric: Name
     split: Name
@@ -372,7 +377,7 @@ class Merged(OfReview):
     kind: Literal["merge"] = "merge"
     commit: ObjectId
     """The merge."""
-    target: Name
+    target: Branch
     digests: Digest
     result_set: Digest
     approved_by: list[Text]

@@ -220,24 +220,33 @@ def _told(run: RunRecord, side: Side) -> list[Any]:
 
 
 class _Data:
-    """Whether data files in git that runs were given are others in `merged`."""
+    """Whether data in git that runs were given, or what DVC keeps for git, is another in `merged`."""
 
     def __init__(self, project: Project, merged: str) -> None:
         self._repo, self._merged = project.repo, merged
         self._known: dict[tuple[str, ...], list[str]] = {}
 
     def moved(self, run: RunRecord) -> list[str]:
-        """Those of a run that are."""
-        paths = {posixpath.normpath(one.path) for one in run.data.values() if not one.path.startswith(("/", "~"))}
-        key = (run.commit, *sorted(paths))
+        """Those files and folders of a run that are."""
+        folder = run.name.folder
+        places = {f"{folder}/{one.path}" if key.startswith("files.") else one.path for key, one in run.data.items()}
+        paths = {posixpath.normpath(one) for one in places if not one.startswith(("/", "~", "$")) and "://" not in one}
+        key = (run.commit, *sorted(one for one in paths if not one.startswith("../")))
         if key not in self._known:
-            self._known[key] = self._look(*key) if paths and run.commit != self._merged else []
+            self._known[key] = self._look(*key) if len(key) > 1 and run.commit != self._merged else []
         return self._known[key]
 
     def _look(self, commit: str, *paths: str) -> list[str]:
-        found = self._repo.objects([f"{one}:{path}" for path in paths for one in (commit, self._merged)])
-        pairs = zip(paths, found[::2], found[1::2], strict=True)
-        return [path for path, was, now in pairs if was is not None and was != now]
+        asked = [*paths, *dict.fromkeys(pointer for path in paths for pointer in _pointers(path))]
+        found = self._repo.ids([f"{one}:{path}" for path in asked for one in (commit, self._merged)])
+        pairs = zip(asked, found[::2], found[1::2], strict=True)
+        return [path for path, was, now in pairs if was != now and (was is not None or path.endswith(".dvc"))]
+
+
+def _pointers(path: str) -> list[str]:
+    """The files by which DVC may keep `path`, or a folder that it lies in."""
+    parts = path.split("/")
+    return [f"{'/'.join(parts[:count])}.dvc" for count in range(1, len(parts) + 1)]
 
 
 def _moved(project: Project, candidate: Variant, merged: Variant, runs: Sequence[RunRecord], data: _Data) -> list[str]:

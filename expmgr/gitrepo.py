@@ -315,6 +315,15 @@ class GitRepo:
         """Whether each object is there."""
         return [kind != "missing" for kind, _ in self._objects(ids)]
 
+    def ids(self, names: Sequence[str]) -> list[str | None]:
+        """The id of each object in `names` (`<commit>:<path>`, a folder too), None for those that are not there."""
+        if any("\n" in name for name in names):
+            answers = [self.call("rev-parse", "--quiet", "--verify", "--end-of-options", name) for name in names]
+            return [one.text.strip() if one.status == 0 else None for one in answers]
+        asked = "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
+        lines = self.run("cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=asked).text.splitlines()
+        return [None if line.endswith(" missing") else line.partition(" ")[0] for line in lines]
+
     def _objects(self, names: Sequence[str]) -> list[tuple[str, bytes]]:
         """Kind and content of each, `missing` and nothing where it is not there."""
         if any("\n" in name for name in names):  # `cat-file --batch -z` is of git 2.38

@@ -62,7 +62,8 @@ def merge(project: Project, standing: Standing) -> Merge:
         evidence.tree, [evidence.target_commit, candidate], files, _message(standing, approvers)
     )
     old = project.repo.commit_of(ref)
-    if checkout is not None:
+    is_ours = old is None or project.repo.is_ancestor(old, evidence.target_commit)
+    if checkout is not None and is_ours:
         try:
             project.repo.fast_forward(checkout.path, commit)
         except GitFailed as error:
@@ -72,7 +73,7 @@ def merge(project: Project, standing: Standing) -> Merge:
                 left_alone="Nothing was changed.",
                 hint=f"expmgr review merge {review.short}, when these files are out of the way",
             ) from None
-    elif not project.repo.move_branch(ref, old, commit, f"expmgr: review {review.short}"):
+    elif not is_ours or not project.repo.move_branch(ref, old, commit, f"expmgr: review {review.short}"):
         raise ReviewProblem(
             f"{evidence.question.target} was moved by something else meanwhile",
             left_alone="Nothing was changed.",

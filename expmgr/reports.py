@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Literal
 from xml.etree import ElementTree as xml
+
+from pydantic import BaseModel, ConfigDict
 
 from expmgr.drawing import forest
 from expmgr.escape import CONTROL, clean, fenced, markdown, one_line
-from expmgr.events import Event
+from expmgr.events import Event, Moment
 from expmgr.paths import seeds_text
 from expmgr.reviews import Person, Standing
 
@@ -66,6 +68,83 @@ def report(standing: Standing) -> dict[str, Any]:
     return found
 
 
+class _Part(BaseModel):
+    """Of a report, what is printed: what others kept is held against it before it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class _By(_Part):
+    name: str
+
+
+class _Saying(_Part):
+    id: str
+    by: _By
+    at: Moment
+    text: str
+
+
+class _Opinion(_Saying):
+    verdict: str
+    counts: bool
+    because: str | None
+
+
+class _Comment(_Saying):
+    on: str | None
+    resolved_by: _By | None
+
+
+class _CheckPart(_Part):
+    id: str
+    answer: Literal["ok", "warn", "unknown", "block"]
+    told: str
+    mend: str | None
+    waived: _Saying | None
+
+
+class _Row(_Part):
+    variant: str
+    mean: float | None
+    std: float | None
+    values: dict[str, float]
+    runs: list[str]
+
+
+class _Comparison(_Part):
+    metric: str
+    split: str
+    variants: list[_Row]
+
+
+class _EvidencePart(_Part):
+    digests: str
+    result_set: str
+    comparison: _Comparison
+
+
+class _Kept(_Part):
+    id: str
+    sentence: str | None
+    notes: list[str]
+    forest: list[str]
+    checks: list[_CheckPart]
+    opinions: list[_Opinion]
+    comments: list[_Comment]
+    evidence: _EvidencePart | None
+
+
+def kept(content: bytes | None, review: str) -> dict[str, Any]:
+    """What was kept of a review when it ended; nothing where that is no report of it, which a later version or a hostile
+    hand may have written."""
+    try:
+        values = json.loads(content or b"{}")
+        return dict(values) if _Kept.model_validate(values).id == review else {}
+    except (ValueError, RecursionError):
+        return {}
+
+
 def ended(frozen: Mapping[str, Any], standing: Standing) -> dict[str, Any]:
     """What was kept of a review that has ended, with what ended it, and what was said since."""
     review = standing.review
@@ -76,7 +155,9 @@ def ended(frozen: Mapping[str, Any], standing: Standing) -> dict[str, Any]:
     by = {**_said(end), **told} if end is not None else None
     events = [{"id": one.id, **json.loads(one.content)} for one in review.told]
     now = {"state": standing.state, "remarks": standing.remarks, "missing": [], "ended": by, "events": events}
-    return {**report(standing), **frozen, **now}
+    # Whose review it is, the log says; of what was kept, what was decided and on what.
+    numbers = ("verdict", "sentence", "notes", "forest", "checks", "opinions", "evidence")
+    return {**report(standing), **{key: frozen[key] for key in numbers if key in frozen}, **now}
 
 
 def _person(event: Event) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from functools import cached_property
 
 from expmgr.comparability import Check
 from expmgr.errors import ReviewProblem, UnknownReview
+from expmgr.escape import one_line
 from expmgr.events import (
     Checked,
     Commented,
@@ -24,7 +25,7 @@ from expmgr.events import (
     VariantMade,
     Waived,
 )  # fmt: skip
-from expmgr.evidence import Evidence
+from expmgr.evidence import Evidence, target_name
 from expmgr.log import Told
 from expmgr.project import Project
 from expmgr.settings import ReviewRules, shared_settings
@@ -201,6 +202,8 @@ class Standing:
     """None where it has ended: what it was decided on lies in the log."""
     rules: ReviewRules
     opinions: Sequence[Opinion] = ()
+    target: str = ""
+    """The branch that variants are merged into here."""
     waived: dict[str, Waived] = field(default_factory=dict)
     """Id of a blocking check to what excuses it."""
 
@@ -231,7 +234,7 @@ class Standing:
         if self.review.closed:
             return "closed"
         is_enough = len(self.approvals) >= self.rules.approvals and not self.vetoes
-        return "approved" if is_enough and (self.approvals or not self.rules.approvals) else "open"
+        return "approved" if is_enough else "open"
 
     @property
     def remarks(self) -> list[str]:
@@ -264,6 +267,8 @@ class Standing:
 
     def _of_evidence(self, evidence: Evidence) -> Iterable[tuple[str, str | None]]:
         review = self.review
+        if evidence.question.target != self.target:
+            yield f"it was opened for {evidence.question.target}, and variants are merged into {self.target}", None
         for name in evidence.question.gone:
             yield f"the branch exp/{name} is not here", "expmgr pull"
         if evidence.conflicts:
@@ -282,7 +287,7 @@ class Standing:
 
     def _of_people(self) -> Iterable[tuple[str, str | None]]:
         for one in self.vetoes:
-            yield f"{one.person.name} vetoes it, until they lift that: {one.event.text}", None
+            yield f"{one.person.name} vetoes it, until they lift that: {one_line(one.event.text)}", None
         lacking = self.rules.approvals - len(self.approvals)
         if lacking > 0:
             whose = " by somebody whose work it is not" if self.rules.by_others else ""
@@ -317,7 +322,8 @@ def standing(project: Project, review: Review, evidence: Evidence | None) -> Sta
     ]
     waived = {one.check: one for one in review.waivers if against(one) is None}
     blocking = {one.id for one in evidence.blocks}
-    return Standing(review, evidence, rules, opinions, {key: one for key, one in waived.items() if key in blocking})
+    excused = {key: one for key, one in waived.items() if key in blocking}
+    return Standing(review, evidence, rules, opinions, target_name(project), excused)
 
 
 def require_open(review: Review) -> None:

@@ -12,7 +12,13 @@ import pytest
 
 from expmgr import merging
 from expmgr.errors import ExpmgrError
+from expmgr.events import Decided, Event, ReviewOpened, Waived
+from expmgr.gitrepo import GitRepo
+from expmgr.log import Draft
+from expmgr.project import Project
 from expmgr.records import DataSplit
+from expmgr.reviews import EXPIRED
+from expmgr.sharing import tell
 from team import Team, logs_of, ok, ran, told
 from world import Repo
 
@@ -334,6 +340,26 @@ def test_data_outside_of_the_experiments_folder_counts_too(team: Team) -> None:
     assert ann.expmgr("review", "check", "wide").code == 1
 
 
+@pytest.mark.parametrize("pointer", ["data/train.csv.dvc", "data.dvc"])
+def test_what_dvc_keeps_counts_by_its_pointer(team: Team, pointer: str) -> None:
+    ann = team.join("ann")
+    ann.write(pointer, "outs:\n- md5: aaa\n")
+    ann.commit("a pointer")
+    ok(ann, "new", "iris/baseline")
+    ok(ann, "new", "iris/wide", "--from", "baseline", "--set", "model.hidden_units=[20, 20]")
+    data = {
+        "train": DataSplit(path="data/train.csv", rows=2000, sha256="a" * 64),
+        "eval": DataSplit(path="eval.csv", rows=50_000, sha256="b" * 64, also_in_train=0),
+    }
+    ran(ann, "iris/baseline", 0.90, 0.91, 0.93, data=data)
+    ran(ann, "iris/wide", 0.95, 0.97, 0.96, data=data)
+    ok(ann, "review", "open", "wide", "--against", "baseline")
+    assert ann.expmgr("review", "check", "wide").code == 0
+    ann.write(pointer, "outs:\n- md5: bbb\n")
+    ann.commit("other data")
+    assert shown(ann)["evidence"]["moved"] == [pointer]
+
+
 def test_a_conflict_is_refused_with_the_files(ann: Repo, bob: Repo) -> None:
     approved(ann, bob)
     ann.write(SPEC, ann.read(SPEC).replace("[10, 10]", "[30, 30]"))
@@ -424,6 +450,26 @@ def test_a_merge_that_the_log_does_not_know_is_told_later(
     assert state(ann)[0] != "merged"
     assert "was merged into main before" in ok(ann, "review", "merge", "wide")
     assert (state(ann)[0], ann.git("rev-parse", "main")) == ("merged", tip)
+
+
+def test_a_target_that_moves_meanwhile_is_never_moved_back(
+    ann: Repo, bob: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approved(ann, bob)
+    ann.git("switch", "--quiet", "exp/iris/baseline")
+    real = GitRepo.write_merge
+
+    def slow(self: GitRepo, *args: object) -> object:
+        commit_on(ann, "main", "README.md", "somebody was quicker\n")
+        return real(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(GitRepo, "write_merge", slow)
+    refused = ann.expmgr("review", "merge", "wide")
+    assert (refused.code, "main was moved by something else meanwhile" in refused.stderr) == (1, True)
+    assert ann.git("show", "main:README.md") == "somebody was quicker\n"
+    monkeypatch.undo()
+    ok(ann, "review", "merge", "wide")
+    assert ann.git("show", "main:README.md") == "somebody was quicker\n"
 
 
 def test_a_merge_goes_on_from_what_the_remote_has(ann: Repo, bob: Repo) -> None:
@@ -579,6 +625,52 @@ def test_what_people_write_is_never_markup(ann: Repo, bob: Repo) -> None:
 
 
 # Who says it.
+
+
+def forge(repo: Repo, kind: type[Event], files: dict[str, bytes] | None = None, **values: object) -> str:
+    """An event in one's own log, with nobody asked whether it makes sense."""
+    project = Project.open(repo.path)
+    (event,) = tell(project, [Draft(kind, values, files or {})])
+    return event.id
+
+
+def test_what_a_hostile_hand_writes_breaks_nothing(ann: Repo, bob: Repo) -> None:
+    opened = told(ann, "review", "show", "wide")
+    bound = {"digests": "0" * 64, "result_set": "0" * 64}
+    good = opened["evidence"]["digests"], opened["evidence"]["result_set"]
+    about = {
+        "candidate": "iris/wide", "baseline": "iris/baseline", "metric": "accuracy", "split": "eval",
+        "commit": opened["events"][0]["commit"], "base_commit": opened["events"][0]["base_commit"], **bound,
+    }  # fmt: skip
+    # A review into a branch whose rules its author wrote, one of a commit that nobody has, one by a metric of fantasy.
+    commit_on(bob, "exp/iris/baseline", "pyproject.toml", "[tool.expmgr.review]\napprovals = 0\nby_others = false\n")
+    mine = forge(bob, ReviewOpened, **{**about, "target": "exp/iris/baseline"})
+    forge(bob, ReviewOpened, **{**about, "target": "main", "candidate": "iris/none", "commit": "1" * 40})
+    forge(bob, ReviewOpened, **{**about, "target": "main", "metric": "fantasy"})
+    refused = bob.expmgr("review", "merge", mine)
+    assert "it was opened for exp/iris/baseline, and variants are merged into main" in refused.stderr
+    for target in ("main~1", "../main", "-x", "a b", "HEAD.lock", "a..b", ""):
+        with pytest.raises(ExpmgrError):
+            forge(bob, ReviewOpened, **{**about, "target": target})
+    # Verdicts on other digests, on reviews that are not there; an end with nonsense beside it.
+    verdict = {"verdict": "approve", "commit": about["commit"], **bound}
+    forge(bob, Decided, review=opened["id"], **verdict)
+    forge(bob, Decided, review="f" * 64, **verdict)
+    forge(bob, Waived, review=opened["id"], check="nope", told="", reason="x", digests=good[0], result_set=good[1])
+    for content in (b"no JSON", b"[]", b'{"id": 7}', json.dumps({"id": mine, "checks": [1], "forest": "x"}).encode()):
+        forge(bob, Decided, {"review.json": content}, review=mine, **{**verdict, "verdict": "close", "reason": "worse"})
+        ok(bob, "review", "show", mine)
+    with pytest.raises(ExpmgrError):
+        forge(bob, Decided, review=mine, **{**verdict, "commit": "--upload-pack=x"})
+    ok(bob, "push")
+    ok(ann, "pull")
+    listed = ann.expmgr("review", "list", "--all")
+    assert (listed.code, len(listed.stdout.splitlines())) == (0, 3), listed.stderr
+    assert listed.stderr.count(" was passed over: ") == 2
+    found = shown(ann, opened["id"])
+    assert (found["state"], [one["because"] for one in found["opinions"]]) == ("open", [EXPIRED])
+    assert ann.expmgr("review", "merge", opened["id"]).code == 1
+    ok(ann, "log", "--limit", "99")
 
 
 def test_a_forged_approval_does_not_count_where_signatures_are_required(team: Team) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from expmgr.cli import output
-from expmgr.errors import ExitCode, OutputProblem, ReviewProblem
+from expmgr.errors import ExitCode, ExpmgrError, OutputProblem, ReviewProblem
 from expmgr.escape import one_line
 
 if TYPE_CHECKING:
@@ -63,20 +63,14 @@ def _standing(project: Project, review: Review, *, base: CommitId | None = None)
 
 def _report(project: Project, found: Standing) -> dict[str, Any]:
     """Everything that is known of it; of one that has ended, what was kept."""
-    import json
-
     from expmgr.merging import REVIEW_FILE
-    from expmgr.reports import ended, report
+    from expmgr.reports import ended, kept, report
 
     end = found.review.end
     if end is None:
         return report(found)
     (content,) = project.logs.beside([end], REVIEW_FILE)
-    try:
-        kept = json.loads(content or b"{}")
-    except ValueError:
-        kept = {}
-    return ended(kept if isinstance(kept, dict) and kept.get("id") == found.review.id else {}, found)
+    return ended(kept(content, found.review.id), found)
 
 
 def _live(project: Project, text: str) -> tuple[Review, Standing, Evidence]:
@@ -221,7 +215,13 @@ def list_reviews(
     how = output.form(as_json, as_csv, as_markdown)
     project = _opened()
     reviews = [one for one in all_reviews(project) if everything or one.end is None]
-    found = [_report(project, _standing(project, one)) for one in reviews]
+    found = []
+    for review in reviews:
+        try:
+            found.append(_report(project, _standing(project, review)))
+        except ExpmgrError as error:  # a spec that cannot be read, a commit that is not here: the others are listed
+            told = f"Note: review {review.short} of {review.opened.candidate} was passed over: {error.message}"
+            output.tell([told])
     if how is output.Form.JSON:
         output.show_json({"format": 1, "reviews": found})
         return
