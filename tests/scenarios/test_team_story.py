@@ -121,3 +121,22 @@ def test_the_story(team: Team) -> None:
         wanted = record["metrics"]["selected"]["eval"]
         assert {name: found["metrics"][name] for name in wanted} == wanted
         assert wanted["accuracy"] == yes["evidence"]["comparison"]["variants"][1]["values"][str(seed)]
+
+
+def test_asked_on_fresh_seeds(team: Team) -> None:
+    """Both are run on seeds that nothing was chosen by, and these alone count, whatever is run later."""
+    ann = team.join("ann")
+    ok(ann, "new", "iris/baseline", "--set", "train.max_steps=50")
+    ok(ann, "new", "iris/wide", "--from", "baseline", "--set", "model.hidden_units=[20, 20]")
+    ok(ann, "run", "iris/baseline", "iris/wide", "--seeds", "0-2")
+    opened = ann.expmgr("review", "open", "wide", "--against", "baseline", "--confirm", "--seeds", "10-12")
+    assert opened.code == 0, opened.stderr
+    assert "iris/wide is the best so far; it and iris/baseline are run on seeds 10-12\n" in opened.stderr
+    assert "judged by seeds 10-12 alone, which were chosen before any of them had a result\n" in opened.stdout
+    before = told(ann, "review", "show", "wide")
+    assert (before["seeds"], before["is_confirmed"]) == ([10, 11, 12], True)
+    answers = {one["id"]: one["answer"] for one in before["checks"]}
+    assert (answers["many-tried"], answers["screening-seeds"], answers["left-out"]) == ("ok", "ok", "ok")
+    ok(ann, "run", "iris/wide", "--seeds", "3")
+    after = told(ann, "review", "show", "wide")
+    assert after["evidence"]["result_set"] == before["evidence"]["result_set"]

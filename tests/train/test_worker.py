@@ -337,7 +337,8 @@ def test_several_runs_at_once_and_one_that_fails(worker: WorkerProcess, site: Si
     bad = site.ask(spec_of(data__label="nothing"), seed=9)
     for folder in (*folders, bad):
         worker.start(folder)
-    assert [worker.wait(folder).status for folder in (*folders, bad)] == [0, 0, 0, 1]
+    ended = [worker.wait(folder) for folder in (*folders, bad)]
+    assert [one.status for one in ended] == [0, 0, 0, 1], [one.events for one in ended if one.status]
     digests = {checkpoint_digests(site.model_dir(seed=seed))["model.ckpt-0.data-00000-of-00001"] for seed in range(3)}
     assert len(digests) == 3
 
