@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from expmgr.errors import BadName, EventProblem
+from expmgr.escape import CONTROL
 from expmgr.paths import parse_variant
 
 FORMAT = 1
@@ -62,13 +63,19 @@ Text = Annotated[str, Field(max_length=MOST_WORDS)]
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
+def _plain(text: str) -> str:
+    if CONTROL.search(text) or "\t" in text or "\n" in text:
+        raise ValueError("holds a control character")
+    return text
+
+
 class Actor(BaseModel):
     """Who says it, by git's identity."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: str
-    email: str
+    name: Annotated[str, Field(max_length=1000), AfterValidator(_plain)]
+    email: Annotated[str, Field(max_length=1000), AfterValidator(_plain)]
 
     def __str__(self) -> str:
         return f"{self.name} <{self.email}>"
@@ -407,6 +414,9 @@ KINDS: Mapping[str, type[Event]] = {
     "verdict": Decided,
     "merge": Merged,
 }
+
+#: What people say can be taken back; all else happened.
+TAKEN_BACK = ("note", "vouch", "comment", "waive")
 
 
 def canonical(value: Any) -> bytes:

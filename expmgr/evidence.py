@@ -1,8 +1,9 @@
 """What a review is decided on: the candidate as it would be merged, against its baseline, and digests of all that counts.
 
-Two digests bind a decision. `digests`: spec and code of both sides, the metric and the smallest difference that matters.
-`result_set`: the runs that count, and their numbers. Neither depends on a commit, so a rebase or a change of prose alters
-none of them, and a new result, other code, or a change on the target that reaches the candidate does.
+Two digests bind a decision. `digests`: spec and code of both sides, the metric and the smallest difference that matters,
+and every file but prose that the merge would change in the target. `result_set`: the runs that count, and their numbers.
+Neither depends on a commit, so a rebase or a change of prose alters none of them, and a new result, other code, other
+settings, or a change on the target that reaches the candidate does.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ from typing import Any
 from expmgr.code import code_digest, counted_files
 from expmgr.comparability import Answer, Check, Side
 from expmgr.comparison import Comparison, Row, compare, pair
-from expmgr.errors import ReviewProblem, UnknownVariant
+from expmgr.errors import ReviewProblem, SpecProblem, UnknownVariant
 from expmgr.events import ReviewOpened, canonical
 from expmgr.gitrepo import CommitId
 from expmgr.paths import VariantName
+from expmgr.places import is_outside
 from expmgr.project import Project
 from expmgr.records import ABOUT, RunRecord
 from expmgr.results import Result
 from expmgr.signing import target_of
-from expmgr.spec import flat
+from expmgr.spec import CsvData, flat
+from expmgr.specfile import read_spec
 from expmgr.variants import Variant, find_variant
 
 
@@ -58,6 +61,10 @@ class Evidence:
     conflicts: tuple[str, ...]
     moved: tuple[str, ...]
     """Files of the candidate's code and data that would be others when it is merged than its branch has."""
+    brings: tuple[str, ...] = ()
+    """The files that a merge would change in the target."""
+    is_lost: bool = False
+    """Whether what would be merged holds no spec of the candidate's experiment: the target deleted it."""
 
     @property
     def row(self) -> Row:
@@ -91,6 +98,7 @@ class Evidence:
             "target": {"branch": self.question.target, "commit": self.target_commit},
             "conflicts": list(self.conflicts),
             "moved": list(self.moved),
+            "brings": list(self.brings),
             "comparison": self.comparison.as_dict(),
         }
 
@@ -153,18 +161,44 @@ def target_name(project: Project) -> str:
 
 
 def changed_experiments(project: Project, base: CommitId, head: CommitId) -> list[str]:
-    """The experiments whose spec or code `head` would change in `base`."""
-    tree = project.repo.merged(base, head)[0] or head
+    """The experiments whose spec, code or data in git `head` would change in `base`, or delete there."""
+    repo = project.repo
+    tree = repo.merged(base, head)[0] or head
+    changed = {entry.path for entry in repo.changed(base, tree)}
     found = []
-    for entry in project.repo.tree(tree, "experiments"):
-        parts = entry.path.split("/")
-        if len(parts) == 3 and parts[2] == "spec.yaml":
-            name = VariantName(parts[1], "any")
-            old = project.repo.read(base, entry.path)
-            is_same = old is not None and old == project.repo.read(tree, entry.path)
-            if not is_same or code_digest(project.repo, base, name) != code_digest(project.repo, tree, name):
-                found.append(parts[1])
+    for experiment in sorted({*_experiments(project, base), *_experiments(project, tree)}) if changed else ():
+        name = VariantName(experiment, "any")
+        is_changed = (
+            name.spec_path in changed
+            or code_digest(repo, base, name) != code_digest(repo, tree, name)
+            or any(_is_at(path, place) for path in changed for place in _data_of(project, tree, name))
+        )
+        if is_changed:
+            found.append(experiment)
     return found
+
+
+def _experiments(project: Project, tree: str) -> list[str]:
+    parts = (entry.path.split("/") for entry in project.repo.tree(tree, "experiments"))
+    return [one[1] for one in parts if len(one) == 3 and one[2] == "spec.yaml"]
+
+
+def _is_at(path: str, place: str) -> bool:
+    """Whether a file is at a place, below it, or what DVC keeps it by."""
+    return path == place or path.startswith(f"{place}/") or path in _pointers(place)
+
+
+def _data_of(project: Project, tree: str, name: VariantName) -> list[str]:
+    """The files and folders in git that a spec names as its data."""
+    try:
+        data = read_spec(project.repo.read(tree, name.spec_path) or b"", name.spec_path, name.experiment).data
+    except SpecProblem:
+        return []  # others say so
+    if isinstance(data, CsvData):
+        named = [data.train, data.eval, data.test or ""]
+    else:
+        named = [*data.files.values(), *(one for one in data.vocabularies.values() if isinstance(one, str))]
+    return [posixpath.normpath(f"{name.folder}/{one}") for one in named if one and not is_outside(one)]
 
 
 def gather(project: Project, question: Question, *, base: CommitId | None = None) -> Evidence:
@@ -173,9 +207,9 @@ def gather(project: Project, question: Question, *, base: CommitId | None = None
     onto = base or target_commit(project, question.target)
     candidate = question.candidate
     tree, conflicts = repo.merged(onto, candidate.commit)
-    as_merged = replace(candidate, commit=CommitId(tree)) if tree is not None else candidate
-    if tree is not None and repo.read(tree, candidate.name.spec_path) is None:
-        as_merged = candidate  # it is not on the target, and on the branch no more: others say so
+    is_lost = tree is not None and repo.read(tree, candidate.name.spec_path) is None
+    as_merged = candidate if tree is None or is_lost else replace(candidate, commit=CommitId(tree))
+    brings = repo.changed(onto, tree) if tree is not None else []
     data = _Data(project, as_merged.commit)
     found = pair(project, question.baseline, as_merged, lambda run: bool(data.moved(run)))
     comparison = compare(
@@ -193,6 +227,7 @@ def gather(project: Project, question: Question, *, base: CommitId | None = None
         "metric": [comparison.metric, comparison.mode, comparison.split, comparison.minimum_effect],
         "seeds": sorted(question.seeds) if question.seeds is not None else None,
         "sides": [[side.name, _spec(side), side.subject.code_digest] for side in sides],
+        "brings": [[one.path, one.mode, one.oid] for one in brings if not _is_prose(one.path)],
     }
     return Evidence(
         question,
@@ -203,7 +238,14 @@ def gather(project: Project, question: Question, *, base: CommitId | None = None
         tree,
         tuple(conflicts),
         tuple(_moved(project, candidate, as_merged, found.subjects[1].runs, data)),
+        tuple(one.path for one in brings),
+        is_lost,
     )
+
+
+def _is_prose(path: str) -> bool:
+    """Whether nothing follows from a file. What reviews froze is what was decided."""
+    return path.endswith(".md") and "/reviews/" not in path
 
 
 def _digest(value: Any) -> str:

@@ -496,13 +496,36 @@ class GitRepo:
 
     def authors(self, after: str, tip: str) -> set[str]:
         """The addresses of those who wrote the commits of `tip` that `after` does not have."""
-        return set(self.run("log", "--format=%ae", "--end-of-options", tip, f"^{after}").text.splitlines())
+        question = ("log", "--no-show-signature", "--format=%ae", "--end-of-options", tip, f"^{after}")
+        return {line for line in self.run(*question).text.split("\n") if line}
 
-    def commit_with_trailer(self, tip: str, key: str, value: str) -> CommitId | None:
-        """The newest commit of `tip` whose message has the line `key: value`."""
+    def author(self, commit: str) -> str:
+        """The address of whoever wrote a commit."""
+        question = ("log", "-1", "--no-show-signature", "--format=%ae", "--end-of-options", commit)
+        return self.run(*question).text.removesuffix("\n")
+
+    def merges_with_trailer(self, tip: str, key: str, value: str) -> list[tuple[CommitId, list[str]]]:
+        """The merges into the branch `tip` (those along first parents) whose message has the line `key: value`, the newest
+        first, each with its parents."""
+        options = ("--first-parent", "--merges", "--no-show-signature", "--format=%H %P", "--extended-regexp")
         wanted = f"^{key}: {re.escape(value)}$"
-        found = self.run("log", "-1", "--format=%H", "--extended-regexp", f"--grep={wanted}", "--end-of-options", tip)
-        return CommitId(found.text.strip()) if found.text.strip() else None
+        lines = self.run("log", *options, f"--grep={wanted}", "--end-of-options", tip).text.splitlines()
+        return [(CommitId(commit), parents) for commit, *parents in map(str.split, lines)]
+
+    def changed(self, old: str, new: str) -> list[TreeEntry]:
+        """The files that are otherwise in the tree of `new` than in that of `old`, as `new` has them; of one that is gone
+        there, mode and id are zeros."""
+        options = ("-r", "-z", "--no-renames", "--no-ext-diff", "--no-textconv")
+        fields = self.run("diff-tree", *options, old, new).text.split("\0")[:-1]
+        abouts = (about.split(" ") for about in fields[::2])
+        return [TreeEntry(about[1], about[3], path) for about, path in zip(abouts, fields[1::2], strict=True)]
+
+    def can_sign(self) -> None:
+        """`GitFailed` with git's own words where it cannot sign with the user's key. Leaves a commit that nothing points to."""
+        new = NewObjects(self.object_format)
+        tree = new.tree({}, {}).hex()
+        self._take_in(new)
+        self._signed_commit(tree, [], "expmgr: whether this can be signed\n")
 
     def changed_in(self, root: Path) -> list[str]:
         """The tracked files in the checkout `root` that are not as they are in its HEAD."""

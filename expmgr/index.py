@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 #: Another number for another shape of the tables, or for another way to make `code_digest`: what lies there is made anew.
-VERSION = 5
+VERSION = 6
 #: How long one process waits for another that writes.
 _BUSY_S = 2.0
 _TABLES = """
@@ -30,6 +30,9 @@ CREATE TABLE runs (
 CREATE TABLE specs (spec_id TEXT PRIMARY KEY, content TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE digests (
   commit_id TEXT NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (commit_id, name)
+) WITHOUT ROWID;
+CREATE TABLE signatures (
+  commit_id TEXT NOT NULL, signers TEXT NOT NULL, whose TEXT NOT NULL, PRIMARY KEY (commit_id, signers)
 ) WITHOUT ROWID;
 CREATE TABLE logs (ref TEXT PRIMARY KEY, tip TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE events (
@@ -156,6 +159,18 @@ class Index:
         digest = made()
         self._write(lambda db: db.execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", (commit, name, digest)))
         return digest
+
+    def signature(self, commit: str, signers: str, made: Callable[[], str]) -> str:
+        """Whose the signature of a commit is by the allowed signers with the digest `signers`; `made` finds out."""
+        question = "SELECT whose FROM signatures WHERE commit_id = ? AND signers = ?"
+        rows = self._ask(question, (commit, signers))
+        if rows:
+            return str(rows[0][0])
+        whose = made()
+        self._write(
+            lambda db: db.execute("INSERT OR REPLACE INTO signatures VALUES (?, ?, ?)", (commit, signers, whose))
+        )
+        return whose
 
     def log_tips(self) -> dict[str, str]:
         """The refs of logs that are cached, and the newest commit that is."""

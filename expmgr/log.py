@@ -3,13 +3,14 @@
 The tree of a commit holds `event.json`, and what the event is about where that is large (`record.json`); its first parent
 is the event before, further parents are the commits that the event speaks of, so that neither `git gc` nor a deleted branch
 loses the code of a result. Other people's logs lie in `refs/expmgr/remotes/<remote>/log/`, where `pull` fetched them.
-What all know together is the events of all logs, in the order of Lamport time and then id.
+What all know together is the events of all logs, in the order of Lamport time, place in their log, and id.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 
 from expmgr import durable
 from expmgr.errors import Busy, EventProblem
-from expmgr.events import LATEST, Actor, Event, Retracted, canonical, invalid, is_writer, parse_event
+from expmgr.events import LATEST, TAKEN_BACK, Actor, Event, Retracted, canonical, invalid, is_writer, parse_event
 from expmgr.gitrepo import GitRepo, NewCommit
 from expmgr.index import Index, LogRow
 
@@ -28,17 +29,26 @@ REMOTES = "refs/expmgr/remotes/"
 EVENT_FILE = "event.json"
 #: In the first commit of a log, which has no parent, so that first parents never lead into the history of code.
 LOG_FILE = "log.json"
+#: Beside the event that tells of a run.
+RECORD_FILE = "record.json"
+#: Beside the event that ended a review: what was decided, and on what.
+REVIEW_FILE = "review.json"
 #: Nobody writes for long: the lock is held for a few git processes.
 _TRIES = 20
+#: No log is so far ahead of all others that it was honestly written: its time is not gone on from.
+_JUMP = 2**32
 
 
 @dataclass(frozen=True)
 class Draft:
-    """An event that is to be written: `values` of its kind without writer, times and actor, and what lies beside it."""
+    """An event that is to be written: `values` of its kind without writer and Lamport time, and what lies beside it. Who
+    says it and when is known by whoever writes it, unless `values` say so."""
 
     kind: type[Event]
     values: Mapping[str, object]
     files: Mapping[str, bytes] = field(default_factory=dict)
+    was: str = ""
+    """The id that it had in another log: what comes after it and refers to it by that is told of the new one."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +60,18 @@ class Told:
     kind: str
     commit: str
     ref: str
+    place: int
+    """How many commits of the log come before it."""
     content: str = field(repr=False)
 
     @cached_property
     def event(self) -> Event:
         return parse_event(self.content.encode(), writer_of(self.ref) or "")
+
+    @property
+    def mail(self) -> str | None:
+        """The address of the person whom it names."""
+        return self.event.actor.email if self.event.actor is not None else None
 
 
 class Logs:
@@ -77,23 +94,33 @@ class Logs:
         found: dict[str, Told] = {}
         self.unreadable = {}
         for ref, rows in self._rows(self.refs()):
-            for commit, event, time, kind, content in rows:
-                if event is None or time is None or kind is None:
-                    if content:
-                        self.unreadable[commit] = content
-                elif (not kinds or kind in kinds) and event not in found:
-                    found[event] = Told(event, time, kind, commit, ref, content)
-        return sorted(found.values(), key=lambda one: (one.time, one.id))
+            self.unreadable |= {row[0]: row[4] for row in rows if row[1] is None and row[4]}
+            for one in _told(ref, rows):
+                if not kinds or one.kind in kinds:
+                    found.setdefault(one.id, one)
+        return sorted(found.values(), key=lambda one: (one.time, one.place, one.id))
+
+    def whole(self, ref: str) -> list[Told]:
+        """All events of one log, the oldest first."""
+        tip = self.refs().get(ref)
+        return list(_told(ref, self._of(ref, tip, self._index.log_tips().get(ref)))) if tip is not None else []
 
     def beside(self, told: Sequence[Told], file: str) -> list[bytes | None]:
         """What lies beside each event as `file`."""
         return self._repo.objects([f"{one.commit}:{file}" for one in told])
 
-    def retracted(self, told: Sequence[Told]) -> set[str]:
-        """The ids of those of `told` that their writers took back."""
-        writers = {one.id: writer_of(one.ref) for one in told}
-        events = (one.event for one in self.events("retract"))
-        return {one.event for one in events if isinstance(one, Retracted) and writers.get(one.event) == one.writer}
+    def retracted(self, told: Sequence[Told]) -> dict[str, Told]:
+        """Those of `told` that were taken back, each with what took it back: words, by the same person, later in the same
+        log."""
+        known = {one.id: one for one in told if one.kind in TAKEN_BACK}
+        found: dict[str, Told] = {}
+        for one in self.events("retract"):
+            assert isinstance(one.event, Retracted)
+            meant = known.get(one.event.event)
+            same = meant is not None and (meant.event.writer, meant.mail) == (one.event.writer, one.mail)
+            if meant is not None and same and meant.time < one.time:
+                found[meant.id] = one
+        return found
 
     def _rows(self, refs: Mapping[str, str]) -> Iterator[tuple[str, list[LogRow]]]:
         """The rows of each log, read from git where they are not cached; a log that is part of another one once."""
@@ -116,11 +143,19 @@ class Logs:
         if rows and not self._repo.is_ancestor(rows[-1][0], tip):
             rows = []
         commits = self._repo.chain(tip, rows[-1][0] if rows else None)
-        contents = self._repo.objects([f"{commit}:{EVENT_FILE}" for commit in commits])
         writer = writer_of(ref) or ""
-        fresh = [_row(commit, content, writer) for commit, content in zip(commits, contents, strict=True)]
-        if not rows and contents and contents[0] is None:
-            fresh[0] = (commits[0], None, None, None, "")
+        begins: LogRow = rows[0] if rows else _beginning(commits[0], self._repo.read(commits[0], LOG_FILE), writer)
+        fresh: list[LogRow]
+        if begins[4]:
+            fresh = [(commit, None, None, None, begins[4]) for commit in commits]
+        else:
+            behind = commits if rows else commits[1:]
+            contents = self._repo.objects([f"{commit}:{EVENT_FILE}" for commit in behind])
+            fresh = [] if rows else [begins]
+            latest = max((row[2] or 0 for row in rows), default=0)
+            for commit, content in zip(behind, contents, strict=True):
+                fresh.append(_row(commit, content, writer, latest))
+                latest = fresh[-1][2] or latest
         self._index.keep_log(ref, tip, fresh, after=len(rows))
         return [*rows, *fresh]
 
@@ -148,9 +183,8 @@ class Logs:
         for _ in range(_TRIES):
             with self._turn():
                 refs = self.refs()
-                time = self._latest(refs) + 1
-                times = (min(time + number, LATEST) for number in range(len(drafts)))
-                events = [_made(one, writer, at, now, actor) for one, at in zip(drafts, times, strict=True)]
+                time = self._latest(refs, ref) + 1
+                events = _made(drafts, writer, time, now, actor)
                 commits = [
                     NewCommit({EVENT_FILE: event.content, **one.files}, event.title.splitlines()[0][:200] + "\n", known)
                     for one, event, known in zip(drafts, events, self._known(events), strict=True)
@@ -169,15 +203,24 @@ class Logs:
         there = {commit for commit, is_there in zip(asked, self._repo.has(asked), strict=True) if is_there}
         return [[commit for commit in dict.fromkeys(event.commits) if commit in there] for event in events]
 
-    def _latest(self, refs: Mapping[str, str]) -> int:
-        """The latest Lamport time: a log's newest event has its latest."""
+    def _latest(self, refs: Mapping[str, str], own: str) -> int:
+        """The latest Lamport time: a log's newest event has its latest. What is absurdly far ahead is not gone on from, or
+        one event would keep all that come after it from having an order; one's own time is, whatever it is."""
         tips = sorted(set(refs.items()))
         contents = self._repo.objects([f"{tip}:{EVENT_FILE}" for _, tip in tips])
-        latest = 0
+        times = {0}
+        least = 0
         for (ref, _), content in zip(tips, contents, strict=True):
-            with contextlib.suppress(EventProblem):
-                latest = max(latest, parse_event(content or b"", writer_of(ref) or "").time)
-        return latest
+            try:
+                time = parse_event(content or b"", writer_of(ref) or "").time
+            except EventProblem:
+                time = max((one.time for one in self.whole(ref)), default=0) if ref == own else 0
+            times.add(time)
+            least = time if ref == own else least
+        latest = 0
+        for time in sorted(times):
+            latest = time if time - latest <= _JUMP else latest
+        return max(latest, least)
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
@@ -195,19 +238,45 @@ def writer_of(ref: str) -> str | None:
     return name if is_log and is_writer(name) else None
 
 
-def _row(commit: str, content: bytes | None, writer: str) -> LogRow:
+def _told(ref: str, rows: Iterable[LogRow]) -> Iterator[Told]:
+    for place, (commit, event, time, kind, content) in enumerate(rows):
+        if event is not None and time is not None and kind is not None:
+            yield Told(event, time, kind, commit, ref, place, content)
+
+
+def _beginning(commit: str, content: bytes | None, writer: str) -> LogRow:
+    """The row of a log's first commit; where that does not say whose log it is, nothing of it is an event."""
+    try:
+        values = json.loads(content or b"")
+        is_right = isinstance(values, dict) and values.get("writer") == writer
+    except (ValueError, RecursionError):
+        is_right = False
+    return commit, None, None, None, "" if is_right else f"its log does not begin as that of {writer}"
+
+
+def _row(commit: str, content: bytes | None, writer: str, latest: int) -> LogRow:
     if content is None:
         return commit, None, None, None, f"it holds no {EVENT_FILE}"
     try:
         event = parse_event(content, writer)
     except EventProblem as problem:
         return commit, None, None, None, problem.message
+    if event.time < latest or (event.time == latest and latest != LATEST):
+        return commit, None, None, None, f"its time, {event.time}, is not later than that of the event before it"
     return commit, event.id, event.time, event.kind, event.content.decode()
 
 
-def _made(draft: Draft, writer: str, time: int, now: float, actor: Actor | None) -> Event:
-    values = {**draft.values, "writer": writer, "time": time, "at": now, "actor": actor}
-    try:
-        return parse_event(draft.kind.model_validate(values).content, writer)
-    except ValidationError as error:
-        raise invalid(error) from None
+def _made(drafts: Sequence[Draft], writer: str, time: int, now: float, actor: Actor | None) -> list[Event]:
+    events: list[Event] = []
+    ids: dict[object, str] = {}
+    for number, one in enumerate(drafts):
+        about = {"writer": writer, "time": min(time + number, LATEST)}
+        values = {"at": now, "actor": actor, **one.values, **about}
+        values |= {key: ids[values[key]] for key in ("review", "event") if values.get(key) in ids}
+        try:
+            events.append(parse_event(one.kind.model_validate(values).content, writer))
+        except ValidationError as error:
+            raise invalid(error) from None
+        if one.was:
+            ids[one.was] = events[-1].id
+    return events

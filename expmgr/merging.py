@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from expmgr.errors import ExitCode, ExpmgrError, GitFailed, MergeRefused, ReviewProblem
+from expmgr.escape import clean, one_line
 from expmgr.events import Merged, OfReview
 from expmgr.gitrepo import CommitId, Worktree
-from expmgr.log import Draft
+from expmgr.log import REVIEW_FILE, Draft
 from expmgr.project import Project
-from expmgr.reports import as_json, frozen_files, report
+from expmgr.reports import as_json, frozen_files, kept, report
 from expmgr.reviews import Standing
 from expmgr.sharing import tell
-
-#: What was decided, and on what, beside the event that ended a review.
-REVIEW_FILE = "review.json"
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,12 @@ def merge(project: Project, standing: Standing) -> Merge:
     review, evidence = standing.review, standing.evidence
     assert evidence is not None
     found = report(standing)
-    approvers = [str(one.event.actor) for one in standing.approvals if one.event.actor is not None]
+    approvers = [one_line(clean(str(one.event.actor))) for one in standing.approvals if one.event.actor is not None]
     done = _made_before(project, standing)
     if done is not None:
-        _tell(project, standing, done, found, approvers)
-        return Merge(done, [], None, was_there=True)
+        commit, kept_then = done
+        _tell(project, standing, commit, kept_then)
+        return Merge(commit, [], None, was_there=True)
     if standing.missing or evidence.tree is None:
         refused = MergeRefused(
             f"review {review.short} of {review.opened.candidate} is not merged",
@@ -54,6 +53,8 @@ def merge(project: Project, standing: Standing) -> Merge:
         if standing.blocks or evidence.conflicts:
             refused.exit_code = ExitCode.NOT_COMPARABLE
         raise refused
+    if review.policy.signing == "require":
+        project.repo.can_sign()  # or what is merged could not be told of
     ref = f"refs/heads/{evidence.question.target}"
     checkout = _checkout_of(project, ref, review.short)
     files = frozen_files(found)
@@ -79,7 +80,7 @@ def merge(project: Project, standing: Standing) -> Merge:
             left_alone="Nothing was changed.",
             hint=f"expmgr review merge {review.short}",
         )
-    _tell(project, standing, commit, found, approvers)
+    _tell(project, standing, commit, found)
     return Merge(commit, sorted(files), str(checkout.path) if checkout else None)
 
 
@@ -91,14 +92,24 @@ def end_with(project: Project, standing: Standing, draft: Draft) -> OfReview:
     return event
 
 
-def _made_before(project: Project, standing: Standing) -> CommitId | None:
-    """The commit on the target that merged this review, where a crash or another clone kept the log from saying so."""
+def _made_before(project: Project, standing: Standing) -> tuple[CommitId, dict[str, Any]] | None:
+    """The merge on the target that this review ended in, and what it kept, where a crash or another clone kept the log from
+    saying so: a merge of the candidate that names the review, and added what was decided."""
     evidence, review = standing.evidence, standing.review
     assert evidence is not None
-    folder = f"experiments/{review.opened.candidate.partition('/')[0]}/reviews"
-    if project.repo.read(evidence.target_commit, f"{folder}/{review.short}.json") is None:
-        return None
-    return project.repo.commit_with_trailer(evidence.target_commit, "Experiment-Review", review.id)
+    repo, candidate = project.repo, evidence.question.candidate.commit
+    path = f"experiments/{review.opened.candidate.partition('/')[0]}/reviews/{review.short}.json"
+    merges = repo.merges_with_trailer(evidence.target_commit, "Experiment-Review", review.id)
+    for commit, parents in merges:
+        if len(parents) != 2:
+            continue
+        onto, merged = parents
+        is_ours = repo.is_ancestor(merged, candidate) or repo.is_ancestor(candidate, merged)
+        is_new = repo.read(onto, path) is None and repo.read(merged, path) is None
+        found = kept(repo.read(commit, path), review.id) if is_ours and is_new else {}
+        if found.get("evidence"):
+            return commit, found
+    return None
 
 
 def _checkout_of(project: Project, ref: str, review: str) -> Worktree | None:
@@ -132,17 +143,19 @@ def _message(standing: Standing, approvers: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _tell(project: Project, standing: Standing, commit: str, found: dict[str, Any], approvers: list[str]) -> None:
-    """Say that it was merged. Where that cannot be written, the target says it, and the next `review merge` says it here."""
+def _tell(project: Project, standing: Standing, commit: str, found: dict[str, Any]) -> None:
+    """Say that it was merged, with what was kept then. Where that cannot be written, the target says it, and the next
+    `review merge` says it here."""
     evidence, review = standing.evidence, standing.review
     assert evidence is not None
+    approved = [one for one in found["opinions"] if one["verdict"] == "approve" and one["counts"]]
     values = {
         "review": review.id,
         "commit": commit,
         "target": evidence.question.target,
-        "digests": evidence.digests,
-        "result_set": evidence.result_set,
-        "approved_by": approvers,
+        "digests": found["evidence"]["digests"],
+        "result_set": found["evidence"]["result_set"],
+        "approved_by": [f"{one['by']['name']} <{one['by'].get('email')}>" for one in approved],
     }
     with contextlib.suppress(OSError, ExpmgrError):
         tell(project, [Draft(Merged, values, {REVIEW_FILE: as_json(found)})])

@@ -15,7 +15,7 @@ from expmgr.drawing import forest
 from expmgr.escape import CONTROL, clean, fenced, markdown, one_line
 from expmgr.events import Event, Moment
 from expmgr.paths import seeds_text
-from expmgr.reviews import Person, Standing
+from expmgr.reviews import Standing, address
 
 #: What a bot looks for, so that it edits the one comment which it has.
 MARK = "<!-- expmgr-review: {id} -->"
@@ -161,8 +161,7 @@ def ended(frozen: Mapping[str, Any], standing: Standing) -> dict[str, Any]:
 
 
 def _person(event: Event) -> dict[str, Any]:
-    person = Person.of(event)
-    return {"name": person.name, "email": person.mail}
+    return {"name": event.actor.name if event.actor is not None else event.writer, "email": address(event)}
 
 
 def _said(event: Event) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """Reviews: a fold of what all logs say of one, and where it stands by the rules of the target branch.
 
 The newest approval, veto or lifting of a person is their verdict. It holds while the digests and the result set are those
-that it was given for; a veto holds whatever they are. Nothing here is stored: all of it follows from the events.
+that it was given for; a veto holds whatever they are, and in the next review of the same candidate where one was closed over
+it. Nothing here is stored: all of it follows from the events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from expmgr.comparability import Check
@@ -25,11 +26,12 @@ from expmgr.events import (
     VariantMade,
     Waived,
 )  # fmt: skip
-from expmgr.evidence import Evidence, target_name
+from expmgr.evidence import Evidence, target_commit, target_name
+from expmgr.gitrepo import CommitId
 from expmgr.log import Told
 from expmgr.project import Project
 from expmgr.settings import ReviewRules, shared_settings
-from expmgr.signing import signed, target_of
+from expmgr.signing import Policy, is_among, policy_at, policy_of, signed
 from expmgr.statistics import FEWEST_SEEDS
 
 #: Why a review ends without a merge.
@@ -43,16 +45,13 @@ class Person:
 
     mail: str | None
     name: str
+    key: str
+    """What tells them from others: where a key signs under several addresses, these are one person."""
 
-    @classmethod
-    def of(cls, event: Event) -> Person:
-        if event.actor is None:
-            return cls(None, event.writer)
-        return cls(event.actor.email.casefold(), event.actor.name)
 
-    @property
-    def key(self) -> str:
-        return self.mail or self.name
+def address(event: Event) -> str | None:
+    """The address of whom an event names; None where it names nobody."""
+    return (event.actor.email.strip().casefold() or None) if event.actor is not None else None
 
 
 @dataclass(frozen=True)
@@ -61,9 +60,28 @@ class Review:
 
     id: str
     told: tuple[Told, ...]
-    """Its events that stand, in their order; the first one opened it."""
+    """Its events that count, in their order; the first one opened it."""
+    policy: Policy
+    """What signatures are worth on its target."""
     claims: frozenset[str] = frozenset()
-    """Those that the person whom they name has not signed, where signatures are asked for."""
+    """The events that the person whom they name has not signed, where signatures are asked for; where they are required,
+    these do not count."""
+    signed: Mapping[str, str] = field(default_factory=dict)
+    """Id of an event to those who may sign with the key that it was signed with."""
+    same: Mapping[str, str] = field(default_factory=dict)
+    """Address to the one that stands for the person, where one has several."""
+    carried: tuple[Decided, ...] = ()
+    """Vetoes over which an earlier review of the candidate was closed."""
+
+    def person(self, event: Event) -> Person:
+        """Whom an event names."""
+        mail = address(event)
+        name = event.actor.name if event.actor is not None else event.writer
+        return Person(mail, name, self.key_of(mail) if mail else event.writer)
+
+    def key_of(self, mail: str) -> str:
+        """What tells the person with this address from others."""
+        return self.same.get(mail, mail)
 
     @property
     def short(self) -> str:
@@ -77,7 +95,7 @@ class Review:
 
     @property
     def author(self) -> Person:
-        return Person.of(self.opened)
+        return self.person(self.opened)
 
     @cached_property
     def events(self) -> list[Event]:
@@ -99,11 +117,11 @@ class Review:
     @property
     def verdicts(self) -> list[Decided]:
         """Each person's newest approval or veto, unless they took it back."""
-        newest: dict[str, Decided] = {}
+        newest = {self.person(one).key: one for one in self.carried}
         for one in self.events:
             if isinstance(one, Decided) and one.verdict != "close":
-                newest.pop(Person.of(one).key, None)
-                newest[Person.of(one).key] = one
+                newest.pop(self.person(one).key, None)
+                newest[self.person(one).key] = one
         return [one for one in newest.values() if one.verdict != "lift"]
 
     @property
@@ -128,32 +146,72 @@ class Review:
         return next((one for one in self.told if event is not None and one.id == event.id), None)
 
 
-def all_reviews(project: Project) -> list[Review]:
-    """Every review, the oldest first. Where `signing` is `require`, what was not signed by whom it names does not count."""
+def all_reviews(project: Project, base: CommitId | None = None) -> list[Review]:
+    """Every review, the oldest first, by the rules of its target branch, or of `base`. Where signatures are required, what
+    was not signed by whom it names does not count."""
     told = project.logs.events(*_KINDS)
     gone = project.logs.retracted(told)
-    told = [one for one in told if one.id not in gone]
-    claims: set[str] = set()
-    signing = _signing(project) if told else "off"
-    if signing != "off":
-        claims = {one.id for one in told} - signed(project, told)
-    if signing == "require":  # one's own too: a name is quickly changed
-        told = [one for one in told if one.id not in claims]
     by_review: dict[str, list[Told]] = {one.id: [one] for one in told if one.kind == "review.open"}
     for one in told:
         event = one.event
         if isinstance(event, OfReview) and event.review in by_review:
             by_review[event.review].append(one)
-    return [Review(key, tuple(events), frozenset(claims & {e.id for e in events})) for key, events in by_review.items()]
+    by_target: dict[str, list[list[Told]]] = {}
+    for events in by_review.values():
+        by_target.setdefault(_opening(events[0]).target, []).append(events)
+    found = [one for target, some in by_target.items() for one in _of_target(project, base, target, some, gone)]
+    found.sort(key=lambda one: list(by_review).index(one.id))
+    return _with_carried(found)
 
 
-def _signing(project: Project) -> str:
-    """The stricter one of what the settings here say, and what the target branch says: a variant's branch cannot do with
-    less."""
-    commit = project.repo.commit_of(target_of(project))
-    shared = shared_settings(lambda path: project.repo.read(commit, path), "the target branch") if commit else None
-    order = ("off", "warn", "require")
-    return max((project.settings.signing, shared.signing if shared else "off"), key=order.index)
+def _opening(told: Told) -> ReviewOpened:
+    assert isinstance(told.event, ReviewOpened)
+    return told.event
+
+
+def _of_target(
+    project: Project, base: CommitId | None, target: str, reviews: Sequence[list[Told]], gone: Mapping[str, Told]
+) -> Iterator[Review]:
+    try:
+        policy = policy_at(project, base or target_commit(project, target))
+    except ReviewProblem:  # that branch is not here; `standing` says so
+        policy = policy_of(project)
+    asked = [one for events in reviews for one in events]
+    known: dict[str, str] = {}
+    if policy.signing != "off":
+        known = signed(project, [*asked, *(gone[one.id] for one in asked if one.id in gone)], policy)
+    for events in reviews:
+        stand = [one for one in events if one.id not in gone or not policy.counts(gone[one.id], known)]
+        claims = {one.id for one in stand if policy.signing != "off" and one.id not in known}
+        counted = [one for one in stand if policy.counts(one, known)]  # one's own too: a name is quickly changed
+        if counted and counted[0].id == events[0].id:
+            ours = {one.id: known[one.id] for one in counted if one.id in known}
+            yield Review(events[0].id, tuple(counted), policy, frozenset(claims), ours, _same(counted, ours))
+
+
+def _same(told: Sequence[Told], known: Mapping[str, str]) -> dict[str, str]:
+    """Addresses under which one key signs belong to one person: each to the first of them."""
+    first: dict[str, str] = {}
+    by_key: dict[str, str] = {}
+    for one in told:
+        mail, key = address(one.event), known.get(one.id)
+        if mail is not None and key is not None:
+            old, new = first.setdefault(mail, mail), by_key.setdefault(key, first[mail])
+            first = {each: new if stands == old else stands for each, stands in first.items()}
+            by_key = {each: new if stands == old else stands for each, stands in by_key.items()}
+    return first
+
+
+def _with_carried(reviews: Sequence[Review]) -> list[Review]:
+    """With the vetoes that were not lifted when an earlier review of the same candidate was closed."""
+    vetoes: dict[tuple[str, str], tuple[Decided, ...]] = {}
+    found = []
+    for one in reviews:
+        about = (one.opened.candidate, one.opened.target)
+        found.append(replace(one, carried=vetoes.get(about, ())))
+        if found[-1].closed:
+            vetoes[about] = tuple(each for each in found[-1].verdicts if each.verdict == "veto")
+    return found
 
 
 def find_review(project: Project, text: str) -> Review:
@@ -176,12 +234,28 @@ def rules_of(project: Project, target_commit: str) -> ReviewRules:
 
 def authors_of(project: Project, review: Review, evidence: Evidence) -> set[str]:
     """The addresses of those whose own work it is: who opened the review, made the variant, or wrote its commits."""
-    found = {review.author.key}
-    for one in project.logs.events("variant"):
-        if isinstance(one.event, VariantMade) and one.event.variant == review.opened.candidate:
-            found.add(Person.of(one.event).key)
+    made = [one for one in project.logs.events("variant") if _is_of(one, review.opened.candidate)]
+    if review.policy.signing == "require" and made:
+        known = signed(project, made, review.policy)
+        made = [one for one in made if one.id in known]
     written = project.repo.authors(evidence.target_commit, evidence.question.candidate.commit)
-    return found | {mail.casefold() for mail in written}
+    found = {
+        address(review.opened),
+        *(address(one.event) for one in made),
+        *(one.strip().casefold() for one in written),
+    }
+    return {mail for mail in found if mail}
+
+
+def _is_of(told: Told, variant: str) -> bool:
+    return isinstance(told.event, VariantMade) and told.event.variant == variant
+
+
+def is_own_work(review: Review, event: Event, authors: set[str]) -> bool:
+    """Whether whoever says it is one of the authors: by the address, or by the key that signs for one of them too."""
+    whose = review.signed.get(event.id, "")
+    key = review.person(event).key
+    return any(review.key_of(mail) == key or is_among(mail, whose) for mail in authors)
 
 
 @dataclass(frozen=True)
@@ -248,6 +322,8 @@ class Standing:
             said.append("the target changes what it is made of")
         if evidence.conflicts:
             said.append("conflicts with the target")
+        if evidence.is_lost:
+            said.append("nothing to judge")
         ids = {one.id for one in self.blocks}
         said += ["stale"] if "stale" in ids else []
         said += ["too few seeds"] if "few-seeds" in ids else []
@@ -276,6 +352,13 @@ class Standing:
                 f"it conflicts with {evidence.question.target} in {', '.join(evidence.conflicts[:5])}",
                 f"git switch exp/{review.opened.candidate}; git merge {evidence.question.target}",
             )
+        if evidence.is_lost:
+            spec = evidence.question.candidate.name.spec_path
+            yield (
+                f"there is nothing to judge: {evidence.question.target} has deleted {spec}, and a merge would too",
+                None,
+            )
+            return
         for side in evidence.without_results:
             changed = (
                 f", with {', '.join(evidence.moved[:3])} as {evidence.question.target} has it" if evidence.moved else ""
@@ -287,7 +370,8 @@ class Standing:
 
     def _of_people(self) -> Iterable[tuple[str, str | None]]:
         for one in self.vetoes:
-            yield f"{one.person.name} vetoes it, until they lift that: {one_line(one.event.text)}", None
+            where = "" if one.event.review == self.review.id else f" in review {one.event.review[:12]}"
+            yield f"{one.person.name} vetoes it{where}, until they lift that: {one_line(one.event.text)}", None
         lacking = self.rules.approvals - len(self.approvals)
         if lacking > 0:
             whose = " by somebody whose work it is not" if self.rules.by_others else ""
@@ -305,24 +389,24 @@ EXPIRED = "was given for other code or other results"
 def standing(project: Project, review: Review, evidence: Evidence | None) -> Standing:
     """Where `review` stands, with what is known now; `evidence` is None for one that has ended."""
     if evidence is None:
-        return Standing(review, None, ReviewRules(), [Opinion(one, Person.of(one)) for one in review.verdicts])
+        return Standing(review, None, ReviewRules(), [Opinion(one, review.person(one)) for one in review.verdicts])
     rules = rules_of(project, evidence.target_commit)
     authors = authors_of(project, review, evidence)
 
     def against(event: Decided | Waived) -> str | None:
-        person = Person.of(event)
-        if rules.by_others and (person.mail is None or person.key in authors):
-            return "is not somebody else's" if person.mail is not None else "names nobody"
+        if rules.by_others and review.person(event).mail is None:
+            return "names nobody"
+        if rules.by_others and is_own_work(review, event, authors):
+            return "is not somebody else's"
         if (event.digests, event.result_set) != (evidence.digests, evidence.result_set):
             return EXPIRED
         return None
 
     opinions = [
-        Opinion(one, Person.of(one), against(one) if one.verdict == "approve" else None) for one in review.verdicts
+        Opinion(one, review.person(one), against(one) if one.verdict == "approve" else None) for one in review.verdicts
     ]
-    waived = {one.check: one for one in review.waivers if against(one) is None}
-    blocking = {one.id for one in evidence.blocks}
-    excused = {key: one for key, one in waived.items() if key in blocking}
+    blocking = {one.id: one.told for one in evidence.blocks}
+    excused = {one.check: one for one in review.waivers if blocking.get(one.check) == one.told and against(one) is None}
     return Standing(review, evidence, rules, opinions, target_name(project), excused)
 
 

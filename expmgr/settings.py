@@ -17,6 +17,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+Signing = Literal["off", "warn", "require"]
+
 
 class ReviewRules(BaseModel):
     """`[tool.expmgr.review]`: what a merge needs. Those on the target branch count, never a variant's own."""
@@ -50,15 +52,17 @@ class Settings(BaseModel):
     """Whether records name the machine."""
     store: str | None = None
     """Where checkpoints of the team lie: a folder that it shares, or a URL that fsspec opens."""
-    signing: Literal["off", "warn", "require"] = "off"
+    signing: Signing = "off"
     """Whether events of the log are signed with the user's git signing key, and what an unsigned one is worth: `warn` says
     that it is a claim, `require` does without."""
     log_prefix: str = "refs/expmgr/log"
     """Where logs lie at a remote: below `refs/heads/` for a host that takes only branches."""
     allowed_signers: str = ".expmgr/allowed_signers"
-    """File on the target branch that says whose keys sign for whom, as `ssh-keygen` reads it."""
+    """File on the target branch that says whose keys sign for whom, as `ssh-keygen` reads it; where it lies, that branch
+    says too."""
     target: str | None = None
-    """The branch that variants are merged into; None: the default branch of the remote, or main, or master."""
+    """The branch that variants are merged into, as the default branch or this machine says; None: the default branch of the
+    remote, or main, or master."""
     review: ReviewRules = ReviewRules()
     """What a review needs before a variant is merged, as the target branch has it."""
     preemption_notice: Literal["off", "gce", "aws", "azure"] = "off"

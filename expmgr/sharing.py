@@ -21,16 +21,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from expmgr.errors import EventProblem, ExpmgrError
+from expmgr.escape import clean, one_line
 from expmgr.events import Actor, Event, RunTold, VariantMade, Vouched
 from expmgr.gitrepo import CommitId
-from expmgr.log import OWN, Draft, Told, writer_of
+from expmgr.log import OWN, RECORD_FILE, REVIEW_FILE, Draft, Told, writer_of
 from expmgr.project import KEEP, Project, keep_ref
 from expmgr.records import ORIGIN, RunRecord, is_foreign
-from expmgr.signing import signed
-from expmgr.variants import VariantPlan, all_variants, make_variant, origins
+from expmgr.settings import Signing
+from expmgr.signing import policy_of, trusted
+from expmgr.variants import Variant, VariantPlan, all_variants, make_variant, origins
 from expmgr.writers import writer_id
 
-RECORD_FILE = "record.json"
 #: A record with curves of many metrics is some hundred kB.
 _MOST_RECORD_BYTES = 64_000_000
 
@@ -43,24 +44,22 @@ def actor_of(project: Project) -> Actor | None:
         name, _, address = project.repo.identity().rpartition(" <")
     except ExpmgrError:
         return None
-    return Actor(name=name, email=address.removesuffix(">"))
+    return Actor(name=one_line(clean(name)), email=one_line(clean(address.removesuffix(">"))))
 
 
-def tell(project: Project, drafts: Iterable[Draft], *, drop: Iterable[str] = ()) -> list[Event]:
-    """Add to this clone's log; the events."""
+def tell(
+    project: Project, drafts: Iterable[Draft], *, drop: Iterable[str] = (), signing: Signing | None = None
+) -> list[Event]:
+    """Add to this clone's log; the events. They are signed where `signing` (None: what the target branch and the settings
+    here say) asks for it."""
+    drafts = list(drafts)
+    if signing is None and drafts:
+        signing = policy_of(project).signing
+    # Where signatures are required always, so that git's own words come out.
+    sign = signing == "require" or (signing == "warn" and project.repo.has_signing_key())
     return project.logs.append(
-        writer_id(project.layout.own),
-        drafts,
-        now=time.time(),
-        actor=actor_of(project),
-        sign=project.settings.signing != "off" and _can_sign(project),
-        drop=tuple(drop),
+        writer_id(project.layout.own), drafts, now=time.time(), actor=actor_of(project), sign=sign, drop=tuple(drop)
     )
-
-
-def _can_sign(project: Project) -> bool:
-    """Whether to try: always where signatures are required, so that git's own words come out."""
-    return project.settings.signing == "require" or project.repo.has_signing_key()
 
 
 def new_variant(project: Project, plan: VariantPlan) -> CommitId:
@@ -68,7 +67,7 @@ def new_variant(project: Project, plan: VariantPlan) -> CommitId:
     commit = make_variant(project.repo, plan)
     with contextlib.suppress(OSError, ExpmgrError):
         values = {"variant": str(plan.name), "commit": commit, "base": plan.called, "why": plan.why}
-        tell(project, [Draft(VariantMade, values)])
+        tell(project, [Draft(VariantMade, values)], signing=project.settings.signing)
     return commit
 
 
@@ -87,15 +86,12 @@ def tell_runs(project: Project) -> int:
                 drafts += _of_run(record, content)
                 told.append(keep_ref(run_id))
     if drafts:
-        before = [one.content for one in project.logs.events("run")]
-        tell(project, [one for one in drafts if not _is_told(one, before)], drop=told)
+        # An attempt that began and was taken back leaves its pin, and the one before stands in the log.
+        own = (one.event for one in project.logs.events("run") if one.ref.startswith(OWN))
+        known = {(one.run_id, one.attempt) for one in own if isinstance(one, RunTold)}
+        fresh = [one for one in drafts if (one.values["run_id"], one.values.get("attempt")) not in known]
+        tell(project, fresh, drop=told)
     return len(told)
-
-
-def _is_told(draft: Draft, before: Iterable[str]) -> bool:
-    """Whether an attempt is in a log: one that began and was taken back leaves its pin."""
-    run, attempt = f'"run_id":"{draft.values["run_id"]}"', f'"attempt":{draft.values.get("attempt")},'
-    return any(run in one and attempt in one for one in before)
 
 
 def _of_run(record: RunRecord, content: bytes) -> Iterator[Draft]:
@@ -125,13 +121,14 @@ def _of_run(record: RunRecord, content: bytes) -> Iterator[Draft]:
 
 
 def catch_up(project: Project) -> None:
-    """Say everything that happened in this clone and is not in a log yet: variants too that were made with git alone."""
+    """Say everything that happened in this clone and is not in a log yet: variants too that were made with git alone, unless
+    they came from somebody else."""
     tell_runs(project)
     known = {one.event.variant for one in project.logs.events("variant") if isinstance(one.event, VariantMade)}
     made = origins(project.repo)
     drafts = []
     for variant in all_variants(project.repo):
-        if str(variant.name) not in known:
+        if str(variant.name) not in known and _is_ours(project, variant):
             origin = made.get(variant.name)
             base, why = (origin.base, origin.why) if origin else ("?", "")
             values = {"variant": str(variant.name), "commit": variant.commit, "base": base, "why": why}
@@ -139,16 +136,25 @@ def catch_up(project: Project) -> None:
     tell(project, drafts)
 
 
+def _is_ours(project: Project, variant: Variant) -> bool:
+    """Whether a branch was made here: no remote has it, or its newest commit is by whoever is at work."""
+    repo = project.repo
+    if all(repo.commit_of(f"refs/remotes/{one}/{variant.name.branch}") is None for one in repo.remotes()):
+        return True
+    actor = actor_of(project)
+    return actor is not None and actor.email == repo.author(variant.commit)
+
+
 def retold(project: Project, told: Iterable[Told]) -> list[Draft]:
-    """Events that stand in a log which is no longer ours, as drafts for another one."""
+    """Events that stand in a log which is no longer ours, as drafts for another one: who said them, when, and what lies
+    beside them stays."""
     drafts = []
     for one in told:
-        values: dict[str, Any] = json.loads(one.content)
-        (record,) = project.logs.beside([one], RECORD_FILE)
-        files = {RECORD_FILE: record} if record is not None else {}
-        drafts.append(
-            Draft(type(one.event), {key: values[key] for key in values if key not in ("writer", "time")}, files)
-        )
+        values: dict[str, Any] = {"actor": None, **json.loads(one.content)}
+        beside = {name: project.logs.beside([one], name)[0] for name in (RECORD_FILE, REVIEW_FILE)}
+        files = {name: content for name, content in beside.items() if content is not None}
+        kept = {key: value for key, value in values.items() if key not in ("writer", "time")}
+        drafts.append(Draft(type(one.event), kept, files, was=one.id))
     return drafts
 
 
@@ -161,53 +167,64 @@ class TakenOver:
 
 
 def take_over(project: Project) -> TakenOver:
-    """Have the records of all logs here. Of two logs that tell of one run, the one that was first here counts; one's own
-    record is never replaced, and what is not the record that its event names is passed over."""
-    newest: dict[str, Told] = {}
+    """Have the records of all logs here. Of several people who tell of one run, the one who was first here counts; where
+    none was, nobody does. One's own record is never replaced, and what is not the record that its event names is passed
+    over."""
     passed: dict[str, str] = {}
     told = project.logs.events("run")
-    trusted = signed(project, told) if project.settings.signing == "require" else None
+    by_run: dict[str, list[Told]] = {}
+    counted = {one.id for one in trusted(project, told)}
     for one in told:
-        event = one.event
-        assert isinstance(event, RunTold)
-        if trusted is not None and one.id not in trusted and not one.ref.startswith(OWN):
-            passed[event.run_id] = f"{event.writer} tells of it without a signature by whom it names"
-            continue
-        before = newest.get(event.run_id)
-        if before is None or (before.event.writer == event.writer and event.attempt > _attempt(before)):
-            newest[event.run_id] = one
-        elif before.event.writer != event.writer:
-            passed[event.run_id] = f"{event.writer} tells of it, and so does {before.event.writer}, whose it is here"
-    wanted = [one for run_id, one in newest.items() if _is_news(project, run_id, one, passed)]
+        if one.id in counted:
+            by_run.setdefault(_run(one).run_id, []).append(one)
+        else:
+            passed[_run(one).run_id] = f"{one.event.writer} tells of it without a signature by whom it names"
+    wanted = [one for run_id, events in by_run.items() for one in _newest(project, run_id, events, passed)]
     runs = []
     for one, content in zip(wanted, project.logs.beside(wanted, RECORD_FILE), strict=True):
         try:
             runs.append(_take(project, one, content))
         except EventProblem as problem:
-            assert isinstance(one.event, RunTold)
-            passed[one.event.run_id] = problem.message
+            passed[_run(one).run_id] = problem.message
     return TakenOver(tuple(runs), passed)
 
 
-def _attempt(told: Told) -> int:
+def _run(told: Told) -> RunTold:
     assert isinstance(told.event, RunTold)
-    return told.event.attempt
+    return told.event
 
 
-def _is_news(project: Project, run_id: str, told: Told, passed: dict[str, str]) -> bool:
+def _teller(told: Told) -> str:
+    """Who tells: a person, of how many clones ever."""
+    return told.mail or told.event.writer
+
+
+def _newest(project: Project, run_id: str, events: list[Told], passed: dict[str, str]) -> list[Told]:
+    """The event with the newest attempt of a run, where that is not here and is to be had."""
     folder = project.records.run_dir(run_id)
-    if not folder.record.exists():
-        return True
-    try:
-        known = json.loads((folder.path / ORIGIN).read_bytes())
-    except (FileNotFoundError, ValueError):
-        if not told.ref.startswith(OWN):
-            passed[run_id] = f"{told.event.writer} tells of it, and it is a run of this clone"
-        return False
-    if known.get("writer") != told.event.writer:
-        passed[run_id] = f"{told.event.writer} tells of it, and so does {known.get('writer')}, whose it is here"
-        return False
-    return int(known.get("attempt", 0)) < _attempt(told)
+    tellers = {_teller(one): one.event.writer for one in events}
+    origin: dict[str, Any] | None = None
+    if folder.record.exists():
+        try:
+            origin = json.loads((folder.path / ORIGIN).read_bytes())
+        except (FileNotFoundError, ValueError):  # a run of this clone
+            others = [one.event.writer for one in events if not one.ref.startswith(OWN)]
+            if others:
+                passed[run_id] = f"{others[0]} tells of it, and it is a run of this clone"
+            return []
+        known = {_teller(one) for one in events if origin.get("event") == one.id}
+        known |= {_teller(one) for one in events if origin.get("writer") == one.event.writer}
+        others = [writer for teller, writer in tellers.items() if teller not in known]
+        if others:
+            passed[run_id] = f"{others[0]} tells of it, and so does {origin.get('writer')}, whose it is here"
+        events = [one for one in events if _teller(one) in known]
+    elif len(tellers) > 1:
+        passed[run_id] = f"{' and '.join(sorted(tellers.values()))} tell of it: nobody can say whose it is"
+        return []
+    newest = max(events, key=lambda one: _run(one).attempt, default=None)
+    if newest is None or (origin is not None and int(origin.get("attempt", 0)) >= _run(newest).attempt):
+        return []
+    return [newest]
 
 
 def _take(project: Project, told: Told, content: bytes | None) -> RunRecord:

@@ -24,14 +24,14 @@ from expmgr import durable
 from expmgr.errors import ExpmgrError, ModelDirProblem, StoreProblem, UnknownCheckpoint
 from expmgr.events import Stored
 from expmgr.locks import Lock
-from expmgr.log import OWN, Draft
+from expmgr.log import Draft
 from expmgr.model_dir import ModelDir, SavedCheckpoint
 from expmgr.paths import VariantName
 from expmgr.project import Project
 from expmgr.records import RunRecord, counted_runs, is_foreign, is_outdated
 from expmgr.sharing import tell, tell_runs
 from expmgr.signature import read_signature
-from expmgr.signing import signed
+from expmgr.signing import trusted
 from expmgr.store import PIECE_BYTES, Store, open_store
 
 Which = Literal["selected", "all", "none"]
@@ -192,10 +192,7 @@ def _check_sent(one: Upload, files: dict[str, Pieces]) -> None:
 
 
 def _stored_events(project: Project) -> list[Stored]:
-    told = project.logs.events("stored")
-    if project.settings.signing == "require":
-        known = signed(project, told)
-        told = [one for one in told if one.id in known or one.ref.startswith(OWN)]
+    told = trusted(project, project.logs.events("stored"))
     return [one.event for one in told if isinstance(one.event, Stored)]
 
 

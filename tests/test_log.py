@@ -44,7 +44,10 @@ def plant(repo: Repo, content: object, writer: str = ANN) -> None:
     git = GitRepo.discover(repo.path)
     ref = f"{OWN}{writer}"
     body = content if isinstance(content, bytes) else canonical(content)
-    assert git.extend(ref, git.refs(ref).get(ref), [NewCommit({"event.json": body}, "planted\n")], "test")
+    commits = [NewCommit({"event.json": body}, "planted\n")]
+    if ref not in git.refs(ref):
+        commits.insert(0, NewCommit({"log.json": canonical({"format": 1, "writer": writer})}, "a log\n"))
+    assert git.extend(ref, git.refs(ref).get(ref), commits, "test")
 
 
 def event(**values: Any) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def log(
     Example: expmgr log iris/wide
     """
     from expmgr.project import Project
+    from expmgr.signing import taken_back
 
     how = output.form(as_json, as_csv, as_markdown)
     project = Project.open(output.folder())
@@ -46,7 +47,7 @@ def log(
         told = [one for one in told if _is_about(one, variant, run_id)]
     shown = told[-limit:]
     claims = _claims(project, shown)
-    gone = project.logs.retracted(told)
+    gone = taken_back(project, told)
     if how is output.Form.JSON:
         output.show_json({"format": 1, "events": [_as_dict(one, one.id in gone, claims) for one in shown]})
     else:
@@ -109,19 +110,22 @@ def _is_about(told: Told, variant: str | None, run_id: str | None) -> bool:
 
 
 def _claims(project: Project, told: Sequence[Told]) -> set[str]:
-    """The events that name somebody who has not signed them, where the settings ask for signatures."""
-    if project.settings.signing == "off":
-        return set()
-    from expmgr.signing import signed
+    """The events that name somebody who has not signed them, where signatures are asked for."""
+    from expmgr.signing import policy_of, signed
 
-    known = signed(project, told)
+    policy = policy_of(project)
+    if policy.signing == "off":
+        return set()
+    known = signed(project, told, policy)
     return {one.id for one in told if one.id not in known}
 
 
 def notes_on(project: Project, variant: str, run_id: str | None) -> Iterator[str]:
     """The notes on a variant or a run that stand, a line each."""
+    from expmgr.signing import taken_back
+
     told = project.logs.events("note")
-    gone = project.logs.retracted(told)
+    gone = taken_back(project, told)
     for one in told:
         event = one.event
         about = (getattr(event, "variant", None), getattr(event, "run_id", None))
@@ -160,7 +164,7 @@ def retract(
 
     Example: expmgr retract 3f2a9c -m "that was another variant"
     """
-    from expmgr.events import Retracted
+    from expmgr.events import TAKEN_BACK, Retracted
     from expmgr.log import Draft
     from expmgr.project import Project
     from expmgr.writers import writer_id
@@ -179,17 +183,13 @@ def retract(
             left_alone="Nothing was changed.",
             hint='say otherwise: expmgr note VARIANT -m "..."',
         )
-    if told.kind not in _TAKEN_BACK:
+    if told.kind not in TAKEN_BACK:
         raise EventProblem(
             f"what happened ({told.kind}) is not taken back",
             left_alone="Nothing was changed.",
             hint='say what is wrong with it: expmgr note VARIANT -m "..."',
         )
     _tell(project, Draft(Retracted, {"event": told.id, "reason": message.strip()}), as_json)
-
-
-#: What people say; all else happened.
-_TAKEN_BACK = ("note", "vouch", "comment", "waive")
 
 
 def _tell(project: Project, draft: Any, as_json: bool) -> None:

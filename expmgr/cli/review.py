@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -63,7 +64,7 @@ def _standing(project: Project, review: Review, *, base: CommitId | None = None)
 
 def _report(project: Project, found: Standing) -> dict[str, Any]:
     """Everything that is known of it; of one that has ended, what was kept."""
-    from expmgr.merging import REVIEW_FILE
+    from expmgr.log import REVIEW_FILE
     from expmgr.reports import ended, kept, report
 
     end = found.review.end
@@ -320,7 +321,7 @@ def _code_of(found: Standing) -> ExitCode:
     evidence = found.evidence
     if evidence is not None and evidence.without_results:
         return ExitCode.MISTAKE
-    is_blocked = bool(found.blocks) or bool(evidence and evidence.conflicts)
+    is_blocked = bool(found.blocks) or bool(evidence and (evidence.conflicts or evidence.is_lost))
     return ExitCode.NOT_COMPARABLE if is_blocked else ExitCode.DONE
 
 
@@ -350,8 +351,8 @@ def _log_check(project: Project, found: Standing) -> None:
 def _between(project: Project, base: str, head: str) -> list[Standing]:
     """The open reviews of what HEAD is, as it would be merged into BASE; none where no experiment changes between them."""
     from expmgr.errors import UnknownVariant
-    from expmgr.evidence import changed_experiments, question_of
-    from expmgr.reviews import all_reviews
+    from expmgr.evidence import changed_experiments, gather, question_of
+    from expmgr.reviews import all_reviews, standing
 
     commits = []
     for text in (base, head):
@@ -360,20 +361,21 @@ def _between(project: Project, base: str, head: str) -> list[Standing]:
             raise UnknownVariant(f"there is no commit {text}", hint="git fetch; a shallow clone has not all of them")
         commits.append(commit)
     onto, tip = commits
-    found = [
-        one
-        for one in all_reviews(project)
-        if one.end is None and tip in (question_of(project, one.opened).candidate.commit, one.opened.commit)
-    ]
-    if found:
-        return [_standing(project, one, base=onto) for one in found]
-    changed = changed_experiments(project, onto, tip)
+    found = []
+    for one in all_reviews(project, onto):
+        asked = question_of(project, one.opened)
+        if one.end is None and tip in (asked.candidate.commit, one.opened.commit):
+            exactly = replace(asked, candidate=replace(asked.candidate, commit=tip))
+            found.append(standing(project, one, gather(project, exactly, base=onto)))
+    reviewed = {one.review.opened.candidate.partition("/")[0] for one in found}
+    changed = [one for one in changed_experiments(project, onto, tip) if one not in reviewed]
     if changed:
         raise ReviewProblem(
-            f"{', '.join(changed)} would change, and no open review is of {tip[:12]}",
+            f"{', '.join(changed)} would change, and no open review is of {tip[:12]}"
+            + (f" and {'it' if len(changed) == 1 else 'them'}" if found else ""),
             hint="expmgr review open VARIANT --against BASELINE; expmgr push; and here expmgr pull before this",
         )
-    return []
+    return found
 
 
 def _print_check(reports: list[dict[str, Any]], layout: Layout, file: Path | None, code: ExitCode) -> None:
@@ -548,13 +550,14 @@ def _require_other(project: Project, now: Standing, evidence: Evidence, what: st
     if not now.rules.by_others:
         return
     actor = actor_of(project)
-    if actor is None:
+    if actor is None or not actor.email:
         raise ReviewProblem(
             f"nobody {what} a review without a name",
             left_alone=_UNTOUCHED,
             hint='git config user.name "..."; git config user.email ...; record_user = true',
         )
-    if actor.email.casefold() in authors_of(project, now.review, evidence):
+    own = now.review.key_of(actor.email.casefold())
+    if own in map(now.review.key_of, authors_of(project, now.review, evidence)):
         raise ReviewProblem(
             f"{actor.name} {what} their own work: it takes somebody else",
             details=["authors are who opened the review, made the variant, or wrote one of its commits"],
@@ -577,7 +580,7 @@ def approve(
     """
     project = _opened()
     found, now, evidence = _live(project, review)
-    if evidence.without_results or evidence.tree is None:
+    if evidence.without_results or evidence.tree is None or evidence.is_lost:
         raise ReviewProblem(
             f"there is nothing to approve in review {found.short} yet",
             details=[told + (f": {mend}" if mend else "") for told, mend in now.missing][:5],
@@ -607,15 +610,15 @@ def lift(
 
     Example: expmgr review lift 3f2a9c
     """
-    from expmgr.reviews import Person
     from expmgr.sharing import actor_of
     from expmgr.writers import writer_id
 
     project = _opened()
     found, now, evidence = _live(project, review)
     actor = actor_of(project)
-    key = actor.email.casefold() if actor is not None else writer_id(project.layout.own)
-    if key not in {Person.of(one.event).key for one in now.opinions}:
+    mail = actor.email.casefold() if actor is not None else ""
+    key = found.key_of(mail) if mail else writer_id(project.layout.own)
+    if key not in {one.person.key for one in now.opinions}:
         raise ReviewProblem(
             f"no verdict in review {found.short} is yours",
             left_alone=_UNTOUCHED,

@@ -140,8 +140,14 @@ def test_require_does_without_what_is_not_signed(ann: Repo, bob: Repo) -> None:
     ok(ann, "push")
     bob.git("pull", "--quiet")
     assert ok(bob, "pull").startswith("pulled from origin: 2 events, 1 run\n")
-    bob.write("expmgr.toml", 'signing = "off"\n')
+    ok(bob, "note", "iris/wide", "-m", "signed")
     bob.git("config", "--unset", "user.signingKey")
+    bob.write("expmgr.toml", 'signing = "off"\n')  # what his checkout says does not let him say it unsigned
+    before = bob.snapshot()
+    refused = bob.expmgr("note", "iris/wide", "-m", "x")
+    assert (refused.code, refused.stderr.splitlines()[0]) == (1, "Error: git could not sign with your key")
+    assert bob.snapshot() == before
+    bob.git("reset", "--quiet", "--hard", "HEAD~1")  # a main that knows nothing of it does
     ran(bob, "iris/wide", 0.1, first=5)
     ok(bob, "push")
     pulled = ann.expmgr("pull")
