@@ -241,8 +241,8 @@ def trained_s(record: RunRecord, runs: Sequence[RunRecord]) -> float:
 
 def chain(record: RunRecord, runs: Sequence[RunRecord]) -> list[RunRecord]:
     """The run, and those whose training it continues, at other commits."""
-    known = {one.run_id: one for one in runs}
+    known = {one.run_id: one for one in runs if one.run_id != record.run_id}
     found = [record]
-    while found[-1].attempts[0].from_step and (parent := known.get(found[-1].parent_run or "")) is not None:
-        found.append(parent)
+    while found[-1].attempts[0].from_step and (parent := known.pop(found[-1].parent_run or "", None)) is not None:
+        found.append(parent)  # each once: a record of another clone may name itself
     return found

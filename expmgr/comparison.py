@@ -254,9 +254,10 @@ def code_digest_of(project: Project, variant: Variant) -> str:
 
 
 def _spec_of(project: Project, variant: Variant, runs: _Runs) -> ExperimentSpec:
-    """The spec at the variant's newest commit: as a run of that commit recorded it, which is quicker to read than YAML."""
+    """The spec at the variant's newest commit: as a run of that commit in this clone recorded it, which is quicker to read
+    than YAML."""
     for head in reversed(runs.of(variant.name)):
-        if head.commit == variant.commit:
+        if head.commit == variant.commit and not is_foreign(project.records.run_dir(head.run_id)):
             with contextlib.suppress(ValidationError):  # of an older version
                 return ExperimentSpec.model_validate(head.spec)
             break

@@ -27,7 +27,8 @@ def markdown(text: str) -> str:
     words = re.sub(r"([\\`*_{}\[\]|~$])", r"\\\1", words)
     # A list, heading or rule begins a line; @name and #1 notify people and link to what is not meant.
     words = re.sub(r"^([-+>=]|\d+[.)])", r"\\\1", words)
-    words = re.sub(r"(?<![&\w])#(?=\d)", "&#35;", words)
+    words = re.sub(r"(?<!&)#(?=\d)", "&#35;", words)  # `org/repo#12` too
+    words = re.sub(r"\b(GH)-(?=\d)", r"\1&#45;", words, flags=re.IGNORECASE)
     return re.sub(r"(?<!\w)@(?=\w)", "@<!-- -->", words)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -89,8 +90,9 @@ class Head:
         return dict(json.loads(self.warm_start_text)) if self.warm_start_text else None
 
     def metric(self, metric: str, split: str) -> float | None:
-        """The value at the selected checkpoint, None where it was not evaluated."""
-        return self.selected.get(split, {}).get(metric)
+        """The value at the selected checkpoint, None where it was not evaluated, or to no number."""
+        value = self.selected.get(split, {}).get(metric)
+        return value if value is not None and math.isfinite(value) else None
 
     def row(self) -> tuple[Any, ...]:
         return (

@@ -55,6 +55,13 @@ def merge(project: Project, standing: Standing) -> Merge:
         raise refused
     if review.policy.signing == "require":
         project.repo.can_sign()  # or what is merged could not be told of
+    folder = f"{evidence.question.candidate.name.folder}/reviews"
+    if project.repo.read(evidence.tree, folder) is not None:
+        raise ReviewProblem(
+            f"{folder} is a file, where what reviews decided is kept",
+            left_alone="Nothing was changed.",
+            hint=f"git mv {folder} ANOTHER-NAME on {evidence.question.target}",
+        )
     ref = f"refs/heads/{evidence.question.target}"
     checkout = _checkout_of(project, ref, review.short)
     files = frozen_files(found)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import json
+import math
 import os
 import shutil
 import time
@@ -170,8 +171,9 @@ class RunRecord(_Part):
         return sorted({change["rule"] for change in changes if change.get("allowed")})
 
     def metric(self, metric: str, split: str) -> float | None:
-        """The value at the selected checkpoint, None where it was not evaluated."""
-        return self.metrics.get("selected", {}).get(split, {}).get(metric)
+        """The value at the selected checkpoint, None where it was not evaluated, or to no number."""
+        value = self.metrics.get("selected", {}).get(split, {}).get(metric)
+        return value if value is not None and math.isfinite(value) else None
 
 
 def new_run_id(now: float | None = None) -> RunId:

@@ -4,6 +4,7 @@ decided then reads the same years later, without records, branches or the store.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Literal
@@ -17,6 +18,8 @@ from expmgr.events import Event, Moment
 from expmgr.paths import seeds_text
 from expmgr.reviews import Standing, address
 
+#: Files that are named, of many.
+_MOST_FILES = 8
 #: What a bot looks for, so that it edits the one comment which it has.
 MARK = "<!-- expmgr-review: {id} -->"
 
@@ -121,6 +124,7 @@ class _Comparison(_Part):
 class _EvidencePart(_Part):
     digests: str
     result_set: str
+    brings: list[str] = []
     comparison: _Comparison
 
 
@@ -184,7 +188,12 @@ def headline(found: Mapping[str, Any]) -> str:
 
 def as_lines(found: Mapping[str, Any], *, everything: bool = False) -> Iterator[str]:
     """For a terminal, or the log of a CI job: no words of anybody begin a line of their own there."""
-    return (" ".join(line.splitlines()) for line in _lines(found, everything))
+    return (_harmless(" ".join(line.splitlines())) for line in _lines(found, everything))
+
+
+def _harmless(line: str) -> str:
+    """A line in which no runner of CI finds a command: `##[...]` and `##vso[...]` are looked for anywhere in it."""
+    return re.sub(r"##(?=\w*\[)", "# #", line)
 
 
 def _lines(found: Mapping[str, Any], everything: bool) -> Iterator[str]:
@@ -202,6 +211,7 @@ def _lines(found: Mapping[str, Any], everything: bool) -> Iterator[str]:
     if found["evidence"]:
         yield ""
         yield from _values(found["evidence"]["comparison"])
+        yield from _brings(found)
     checks = [one for one in found["checks"] if everything or one["answer"] != "ok"]
     if checks:
         yield ""
@@ -242,6 +252,17 @@ def _values(comparison: Mapping[str, Any]) -> Iterator[str]:
         std = "" if row["std"] is None else f" ± {row['std']:.4f}"
         values = " ".join(f"{value:.4f}" for value in row["values"].values())
         yield f"{row['variant']}: {comparison['metric']} ({comparison['split']}) {mean}{std}, seeds {values or 'none'}"
+
+
+def _brings(found: Mapping[str, Any]) -> Iterator[str]:
+    """What a merge changes in the target; what lies outside of the experiment's folder by name."""
+    files = found["evidence"].get("brings") or []
+    folder = f"experiments/{found['candidate'].partition('/')[0]}/"
+    outside = [one for one in files if not one.startswith(folder)]
+    more = f" and {len(outside) - _MOST_FILES} more" if len(outside) > _MOST_FILES else ""
+    named = f"; outside of {folder}: {', '.join(outside[:_MOST_FILES])}{more}" if outside else ""
+    if files:
+        yield f"a merge changes {len(files)} file{'' if len(files) == 1 else 's'}{named}"
 
 
 _WORDS = {"block": "Blocks", "warn": "Warning", "unknown": "Unknown", "ok": "ok"}
@@ -292,6 +313,9 @@ def _markdown(found: Mapping[str, Any]) -> Iterator[str]:
     if found["evidence"]:
         yield ""
         yield from _markdown_values(found["evidence"]["comparison"])
+        for line in _brings(found):
+            yield ""
+            yield markdown(line[0].upper() + line[1:]) + "."
     if found["checks"]:
         yield ""
         yield "| check | answer | |"
@@ -316,7 +340,8 @@ def _markdown(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"Missing: {markdown(one['told'])}{mend}"
     if found["evidence"]:
         yield ""
-        yield f"Result set `{found['evidence']['result_set'][:12]}`, digests `{found['evidence']['digests'][:12]}`."
+        result_set, digests = (_code(found["evidence"][key][:12]) for key in ("result_set", "digests"))
+        yield f"Result set `{result_set}`, digests `{digests}`."
 
 
 def _markdown_values(comparison: Mapping[str, Any]) -> Iterator[str]:
@@ -324,7 +349,7 @@ def _markdown_values(comparison: Mapping[str, Any]) -> Iterator[str]:
     yield "|---|---:|---:|---|---|"
     for row in comparison["variants"]:
         mean, std = ("-" if row[key] is None else f"{row[key]:.4f}" for key in ("mean", "std"))
-        values = ", ".join(f"{seed}: {value:.4f}" for seed, value in row["values"].items())
+        values = markdown(", ".join(f"{seed}: {value:.4f}" for seed, value in row["values"].items()))
         runs = " ".join(f"`{_code(run)}`" for run in row["runs"])
         yield f"| {markdown(row['variant'])} | {mean} | {std} | {values} | {runs} |"
 
@@ -384,7 +409,7 @@ def as_annotations(all_found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _data(text: str) -> str:
     """Text of a workflow command: a line break would begin another one."""
-    return CONTROL.sub("\ufffd", text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A"))
+    return CONTROL.sub("\ufffd", _harmless(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A"))
 
 
 def _property(text: str) -> str:

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from expmgr.errors import EventProblem, ExpmgrError
 from expmgr.escape import clean, one_line
 from expmgr.events import Actor, Event, RunTold, VariantMade, Vouched
+from expmgr.foreign import wrong_in
 from expmgr.gitrepo import CommitId
 from expmgr.log import OWN, RECORD_FILE, REVIEW_FILE, Draft, Told, writer_of
 from expmgr.project import KEEP, Project, keep_ref
@@ -241,6 +242,9 @@ def _take(project: Project, told: Told, content: bytes | None) -> RunRecord:
     about = (record.run_id, record.variant, record.seed, record.commit, record.status, len(record.attempts))
     if about != (event.run_id, event.variant, event.seed, event.commit, event.status, event.attempt):
         raise EventProblem(f"the record of {event.writer} is of another run than its event says")
+    wrong = wrong_in(record)
+    if wrong is not None:
+        raise EventProblem(f"the record of {event.writer} cannot be used: {wrong}")
     _place(project, told, record, content)
     return record
 

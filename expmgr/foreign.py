@@ -1,0 +1,90 @@
+"""The record of another clone, held against what every command takes for granted of a record: who writes it may be of another
+version, or hostile, and one record must never keep a list or a comparison from being made."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from expmgr.events import Moment
+from expmgr.records import RunRecord
+from expmgr.spec import ExperimentSpec
+
+#: A seed is a 32-bit number of TensorFlow's.
+_SEEDS = 2**31
+_Step = Annotated[int, Field(ge=0, lt=2**53)]
+_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class _Error(_Part):
+    message: str
+
+
+class _Change(_Part):
+    rule: str
+    what: str
+
+
+class _Attempt(_Part):
+    started_at: Moment
+    ended_at: Moment | None
+    train_s: _Seconds | None
+    from_step: _Step | None
+    to_step: _Step | None
+    max_steps: _Step
+    error: _Error | None
+    changes: list[_Change]
+
+
+class _Environment(_Part):
+    name: str | None = None
+    lock: str | None = None
+
+
+class _WarmStart(_Part):
+    variant: str
+    seed: int
+    step: _Step
+
+
+class _ByHand(_Part):
+    script: str
+    head: str
+    changed: list[str]
+
+
+class _Record(_Part):
+    seed: Annotated[int, Field(ge=0, lt=_SEEDS)]
+    created_at: Moment
+    step: _Step
+    selected_step: _Step | None
+    train_s: _Seconds
+    parameters: _Step | None
+    attempts: Annotated[list[_Attempt], Field(min_length=1)]
+    environment: _Environment
+    warm_start: _WarmStart | None
+    by_hand: _ByHand | None
+
+
+def wrong_in(record: RunRecord) -> str | None:
+    """What is wrong with a record that another clone tells of; None where nothing is."""
+    try:
+        _Record.model_validate(record.model_dump())
+    except ValidationError as error:
+        return _said(error.errors()[0])
+    try:
+        ExperimentSpec.model_validate(record.spec)
+    except ValidationError as error:
+        # What only a later version knows is kept, as everywhere.
+        wrong = [one for one in error.errors() if one["type"] != "extra_forbidden"]
+        return f"spec.{_said(wrong[0])}" if wrong else None
+    return None
+
+
+def _said(error: Any) -> str:
+    return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
