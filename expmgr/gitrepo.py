@@ -532,11 +532,16 @@ class GitRepo:
         lines = run_git(root, ["status", "--porcelain", "-z", "--untracked-files=no", "--no-renames"]).text.split("\0")
         return [line[3:] for line in lines if line]
 
-    def fast_forward(self, root: Path, commit: str) -> None:
-        """Move the branch that is checked out in `root` on to `commit`, as the user's own `git merge --ff-only` would.
+    def fast_forward(self, root: Path, ref: str, commit: str) -> None:
+        """Move `ref`, the branch that is checked out in `root`, on to `commit`, as the user's own `git merge --ff-only`
+        would.
 
-        `GitFailed` with git's words where files would be overwritten; the checkout is then as it was.
+        `GitFailed` with git's words where files would be overwritten, or another branch is checked out by now; the checkout
+        is then as it was.
         """
+        head = call_git(root, ["symbolic-ref", "--quiet", "HEAD"]).text.strip()
+        if head != ref:
+            raise GitFailed(f"{root} has another branch checked out by now", details=[head or "none"])
         run_git(root, ["merge", "--quiet", "--ff-only", commit])
 
     def _commit_tree(self, tree: str, parents: Sequence[str], message: str) -> CommitId:

@@ -184,9 +184,13 @@ class Logs:
             with self._turn():
                 refs = self.refs()
                 time = self._latest(refs, ref) + 1
-                events = _made(drafts, writer, time, now, actor)
+                events, ids = _made(drafts, writer, time, now, actor)
                 commits = [
-                    NewCommit({EVENT_FILE: event.content, **one.files}, event.title.splitlines()[0][:200] + "\n", known)
+                    NewCommit(
+                        {EVENT_FILE: event.content, **_renamed(one.files, ids)},
+                        event.title.splitlines()[0][:200] + "\n",
+                        known,
+                    )
                     for one, event, known in zip(drafts, events, self._known(events), strict=True)
                 ]
                 if ref not in refs and commits:
@@ -266,7 +270,10 @@ def _row(commit: str, content: bytes | None, writer: str, latest: int) -> LogRow
     return commit, event.id, event.time, event.kind, event.content.decode()
 
 
-def _made(drafts: Sequence[Draft], writer: str, time: int, now: float, actor: Actor | None) -> list[Event]:
+def _made(
+    drafts: Sequence[Draft], writer: str, time: int, now: float, actor: Actor | None
+) -> tuple[list[Event], dict[object, str]]:
+    """The events, and of those that stood in another log: former id to new one."""
     events: list[Event] = []
     ids: dict[object, str] = {}
     for number, one in enumerate(drafts):
@@ -279,4 +286,12 @@ def _made(drafts: Sequence[Draft], writer: str, time: int, now: float, actor: Ac
             raise invalid(error) from None
         if one.was:
             ids[one.was] = events[-1].id
-    return events
+    return events, ids
+
+
+def _renamed(files: Mapping[str, bytes], ids: Mapping[object, str]) -> dict[str, bytes]:
+    """What lies beside an event, with the ids by which it names others as they are now."""
+    found = dict(files)
+    for old, new in ids.items() if REVIEW_FILE in found else ():
+        found[REVIEW_FILE] = found[REVIEW_FILE].replace(str(old).encode(), new.encode())
+    return found

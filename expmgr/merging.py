@@ -50,7 +50,7 @@ def merge(project: Project, standing: Standing) -> Merge:
             left_alone="Nothing was changed.",
             hint=f"expmgr review show {review.short}",
         )
-        if standing.blocks or evidence.conflicts:
+        if standing.blocks or evidence.conflicts or evidence.is_lost:
             refused.exit_code = ExitCode.NOT_COMPARABLE
         raise refused
     if review.policy.signing == "require":
@@ -73,7 +73,7 @@ def merge(project: Project, standing: Standing) -> Merge:
     is_ours = old is None or project.repo.is_ancestor(old, evidence.target_commit)
     if checkout is not None and is_ours:
         try:
-            project.repo.fast_forward(checkout.path, commit)
+            project.repo.fast_forward(checkout.path, ref, commit)
         except GitFailed as error:
             raise ReviewProblem(
                 f"{evidence.question.target} is checked out in {checkout.path}, and git cannot move it on",

@@ -60,6 +60,7 @@ def report(standing: Standing) -> dict[str, Any]:
             }
             for one in review.comments
         ],
+        "signing": review.policy.signing,
         "unsigned_claims": sorted(review.claims),
         "evidence": evidence.as_dict() if evidence else None,
         "events": [{"id": one.id, **json.loads(one.content)} for one in review.told],
@@ -228,7 +229,8 @@ def _lines(found: Mapping[str, Any], everything: bool) -> Iterator[str]:
         done = f" (resolved by {one['resolved_by']['name']})" if one["resolved_by"] else ""
         yield f"{one['id'][:12]} {one['by']['name']}, {moment(one['at'])}{on}{done}: {one_line(one['text'])}"
     if found["unsigned_claims"]:
-        yield f"not signed by whom they name: {', '.join(one[:12] for one in found['unsigned_claims'])}"
+        so = ", and not counted" if found.get("signing") == "require" else ""
+        yield f"not signed by whom they name{so}: {', '.join(one[:12] for one in found['unsigned_claims'])}"
     for one in found["missing"]:
         mend = f": {one['mend']}" if one["mend"] else ""
         yield f"missing: {one['told']}{mend}"

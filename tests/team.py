@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from expmgr.code import code_digest
+from expmgr.events import Event
+from expmgr.log import Draft
 from expmgr.model_dir import About, ModelDir
 from expmgr.paths import VariantName
 from expmgr.project import Project, keep_ref
 from expmgr.records import Attempt, Checkpoint, DataSplit, RunRecord, new_run_id
-from expmgr.sharing import tell_runs
+from expmgr.sharing import tell, tell_runs
 from expmgr.signature import DataContract, Fingerprint, Signature, TrainingSetup
 from expmgr.variants import find_variant, spec_of
 from tables import index_bytes
@@ -141,3 +143,63 @@ def told(repo: Repo, *argv: str) -> Any:
 def logs_of(repo: Repo) -> list[str]:
     """The refs of the logs that are this clone's own."""
     return repo.git("for-each-ref", "--format=%(refname)", "refs/expmgr/log/").split()
+
+
+# Reviews.
+
+
+def asked(team: Team) -> Repo:
+    """Ann has a baseline and a wider one, three seeds each, and has asked for a review."""
+    repo = team.join("ann")
+    ok(repo, "new", "iris/baseline")
+    ok(repo, "new", "iris/wide", "--from", "baseline", "--set", "model.hidden_units=[20, 20]")
+    ran(repo, "iris/baseline", 0.90, 0.91, 0.93)
+    ran(repo, "iris/wide", 0.95, 0.97, 0.96)
+    ok(repo, "review", "open", "iris/wide", "--against", "iris/baseline", "-m", "Is it worth it?")
+    ok(repo, "push")
+    return repo
+
+
+def shown(repo: Repo, name: str = "wide") -> dict[str, Any]:
+    return dict(told(repo, "review", "show", name))
+
+
+def state(repo: Repo, name: str = "wide") -> tuple[str, list[str]]:
+    found = shown(repo, name)
+    return found["state"], found["remarks"]
+
+
+def meet(*repos: Repo) -> None:
+    """Each knows what the others say."""
+    for one in repos:
+        ok(one, "push")
+    for one in repos:
+        ok(one, "pull")
+
+
+def approved(ann: Repo, bob: Repo) -> None:
+    ok(bob, "review", "approve", "wide")
+    meet(bob, ann)
+    assert state(ann)[0] == "approved"
+
+
+def commit_on(repo: Repo, branch: str, path: str, text: str | None) -> None:
+    """Commit a file on a branch (None: delete it), without touching the checkout."""
+    folder = repo.path.parent / f"worktree-{repo.path.name}"
+    repo.git("worktree", "add", "--quiet", "--force", str(folder), branch)
+    target = folder / path
+    if text is None:
+        target.unlink()
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    repo.git("add", "--all", folder=folder)
+    repo.git("commit", "--quiet", "-m", f"change {path}", folder=folder)
+    repo.git("worktree", "remove", "--force", str(folder))
+
+
+def forge(repo: Repo, kind: type[Event], files: dict[str, bytes] | None = None, **values: object) -> str:
+    """An event in one's own log, with nobody asked whether it makes sense."""
+    project = Project.open(repo.path)
+    (event,) = tell(project, [Draft(kind, values, files or {})])
+    return event.id
