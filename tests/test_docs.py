@@ -76,6 +76,7 @@ def test_the_examples_of_the_help_are_in_the_walk_that_is_run() -> None:
     ]
     walk += [  # typed in scenarios/test_ask.py
         "expmgr evaluate iris/wide",
+        "expmgr evaluate iris/wide --data customers.csv --log",
         "expmgr predict iris/wide --data new.csv -o predicted.csv",
         "expmgr export iris/wide -o served",
     ]

@@ -56,16 +56,20 @@ def evaluate(
     split: Annotated[Split, typer.Option("--split", help="The split of the variant's data.")] = Split.EVAL,
     seed: Seed = 0,
     allow: Allow = None,
+    log: Annotated[bool, typer.Option("--log", help="Say it in the log, for the team.")] = False,
     as_json: output.AsJson = False,
 ) -> None:
-    """Evaluate a checkpoint: on the variant's eval split, or on a file of yours. Nothing is recorded.
+    """Evaluate a checkpoint: on the variant's eval split, or on a file of yours. Nothing is recorded, unless `--log` says it.
 
     Example: expmgr evaluate iris/wide
+    Example: expmgr evaluate iris/wide --data customers.csv --log
     """
     task = _task(variant, seed, allow, what="evaluate", data=data, split=split.value)
     if data is None and split is Split.TEST and task.spec.data.test is None:
         raise typer.BadParameter(f"{task.name} has no test split (data.test)")
     told = _answer(task, variant)
+    if log:
+        _tell(task, told, split.value if data is None else data.name)
     if as_json:
         output.show_json({"format": 1, **told})
         return
@@ -75,6 +79,31 @@ def evaluate(
     table.rows.extend((name, output.number(value, 6)) for name, value in told["metrics"].items())
     table.rows.extend(told["not_finite"].items())
     table.show(output.Form.TERMINAL)
+
+
+def _tell(task: Task, told: dict[str, Any], split: str) -> None:
+    """Say in the log what a checkpoint was evaluated to."""
+    from expmgr.events import Evaluated
+    from expmgr.log import Draft
+    from expmgr.project import Project
+    from expmgr.sharing import tell
+
+    project = Project.open(output.folder())
+    runs = [one for one in project.records.of_variant(task.name) if one.seed == task.seed]
+    made = [one.run_id for one in runs if any(saved.step == told["step"] for saved in one.checkpoints)]
+    values: dict[str, object] = {
+        "variant": str(task.name),
+        "seed": task.seed,
+        "step": told["step"],
+        "split": split,
+        "metrics": told["metrics"],
+        "run_id": made[-1] if made else None,
+        "commit": task.commit,
+    }
+    (event,) = tell(project, [Draft(Evaluated, values)])
+    told["event"] = event.id
+    if project.repo.remotes():
+        output.tell(["Next: expmgr push"])
 
 
 def predict(

@@ -58,6 +58,20 @@ def test_evaluate_says_what_the_run_recorded(copied: Repo) -> None:
 
 
 @pytest.mark.slow
+def test_what_was_evaluated_is_said_to_the_team_where_one_asks_for_it(copied: Repo) -> None:
+    rows = "experiments/iris/iris_training.csv"
+    told = json.loads(copied.expmgr("evaluate", "iris/wide", "--data", rows, "--log", "--json").stdout)
+    (event,) = [
+        one for one in json.loads(copied.expmgr("log", "--json").stdout)["events"] if one["kind"] == "evaluation"
+    ]
+    record = json.loads(copied.expmgr("show", "iris/wide:0", "--json").stdout)
+    assert event["id"] == told["event"]
+    assert (event["run_id"], event["seed"], event["step"]) == (record["run_id"], 0, 200)
+    assert (event["split"], event["metrics"]) == ("iris_training.csv", told["metrics"])
+    assert "evaluation of iris/wide seed 0 @200 (iris_training.csv): accuracy " in copied.expmgr("log").stdout
+
+
+@pytest.mark.slow
 def test_predict_and_an_export_that_needs_nothing_say_the_same(
     copied: Repo, new_rows: list[dict[str, float]], tmp_path: Path
 ) -> None:
