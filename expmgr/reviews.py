@@ -159,9 +159,8 @@ def all_reviews(project: Project, base: CommitId | None = None) -> list[Review]:
     by_target: dict[str, list[list[Told]]] = {}
     for events in by_review.values():
         by_target.setdefault(_opening(events[0]).target, []).append(events)
-    found = [one for target, some in by_target.items() for one in _of_target(project, base, target, some, gone)]
-    found.sort(key=lambda one: list(by_review).index(one.id))
-    return _with_carried(found)
+    found = {one.id: one for target, some in by_target.items() for one in _of_target(project, base, target, some, gone)}
+    return _with_carried([found[key] for key in by_review if key in found])
 
 
 def _opening(told: Told) -> ReviewOpened:
