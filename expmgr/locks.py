@@ -14,6 +14,7 @@ import json
 import os
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -102,6 +103,10 @@ def _start_time(pid: int) -> str | None:
     return None if not found or found[0].startswith("Z") else found[-1].strip()
 
 
+def _generation(number: int) -> str:
+    return f"{number:08d}.json"
+
+
 class Lock:
     """The right to write to one model_dir. Taken by `acquire`, checked by `is_held`, kept alive by `beat`."""
 
@@ -109,14 +114,17 @@ class Lock:
         self.folder = folder
         self._clock = clock
         self._mine: Path | None = None
+        self._made: list[Path] = []
+        """The folders that were made for the lock, the deepest first."""
 
     def acquire(self, what: str, wait: Callable[[float], None] = time.sleep) -> None:
         """Take the lock; `Busy` where another process holds `what`.
 
         A holder on another machine is watched for `SILENCE_SECS` of this machine's own clock before it counts as dead.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._made = [place for place in (self.folder, *self.folder.parents) if not place.exists()]
         while True:
+            self.folder.mkdir(parents=True, exist_ok=True)
             newest = self._newest()
             if newest is not None and self._is_live(newest, wait):
                 owner = self._read(newest).get("owner", {})
@@ -126,7 +134,7 @@ class Lock:
                     hint="wait for it to end; expmgr list shows what runs",
                 )
             number = int(newest.stem) + 1 if newest is not None else 1
-            mine = self.folder / f"{number:08d}.json"
+            mine = self.folder / _generation(number)
             if self._claim(mine):
                 if self._newest() != mine:  # the number was free only because others have gone on from it
                     mine.unlink(missing_ok=True)
@@ -154,9 +162,26 @@ class Lock:
                 os.replace(self._draft({"format": 1, "released": True}), self._mine)
         self._mine = None
 
+    def withdraw(self) -> None:
+        """Give back a lock under which nothing was written, as if it had never been taken.
+
+        Where others have had it, its number must not become free again: then it is only released.
+        """
+        if self._mine is None or self._mine.name != _generation(1) or not self.is_held():
+            self.release()
+            return
+        self._mine.unlink(missing_ok=True)
+        self._mine = None
+        for folder in self._made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
     def _claim(self, mine: Path) -> bool:
         """Make `mine`, whole, if nobody made it before: a link to a written file, since O_EXCL makes an empty one."""
-        draft = self._draft({"format": 1, "owner": Process.current().as_dict()})
+        try:
+            draft = self._draft({"format": 1, "owner": Process.current().as_dict()})
+        except FileNotFoundError:  # who withdrew took the folder along
+            return False
         try:
             os.link(draft, mine)
         except FileExistsError:
@@ -217,3 +242,25 @@ class Lock:
             return path.stat().st_mtime_ns
         except FileNotFoundError:
             return None
+
+
+class Heartbeat:
+    """Calls `beat` every few seconds, beside the work, until the `with` block ends."""
+
+    def __init__(self, beat: Callable[[], None], every_s: float = 5.0) -> None:
+        self._beat = beat
+        self._every_s = every_s
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._every_s):
+            self._beat()

@@ -162,3 +162,35 @@ def test_where_there_are_no_hard_links(folder: Path, monkeypatch: pytest.MonkeyP
     second.acquire("it", never)
     assert (first.is_held(), second.is_held()) == (False, True)
     assert not list(folder.glob(".*"))
+
+
+def test_a_lock_that_was_not_needed_leaves_nothing(tmp_path: Path) -> None:
+    """Where others had it before, its number does not become free: a slow one would take it for its own."""
+    lock = Lock(tmp_path / "models" / "iris" / ".locks" / "seed-0")
+    lock.acquire("it", never)
+    lock.withdraw()
+    assert list(tmp_path.iterdir()) == []
+    assert not lock.is_held()
+    lock.acquire("it", never)
+    lock.release()
+    lock.acquire("it", never)
+    lock.withdraw()
+    assert [path.name for path in lock.folder.iterdir()] == ["00000002.json"]
+    again = Lock(lock.folder)
+    again.acquire("it", never)
+    assert again.is_held()
+
+
+def test_a_folder_that_goes_while_a_lock_is_taken_is_made_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest, turns = Lock._newest, iter([True])
+
+    def late(lock: Lock) -> Path | None:
+        found = newest(lock)
+        if next(turns, False):
+            lock.folder.rmdir()  # by another one's `withdraw`
+        return found
+
+    monkeypatch.setattr(Lock, "_newest", late)
+    lock = Lock(folder)
+    lock.acquire("it", never)
+    assert lock.is_held()

@@ -26,7 +26,7 @@ from expmgr.errors import (
     worst,
 )
 from expmgr.guard import Judgement, judge, refusal
-from expmgr.locks import Lock, Process
+from expmgr.locks import Heartbeat, Lock, Process
 from expmgr.model_dir import ModelDir, Whole
 from expmgr.paths import RunDir
 from expmgr.rules import WITHOUT_EFFECT
@@ -37,7 +37,7 @@ from expmgr.train.building import Built, build
 from expmgr.train.course import Outcome
 from expmgr.train.events import Teller
 from expmgr.train.request import Candidate, read_request
-from expmgr.train.stopping import Heartbeat, StopFlag
+from expmgr.train.stopping import StopFlag
 from expmgr.train.training import Training
 from expmgr.train.userparams import unread
 from expmgr.warmstart import Plan, plan_warm_start

@@ -7,7 +7,6 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable
 
 from expmgr.errors import ExitCode
 
@@ -61,25 +60,3 @@ def follow_lifeline(descriptor: int, flag: StopFlag) -> None:
         flag.set()
 
     threading.Thread(target=follow, name="lifeline", daemon=True).start()
-
-
-class Heartbeat:
-    """Calls `beat` every few seconds, beside the work, until the `with` block ends."""
-
-    def __init__(self, beat: Callable[[], None], every_s: float = 5.0) -> None:
-        self._beat = beat
-        self._every_s = every_s
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
-
-    def __enter__(self) -> Heartbeat:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._ended.wait(self._every_s):
-            self._beat()
