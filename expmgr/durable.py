@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,18 @@ def fsync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Let `target` be a second name of `source`, or, on another file system, a copy; its content is on the disk."""
+    fsync_file(source)
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno in DISK_ERRORS:
+            raise
+        shutil.copyfile(source, target)  # another file system, or one without links
+        fsync_file(target)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

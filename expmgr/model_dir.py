@@ -34,7 +34,7 @@ from expmgr.retention import Saved, retention
 from expmgr.rules import seeds_option
 from expmgr.signature import Signature, read_signature
 
-_CHECKPOINT_FILE = re.compile(r"model\.ckpt-(\d+)\.(index|json|data-\d{5}-of-\d{5})\Z")
+_CHECKPOINT_FILE = re.compile(r"model\.ckpt-(0|[1-9][0-9]*)\.(?:index|json|meta|data-[0-9]{5}-of-[0-9]{5})\Z")
 _ANY_CHECKPOINT = re.compile(r".*\.index\Z|checkpoint\Z|.*\.data-\d{5}-of-\d{5}\Z|.*\.weights\.h5\Z")
 _KEPT = "Nothing was changed on disk."
 
@@ -128,6 +128,12 @@ class Whole:
 
 def checkpoint_name(step: int) -> str:
     return f"model.ckpt-{step}"
+
+
+def is_file_of(step: int, name: str) -> bool:
+    """Whether a file is called as those of the checkpoint of `step` are; an Estimator's has a `.meta` too."""
+    match = _CHECKPOINT_FILE.match(name)
+    return match is not None and match[1] == str(step)
 
 
 class ModelDir:
@@ -427,15 +433,29 @@ class ModelDir:
         return saved
 
     def admit(self, saved: SavedCheckpoint, files: Mapping[str, Path]) -> None:
-        """Let a checkpoint count that was made elsewhere: `files` (name to where it lies now) move in, then its line in the
-        manifest; `prepare` came before. What is there by name already stays."""
+        """Let a checkpoint count that was made elsewhere: its files, then its line in the manifest; `prepare` came before.
+
+        `files`, name to where it lies, stay there: a crash loses nothing of them. Of those that are not the checkpoint's
+        own (the rows of its probe) what is here by name already stays.
+        """
         with self._problems(f"checkpoint {self.shown}/{saved.name}"):
-            for name, path in files.items():
-                if name in saved.files or not (self.path / name).exists():
-                    durable.fsync_file(path)
-                    shutil.move(path, self.path / name)
-            durable.fsync_dir(self.path)
-            self._list(saved)
+            aside = Aside(saved.step, self.path / f".saving-{saved.step}-{os.urandom(4).hex()}", saved.files)
+            aside.folder.mkdir()
+            try:
+                wanted = [name for name in files if name in saved.files or not (self.path / name).exists()]
+                for name in wanted:
+                    durable.copy_file(files[name], aside.folder / name)
+                if self.may_write is not None:
+                    self.may_write()
+                for name in wanted:
+                    os.replace(aside.folder / name, self.path / name)
+                durable.fsync_dir(self.path)
+                self._list(saved)
+            except BaseException:
+                self._take_back(aside, saved.name)
+                raise
+            finally:
+                shutil.rmtree(aside.folder, ignore_errors=True)
 
     def _take_back(self, aside: Aside, name: str) -> None:
         """Nothing of a checkpoint that does not count stays: on a full disk it would lie there for ever."""

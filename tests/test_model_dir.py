@@ -13,7 +13,7 @@ import pytest
 
 from expmgr import durable
 from expmgr.errors import CheckpointRefused, DiskFull, ExpmgrError, ModelDirProblem
-from expmgr.model_dir import About, ModelDir
+from expmgr.model_dir import About, ModelDir, is_file_of
 from tables import index_bytes
 from team import signature
 from train.runs import tree
@@ -309,3 +309,31 @@ def test_the_variant_s_name_is_in_the_folder(folder: Folder) -> None:
     assert refused(folder.opened(), ModelDirProblem)[0] == (
         "Error: models/iris/wide/variant.json cannot be read, so whose model_dir this is stays unknown"
     )
+
+
+def test_what_is_admitted_leaves_the_probe_s_rows_that_are_here(folder: Folder, tmp_path: Path) -> None:
+    """And the files that it came from, so that a crash loses nothing of them."""
+    made = Folder(tmp_path / "made")
+    saved = made.save(100).manifest.checkpoints[0]
+    (made.path / "probe-0123456789abcdef.npz").write_text("theirs")
+    opened = folder.save()
+    (folder.path / "probe-0123456789abcdef.npz").write_text("ours")
+    (folder.path / "model.ckpt-100.index").write_text("of nothing that counts")
+    before = tree(made.path)
+    names = [*saved.files, "probe-0123456789abcdef.npz"]
+    opened.admit(saved, {name: made.path / name for name in names})
+    assert tree(made.path) == before
+    whole = folder.opened().inspect()
+    assert whole is not None
+    assert whole.saved == saved
+    assert (folder.path / "probe-0123456789abcdef.npz").read_text() == "ours"
+    assert not list(folder.path.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["model.ckpt-7.meta", "model.ckpt-7.index", "model.ckpt-7.data-00001-of-00002"])
+def test_which_files_are_of_a_checkpoint(name: str) -> None:
+    assert is_file_of(7, name)
+    assert not is_file_of(77, name)
+    for wrong in (f"{name}.tmp", f"{name}\n", f"./{name}", name.replace("7", "07"), name.replace("7", "\u0667")):
+        assert not is_file_of(7, wrong)
+    assert not is_file_of(7, name.replace("7", "7" * 5000))

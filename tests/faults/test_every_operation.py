@@ -28,7 +28,7 @@ import pytest
 
 from expmgr import durable
 from expmgr.errors import CheckpointRefused, DiskFull
-from expmgr.model_dir import About, ModelDir
+from expmgr.model_dir import About, ModelDir, SavedCheckpoint, SavedFile
 from expmgr.paths import Layout
 from expmgr.project import Project
 from expmgr.records import Attempt, Records, RunRecord
@@ -201,6 +201,32 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 # The model_dir.
 
 
+def admitting(step: int) -> Callable[[ModelDir], object]:
+    """A checkpoint that came from elsewhere: its files lie beside the model_dir, and stay there."""
+
+    def admit(opened: ModelDir) -> None:
+        parts = opened.variant_dir.parent.parent / "parts"
+        files = {path.name: path for path in sorted(parts.iterdir())}
+        about = {name: SavedFile(size_bytes=path.stat().st_size, sha256=digest(path)) for name, path in files.items()}
+        opened.admit(SavedCheckpoint(step=step, saved_at=1.0, examples_seen=1, finite=True, files=about), files)
+
+    return admit
+
+
+def digest(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
+
+
+def bring(root: Path, step: int) -> None:
+    """Let the files of a checkpoint lie in `root/parts`, as they do once they were fetched."""
+    elsewhere = Folder(root / "elsewhere")
+    elsewhere.save(step)
+    (root / "parts").mkdir(exist_ok=True)
+    for path in elsewhere.path.glob("model.ckpt-*"):
+        path.rename(root / "parts" / path.name)
+    shutil.rmtree(root / "elsewhere")
+
+
 def saving(step: int) -> Callable[[ModelDir], object]:
     about = About(float(step), step * 8, {"eval": {"loss": 1.0}}, {"eval": "rows"})
     return lambda opened: opened.save(step, write, signature(step), about)
@@ -221,6 +247,7 @@ STORY: dict[str, Callable[[ModelDir], object]] = {
     "select 400": lambda opened: opened.select(400),
     "rewind to 200": lambda opened: opened.rewind(200, 1.0),
     "save 300 again": saving(300),
+    "admit 450": admitting(450),
     "set_aside": lambda opened: opened.set_aside(2.0),
     "prepare again": lambda opened: opened.prepare(2.0),
     "save 0": saving(0),
@@ -268,6 +295,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Told:
     place = tmp_path_factory.mktemp("story")
     root = place / "0"
     root.mkdir()
+    bring(root, 450)
     states, calls = [State(root, what_counts(root), contents(root))], {}
     for number, (name, act) in enumerate(STORY.items(), start=1):
         root = place / str(number)
@@ -345,6 +373,58 @@ def test_a_step_that_is_cut_anywhere_is_done_or_not_done(story: Told, tmp_path: 
         cut(root, partial(STORY[step], opened_for(step, root)), at, way)
         found += [f"{way} at {at}, {call}: {line}" for line in wrong(root, before, after)]
     assert found == []
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("way", WAYS)
+def test_an_admission_from_another_disk_is_done_or_not_done(
+    story: Told, tmp_path: Path, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file has its own name while it is copied."""
+    calls = from_another_disk(story, tmp_path / "whole", monkeypatch)
+    before, after = story.around("admit 450")
+    found = []
+    for at, call in enumerate(calls, start=1):
+        root = tmp_path / str(at)
+        shutil.copytree(before.root, root)
+        cut(root, partial(STORY["admit 450"], opened_for("admit 450", root)), at, way)
+        found += [f"{way} at {at}, {call}: {line}" for line in wrong(root, before, after)]
+    assert found == []
+
+
+def test_what_is_admitted_is_on_the_disk_before_it_has_another_name(story: Told) -> None:
+    calls = story.calls["admit 450"]
+    for part in ("data-00000-of-00001", "index", "json"):
+        assert first(calls, "fsync", f"parts/model.ckpt-450.{part}") < first(
+            calls, "link", f"parts/model.ckpt-450.{part}"
+        )
+
+
+def test_what_is_admitted_from_another_disk_is_on_this_one_before_it_has_its_name(
+    story: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = from_another_disk(story, tmp_path / "whole", monkeypatch)
+    assert unsettled(calls) == []
+    for part in ("data-00000-of-00001", "index", "json"):
+        made = first(calls, "make", f"{SEED}/.saving-450/model.ckpt-450.{part}")
+        assert made < first(calls, "fsync", f"{SEED}/.saving-450/model.ckpt-450.{part}")
+        assert made < first(calls, "rename", f"{SEED}/.saving-450/model.ckpt-450.{part}")
+    assert not [call for call in calls if call.kind == "make" and call.path.startswith(f"{SEED}/model.ckpt-")]
+
+
+def from_another_disk(story: Told, root: Path, monkeypatch: pytest.MonkeyPatch) -> list[Call]:
+    """What an admission does where the files lie on another file system."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", refuse)
+    before, _ = story.around("admit 450")
+    shutil.copytree(before.root, root)
+    opened = opened_for("admit 450", root)
+    with Disk(root) as disk:
+        STORY["admit 450"](opened)
+    return disk.calls
 
 
 def test_only_retain_deletes(story: Told) -> None:
@@ -438,7 +518,8 @@ def unsettled(calls: Sequence[Call]) -> list[str]:
             if call.target.endswith("/manifest.json") and waiting:
                 found.append(f"{call}: {sorted(waiting)} not on the disk")
             names.add(call.target)
-            if folder_of(call.path) != folder_of(call.target) and ".saving-" not in call.path:
+            is_moved = call.kind == "rename" and folder_of(call.path) != folder_of(call.target)
+            if is_moved and ".saving-" not in call.path:
                 names.add(call.path)  # that it is gone
     return found + [f"at the end: {name} not on the disk" for name in sorted(names | content)]
 

@@ -21,7 +21,7 @@ import tensorflow as tf
 from expmgr.bundle import read_index
 from expmgr.errors import CheckpointRefused, DiskFull, OurBug, Stopped
 from expmgr.locks import Lock
-from expmgr.model_dir import Aside, Whole, checkpoint_name
+from expmgr.model_dir import Aside, Whole, checkpoint_name, is_file_of
 from expmgr.signature import Signature, Variable
 from expmgr.train.checkpoints import disk_error
 from expmgr.train.course import Course, ForeignStart, Outcome
@@ -207,7 +207,9 @@ class EstimatorTraining(Course):
         def copy(prefix: Path) -> None:
             source = Path(foreign.prefix)
             for path in source.parent.glob(f"{source.name}.*"):
-                shutil.copyfile(path, prefix.with_name(f"{prefix.name}{path.name[len(source.name) :]}"))
+                target = prefix.with_name(f"{prefix.name}{path.name[len(source.name) :]}")
+                if is_file_of(self._step, target.name):
+                    shutil.copyfile(path, target)
 
         self.count(self.folder.write_aside(self._step, copy), self._step)
 
