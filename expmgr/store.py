@@ -41,7 +41,8 @@ class Store(ABC):
     def _put(self, digest: str, content: bytes) -> None: ...
 
     @abstractmethod
-    def _get(self, digest: str) -> bytes | None: ...
+    def _get(self, digest: str, most: int) -> bytes | None:
+        """The piece, None where it is not there; of a larger one than `most` bytes, `most` and one."""
 
     def put(self, content: bytes) -> str:
         """Store a piece, unless it is there; its digest."""
@@ -50,12 +51,13 @@ class Store(ABC):
             self._put(digest, content)
         return digest
 
-    def get(self, digest: str) -> bytes:
-        """The piece, verified; `StoreProblem` where it is not there, or another one is."""
-        content = self._get(digest)
+    def get(self, digest: str, most: int = PIECE_BYTES) -> bytes:
+        """The piece, verified; `StoreProblem` where it is not there, or another one is, which may be larger than the
+        memory: more than `most` bytes are not read."""
+        content = self._get(digest, most)
         if content is None:
             raise StoreProblem(f"{self.name} does not hold {digest[:12]}", left_alone="Nothing was changed.")
-        if hashlib.sha256(content).hexdigest() != digest:
+        if len(content) > most or hashlib.sha256(content).hexdigest() != digest:
             raise StoreProblem(
                 f"{self.name} holds other content than {digest[:12]} is",
                 details=["it was damaged, or written by somebody else"],
@@ -84,7 +86,8 @@ class FolderStore(Store):
         self._folder = folder
 
     def has(self, digest: str) -> bool:
-        return (self._folder / _path(digest)).is_file()
+        with self._problems():
+            return (self._folder / _path(digest)).is_file()
 
     def _put(self, digest: str, content: bytes) -> None:
         path = self._folder / _path(digest)
@@ -92,10 +95,13 @@ class FolderStore(Store):
             durable.make_folder(path.parent)
             durable.write_bytes(path, content)
 
-    def _get(self, digest: str) -> bytes | None:
+    def _get(self, digest: str, most: int) -> bytes | None:
+        if not self.has(digest):  # nor is a pipe opened, which would wait for ever
+            return None
         with self._problems():
             try:
-                return (self._folder / _path(digest)).read_bytes()
+                with open(self._folder / _path(digest), "rb") as file:
+                    return file.read(most + 1)
             except FileNotFoundError:
                 return None
 
@@ -136,10 +142,12 @@ class UrlStore(Store):
             self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
         self._files.pipe_file(path, content)
 
-    def _get(self, digest: str) -> bytes | None:
+    def _get(self, digest: str, most: int) -> bytes | None:
         def read() -> bytes | None:
             try:
-                return bytes(self._files.cat_file(self._at(digest)))
+                size = self._files.info(self._at(digest)).get("size")
+                end = most + 1 if size is None else min(size, most + 1)
+                return bytes(self._files.cat_file(self._at(digest), start=0, end=end)) if end else b""
             except FileNotFoundError:
                 return None
 
