@@ -320,7 +320,7 @@ def _foreign_lost(project: Project, folder: ModelDir, record: RunRecord) -> tupl
     """Why the checkpoint of another clone's run is not looked at; None where it was fetched, and is as it was recorded."""
     if fetched_run(folder.path) == record.run_id and _checkpoint_lost(folder, record, [record]) is None:
         return None
-    if (record.run_id, selected_step(record)) in is_stored(project):
+    if is_stored(project, record, selected_step(record)):
         return None  # it is verified when it is fetched
     return Answer.UNKNOWN, f"its checkpoint is in the clone of {record.user or 'another'}, and in no store"
 

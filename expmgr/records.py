@@ -358,6 +358,16 @@ def is_foreign(folder: RunDir) -> bool:
     return (folder.path / ORIGIN).exists()
 
 
+def origin_of(folder: RunDir) -> str | None:
+    """The writer whose log told of the run; None for one of this clone."""
+    try:
+        return str(json.loads((folder.path / ORIGIN).read_bytes())["writer"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        return ""  # nobody's
+
+
 class Counted(Protocol):
     """What has to be known of a run to count it: a `RunRecord`, or a `Head`."""
 

@@ -4,6 +4,9 @@ A checkpoint in the store is a piece that lists its files, each with digest, siz
 `stored` in the log names that piece, so whoever has the log knows what there is, and by the record which files they are.
 What comes back is put together beside the model_dir, verified against the record, and listed in the manifest last. Whether
 it may enter a model, the guard says, as of every checkpoint.
+
+Others write to the store and to logs. So the list is held to names, sizes and numbers that a checkpoint can have before
+anything of it is fetched, and who trained the run is asked first where it lies.
 """
 
 from __future__ import annotations
@@ -12,30 +15,41 @@ import contextlib
 import hashlib
 import json
 import os
+import re
+import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from expmgr import durable
-from expmgr.errors import ExpmgrError, ModelDirProblem, StoreProblem, UnknownCheckpoint
-from expmgr.events import Stored
-from expmgr.locks import Lock
-from expmgr.log import Draft
-from expmgr.model_dir import ModelDir, SavedCheckpoint
+from expmgr.errors import Busy, ExpmgrError, ModelDirProblem, StoreProblem, UnknownCheckpoint
+from expmgr.events import Digest, Moment, RunName, Stored, Variant
+from expmgr.locks import Heartbeat, Lock
+from expmgr.log import OWN, Draft, writer_of
+from expmgr.model_dir import ModelDir, SavedCheckpoint, is_file_of
 from expmgr.paths import VariantName
 from expmgr.project import Project
-from expmgr.records import RunRecord, counted_runs, is_foreign, is_outdated
+from expmgr.records import RunRecord, counted_runs, is_foreign, is_outdated, origin_of
 from expmgr.sharing import tell, tell_runs
 from expmgr.signature import read_signature
 from expmgr.signing import trusted
 from expmgr.store import PIECE_BYTES, Store, open_store
+from expmgr.writers import all_writers
 
 Which = Literal["selected", "all", "none"]
 Progress = Callable[[int], None]
+
+
+#: A checkpoint of 1 TiB, in pieces of 8 MiB; and the list of such a one.
+MOST_PIECES = 1 << 17
+MOST_LIST_BYTES = 16 << 20
+_PROBE = re.compile(r"probe-[0-9a-f]{16}\.npz\Z")
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class _Part(BaseModel):
@@ -43,24 +57,64 @@ class _Part(BaseModel):
 
 
 class Pieces(_Part):
-    """One file of a checkpoint in the store."""
+    """One file of a checkpoint in the store: every piece of `PIECE_BYTES`, the last of the rest."""
 
-    size_bytes: int
-    sha256: str
-    pieces: list[str]
+    size_bytes: Count
+    sha256: Digest
+    pieces: Annotated[list[Digest], Field(max_length=MOST_PIECES)]
+
+    @model_validator(mode="after")
+    def _is_as_large_as_its_pieces(self) -> Pieces:
+        if len(self.pieces) != -(-self.size_bytes // PIECE_BYTES):
+            raise ValueError(f"{self.size_bytes} bytes are not {len(self.pieces)} pieces")
+        return self
+
+    def sized(self) -> list[tuple[str, int]]:
+        """The pieces, each with its size in bytes."""
+        starts = range(0, self.size_bytes, PIECE_BYTES)
+        return [
+            (one, min(PIECE_BYTES, self.size_bytes - start)) for one, start in zip(self.pieces, starts, strict=True)
+        ]
+
+
+class Listed(SavedCheckpoint):
+    """A checkpoint as the manifest of its model_dir lists it, held to what can be."""
+
+    step: Count
+    saved_at: Moment
+    examples_seen: Count
+
+    @model_validator(mode="after")
+    def _is_json(self) -> Listed:
+        json.dumps(self.model_dump(mode="json"), allow_nan=False)  # else no manifest could hold it
+        return self
 
 
 class Contents(_Part):
     """A checkpoint in the store."""
 
     format: Literal[1] = 1
-    run_id: str
-    variant: str
-    seed: int
-    saved: SavedCheckpoint
-    """As the manifest of its model_dir lists it."""
+    run_id: RunName
+    variant: Variant
+    seed: Count
+    saved: Listed
     files: dict[str, Pieces]
     """Those of `saved`, and the rows of its probe."""
+
+    @model_validator(mode="after")
+    def _is_of_a_checkpoint(self) -> Contents:
+        own = self.saved.files
+        beside = self.files.keys() - own.keys()
+        if not all(is_file_of(self.saved.step, name) for name in own) or not own:
+            raise ValueError(f"it names other files than a checkpoint of step {self.saved.step} has")
+        if len(beside) > 1 or not all(_PROBE.match(name) for name in beside):
+            raise ValueError("it names files beside the checkpoint's own and its probe's")
+        told = {name: (file.size_bytes, file.sha256) for name, file in self.files.items() if name in own}
+        if told != {name: (file.size_bytes, file.sha256) for name, file in own.items()}:
+            raise ValueError("it tells of the checkpoint's files in two ways")
+        if sum(len(file.pieces) for file in self.files.values()) > MOST_PIECES:
+            raise ValueError(f"it has more than {MOST_PIECES} pieces")
+        return self
 
 
 @dataclass(frozen=True)
@@ -96,11 +150,12 @@ def store_of(project: Project) -> Store:
 
 
 def plan_uploads(project: Project, which: Which) -> list[Upload]:
-    """The checkpoints of this clone's runs that the log does not say are in the store: of each run the selected one, or the
-    newest where none was selected; or all that are kept. What is not as the record says is left."""
+    """The checkpoints of this clone's runs of which it has not told that they are in the store: of each run the selected
+    one, or the newest where none was selected; or all that are kept. What is not as the record says is left."""
     if which == "none":
         return []
-    known = {(one.run_id, one.step) for one in _stored_events(project)}
+    mine = _own_writers(project)
+    known = {(one.run_id, one.step) for one in _stored_events(project) if one.writer in mine}
     found: list[Upload] = []
     for head in project.records.heads():
         if head.status in ("starting", "running") or head.by_hand is not None:
@@ -152,13 +207,31 @@ def upload(project: Project, store: Store, wanted: Sequence[Upload], progress: P
             files[name] = file
             sent += bytes_sent
         _check_sent(one, files)
+        digest = store.put(_list_of(one, files))
         about = {"run_id": one.record.run_id, "variant": one.record.variant, "seed": one.record.seed}
-        contents = Contents(**about, saved=one.saved, files=files)  # type: ignore[arg-type]
-        digest = store.put((json.dumps(contents.model_dump(mode="json")) + "\n").encode())
         size = sum(file.size_bytes for file in files.values())
         values = {**about, "step": one.saved.step, "contents": digest, "size_bytes": size}
         tell(project, [Draft(Stored, values)])
     return sent
+
+
+def _list_of(one: Upload, files: Mapping[str, Pieces]) -> bytes:
+    """The piece that lists a checkpoint's files; `StoreProblem` where `fetch` would not take it."""
+    about = {"run_id": one.record.run_id, "variant": one.record.variant, "seed": one.record.seed}
+    values = {**about, "saved": one.saved.model_dump(mode="json"), "files": files}
+    try:
+        contents = Contents.model_validate(values)
+    except ValidationError as error:
+        raise StoreProblem(
+            f"{one.shown} was not stored: {_first_of(error)}",
+            left_alone="Nobody is told of it; what was stored before is as it was.",
+        ) from None
+    return (json.dumps(contents.model_dump(mode="json")) + "\n").encode()
+
+
+def _first_of(error: ValidationError) -> str:
+    """The first thing that is wrong; not where, which would repeat the words of whoever wrote it."""
+    return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
 
 
 def _send(store: Store, path: Path, progress: Progress) -> tuple[Pieces, int]:
@@ -204,7 +277,7 @@ def runs_of(project: Project, name: VariantName, seed: int | None = None) -> lis
 
     runs = [one for one in project.records.of_variant(name) if one.has_ended and one.by_hand is None]
     runs = [one for one in runs if seed is None or one.seed == seed]
-    there = {one.run_id for one in _stored_events(project)}
+    there = _in_the_store(project, runs)
     found = {one.seed: one for one in (*runs, *(one for one in runs if one.run_id in there))}
     with contextlib.suppress(ExpmgrError):
         variant = find_variant(project.repo, str(name))
@@ -215,14 +288,37 @@ def runs_of(project: Project, name: VariantName, seed: int | None = None) -> lis
     return [found[seed] for seed in sorted(found)]
 
 
-def find_stored(project: Project, record: RunRecord, step: int | None) -> Stored:
-    """Where the checkpoint of `step` (None: the selected one) of a run is in the store; `UnknownCheckpoint` where nobody
-    said that it is."""
+def _own_writers(project: Project) -> set[str]:
+    logs = (writer_of(ref) for ref in project.logs.refs() if ref.startswith(OWN))
+    return {one for one in logs if one} | all_writers(project.layout.own)
+
+
+def _writers_of(project: Project, run_id: str) -> set[str]:
+    """Whose word on a run is that of who trained it: the log that its record came from, or those of this clone."""
+    origin = origin_of(project.records.run_dir(run_id))
+    return _own_writers(project) if origin is None else {origin}
+
+
+def _in_the_store(project: Project, runs: Iterable[RunRecord]) -> set[str]:
+    """The ids of those of `runs` of which the store has a checkpoint, by the word of who trained them."""
+    told: dict[str, set[str]] = {}
+    for one in _stored_events(project):
+        told.setdefault(one.run_id, set()).add(one.writer)
+    ids = [one.run_id for one in runs if one.run_id in told]
+    return {run_id for run_id in ids if told[run_id] & _writers_of(project, run_id)}
+
+
+def find_stored(project: Project, record: RunRecord, step: int | None) -> list[Stored]:
+    """Where the checkpoint of `step` (None: the selected one) of a run is in the store, in the order to look there: what
+    who trained it said, the newest first, then the newest word of each other writer.
+
+    `UnknownCheckpoint` where nobody said that it is there.
+    """
     events = [one for one in _stored_events(project) if one.run_id == record.run_id]
     wanted = selected_step(record) if step is None else step
-    found = next((one for one in reversed(events) if one.step == wanted), None)
-    if found is None:
-        there = ", ".join(str(one.step) for one in sorted(events, key=lambda one: one.step))
+    found = places([one for one in events if one.step == wanted], _writers_of(project, record.run_id))
+    if not found:
+        there = ", ".join(str(one) for one in sorted({one.step for one in events}))
         by = record.user or "whoever trained it"
         raise UnknownCheckpoint(
             f"the store has no checkpoint of step {wanted} of run {record.run_id} ({record.variant}, seed {record.seed})",
@@ -233,50 +329,108 @@ def find_stored(project: Project, record: RunRecord, step: int | None) -> Stored
     return found
 
 
+def places(events: Sequence[Stored], trainers: set[str]) -> list[Stored]:
+    """`events`, the oldest first, in the order to believe them; a list that was told of twice once."""
+    theirs = [one for one in reversed(events) if one.writer in trainers]
+    others: dict[str, Stored] = {}
+    for one in reversed(events):
+        if one.writer not in trainers:
+            others.setdefault(one.writer, one)
+    found: dict[str, Stored] = {}
+    for one in (*theirs, *others.values()):
+        found.setdefault(one.contents, one)
+    return list(found.values())
+
+
 def fetch(
     project: Project,
     store: Store,
     record: RunRecord,
-    stored: Stored,
+    stored: Sequence[Stored],
     *,
     fresh: bool = False,
     progress: Progress = lambda _: None,
 ) -> str | None:
-    """Bring a checkpoint into its model_dir; how it is shown, None where it is there already.
+    """Bring a checkpoint into its model_dir, from the first of the places `stored` that holds it; how it is shown, None
+    where it is there already.
 
     `StoreProblem` where the store has another one than the record names; `ModelDirProblem` where the folder holds the
-    checkpoints of another run, unless `fresh` sets them aside.
+    checkpoints of another run, unless `fresh` sets them aside; `Busy` where somebody else fetches or trains there.
     """
-    name = VariantName(*record.variant.split("/", 1))
-    folder = _folder(project, name, record.seed)
-    shown = f"{folder.shown}/model.ckpt-{stored.step}"
+    problems: list[StoreProblem] = []
+    for one in stored:
+        try:
+            return _fetch(project, store, record, one, fresh, progress)
+        except StoreProblem as problem:
+            problems.append(problem)
+    last = problems[-1]
+    last.details = (*last.details, *(f"tried before: {one.message}" for one in problems[:-1][:5]))
+    raise last
+
+
+def _fetch(
+    project: Project, store: Store, record: RunRecord, stored: Stored, fresh: bool, progress: Progress
+) -> str | None:
+    folder = _folder(project, VariantName(*record.variant.split("/", 1)), record.seed)
     contents = _contents(store, record, stored)
     if _is_there(folder, contents):
         return None
     if not fresh:
         _check_free(folder, record)
-    parts = project.layout.own / "fetching"
-    durable.make_folder(parts)
-    parted = {name: parts / f"{file.sha256}-{name}" for name, file in contents.files.items()}
-    for name_of, file in contents.files.items():
-        _assemble(store, parted[name_of], file, progress)
-    lock = Lock(folder.lock_dir)
-    lock.acquire(folder.shown)
-    try:
-        if fresh and not _is_of(folder, record):
-            folder.set_aside(time.time())
-        elif not fresh:
+    folder.check_usable()
+    with _locked(folder):
+        if _is_there(folder, contents):  # somebody else was quicker
+            return None
+        if not fresh:
             _check_free(folder, record)
-        folder.prepare(time.time())
-        folder.admit(contents.saved, parted)
-        if isinstance(record.spec.get("selection"), dict) and "metric" in record.spec["selection"]:
-            folder.select(record.selected_step)
-        mark = json.dumps({"format": 1, "run_id": record.run_id}) + "\n"
-        durable.write_bytes(folder.path / FETCHED, mark.encode())
-    finally:
-        lock.release()
+        parts = project.layout.own / "fetching" / _name_of_parts(folder, contents)
+        durable.make_folder(parts)
+        for name, file in contents.files.items():
+            _assemble(store, parts / name, file, progress)
+        _take_in(folder, record, contents, parts)
+    shutil.rmtree(parts, ignore_errors=True)
     project.ignore_models()
-    return shown
+    return f"{folder.shown}/{contents.saved.name}"
+
+
+@contextlib.contextmanager
+def _locked(folder: ModelDir) -> Iterator[None]:
+    """The lock of a model_dir, kept alive. After an error it is as if it had never been taken."""
+    lock = Lock(folder.lock_dir)
+
+    def check() -> None:
+        if not lock.is_held():
+            raise Busy(f"{folder.shown} was taken over by another process, so nothing more was written to it")
+
+    lock.acquire(folder.shown)
+    folder.may_write = check
+    try:
+        with Heartbeat(lock.beat):
+            yield
+    except BaseException:
+        lock.withdraw()
+        raise
+    lock.release()
+
+
+def _name_of_parts(folder: ModelDir, contents: Contents) -> str:
+    """Of one checkpoint in one model_dir, whose lock is ours: nobody else writes there."""
+    place = hashlib.sha256(os.fsencode(folder.path.resolve())).hexdigest()
+    return f"{contents.run_id}-{contents.saved.step}-{place[:16]}"
+
+
+def _take_in(folder: ModelDir, record: RunRecord, contents: Contents, parts: Path) -> None:
+    """Let what was put together in `parts` count."""
+    if folder.may_write is not None:
+        folder.may_write()
+    if not _is_of(folder, record):  # with --fresh
+        folder.set_aside(time.time())
+    folder.prepare(time.time())
+    mark = json.dumps({"format": 1, "run_id": record.run_id}) + "\n"
+    durable.write_bytes(folder.path / FETCHED, mark.encode())  # first: whose it is must be known once it counts
+    folder.admit(contents.saved, {name: parts / name for name in contents.files})
+    if isinstance(record.spec.get("selection"), dict) and "metric" in record.spec["selection"]:
+        folder.select(record.selected_step)
 
 
 #: In a model_dir whose checkpoints came from the store: whose they are.
@@ -291,22 +445,18 @@ def fetched_run(model_dir: Path) -> str | None:
 
 
 def _contents(store: Store, record: RunRecord, stored: Stored) -> Contents:
+    """The list of a checkpoint's files, which is of no other one than the record names."""
     try:
-        contents = Contents.model_validate_json(store.get(stored.contents))
+        contents = Contents.model_validate_json(store.get(stored.contents, MOST_LIST_BYTES))
     except ValidationError as error:
         raise StoreProblem(
-            f"what {store.name} lists of {record.run_id} cannot be read: {error.errors()[0]['msg']}"
+            f"what {store.name} lists of run {record.run_id} is no checkpoint: {_first_of(error)}",
+            left_alone="Nothing was changed.",
+            hint=f"ask {record.user or 'whoever trained it'}; expmgr log {record.run_id} says who stored it",
         ) from None
     about = (contents.run_id, contents.variant, contents.seed, contents.saved.step)
-    names = {*contents.saved.files, *(name for name in contents.files if name.startswith("probe-"))}
-    is_right = (
-        about == (record.run_id, record.variant, record.seed, stored.step)
-        and _digests(contents.saved) == _recorded(record, stored.step)
-        and set(contents.files) == names
-        and all("/" not in name and not name.startswith(".") for name in names)
-        and all(contents.files[name].sha256 == file.sha256 for name, file in contents.saved.files.items())
-    )
-    if not is_right:
+    is_right = about == (record.run_id, record.variant, record.seed, stored.step)
+    if not is_right or _digests(contents.saved) != _recorded(record, stored.step):
         raise StoreProblem(
             f"what {store.name} has of run {record.run_id} is not the checkpoint of step {stored.step} that its record names",
             left_alone="Nothing was changed.",
@@ -324,16 +474,16 @@ def _assemble(store: Store, target: Path, file: Pieces, progress: Progress) -> N
     done = 0
     with durable.disk_errors(f"what is fetched from {store.name}"), open(beside, "a+b") as out:
         out.seek(0)
-        for piece in file.pieces:
-            block = out.read(PIECE_BYTES)
+        for piece, size in file.sized():
+            block = out.read(size)
             if hashlib.sha256(block).hexdigest() != piece:
                 break
             digest.update(block)
             progress(len(block))
             done += 1
         out.truncate(min(done * PIECE_BYTES, file.size_bytes))
-        for piece in file.pieces[done:]:
-            block = store.get(piece)
+        for piece, size in file.sized()[done:]:
+            block = store.get(piece, size)
             digest.update(block)
             out.write(block)
             out.flush()
@@ -342,7 +492,7 @@ def _assemble(store: Store, target: Path, file: Pieces, progress: Progress) -> N
     if digest.hexdigest() != file.sha256 or beside.stat().st_size != file.size_bytes:
         beside.unlink()
         raise StoreProblem(
-            f"what {store.name} has for {target.name[:12]} is not that file", left_alone="Nothing was changed."
+            f"what {store.name} has for {target.name} is not that file", left_alone="Nothing was changed."
         )
     os.replace(beside, target)
 
@@ -361,23 +511,29 @@ def ensure(
     """Bring the checkpoint that is asked for (of `record`, or of the run that stands for the variant) from the store, where
     the model_dir holds none and a store has it; how it is shown.
 
-    None where there was nothing to do, or nothing that could be done: who wants to read it then says why.
+    None where there was nothing to do, or nothing that could be done: who wants to read it then says why. `Busy` where
+    somebody else fetches or trains there.
     """
     if project.settings.store is None or project.is_scratch:
         return None
     folder = _folder(project, name, seed)
-    with contextlib.suppress(ExpmgrError):
+    try:
         manifest = folder.read_manifest()
         if manifest is not None and manifest.checkpoints:
             return None
         for one in [record] if record is not None else runs_of(project, name, seed):
             return fetch(project, store_of(project), one, find_stored(project, one, step))
+    except Busy:
+        raise
+    except ExpmgrError:
+        pass
     return None
 
 
-def is_stored(project: Project) -> set[tuple[str, int]]:
-    """Run id and step of what the store has."""
-    return {(one.run_id, one.step) for one in _stored_events(project)}
+def is_stored(project: Project, record: RunRecord, step: int) -> bool:
+    """Whether the store has a checkpoint of a run, by the word of who trained it."""
+    told = {one.writer for one in _stored_events(project) if (one.run_id, one.step) == (record.run_id, step)}
+    return bool(told & _writers_of(project, record.run_id))
 
 
 def _folder(project: Project, name: VariantName, seed: int) -> ModelDir:

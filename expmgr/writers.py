@@ -28,6 +28,11 @@ def writer_id(own: Path) -> str:
     return found or _add(path, known, place)
 
 
+def all_writers(own: Path) -> set[str]:
+    """The ids that this clone has had, and those that a copy brought along."""
+    return {str(one["id"]) for one in _read(own / "writer.json")}
+
+
 def new_writer(own: Path) -> str:
     """Another id for this clone, from now on."""
     path = own / "writer.json"

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
+import shutil
+import threading
+import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from buckets import KEYS, Wire, make_bucket, s3_server
 from expmgr import stored
-from expmgr.errors import ExpmgrError, StoreProblem
+from expmgr.errors import Busy, ExpmgrError, StoreProblem
+from expmgr.events import Stored
+from expmgr.locks import Lock
+from expmgr.log import Draft
+from expmgr.paths import VariantName
 from expmgr.project import Project
-from expmgr.store import Store, open_store
+from expmgr.records import RunRecord
+from expmgr.sharing import tell
+from expmgr.store import PIECE_BYTES, Store, open_store
 from team import Team, ok, saved, told
 from world import Repo
 
@@ -240,17 +254,16 @@ def test_what_was_left_of_a_fetch_is_verified(ann: Repo, team: Team, place: str)
     record = saved(ann, "iris/baseline", 0, content)
     ok(ann, "push")
     bob = pulled(team, place)
-    digest = next(d for name, d in record_files(ann, record.run_id).items() if ".data-" in name)
-    parts = bob.path / ".git/expmgr/fetching"
-    parts.mkdir(parents=True)
-    name = f"{digest}-model.ckpt-{record.step}.data-00000-of-00001"
-    (parts / f"{name}.part").write_bytes(content[:PIECE] + b"?" * PIECE + content[2 * PIECE : 3 * PIECE])
+    damage(place, hashlib.sha256(content[3 * PIECE :]).hexdigest(), b"?")
+    assert bob.expmgr("pull", "iris/baseline").code == 1
+    (part,) = (bob.path / ".git/expmgr/fetching").rglob("*.part")
+    assert part.name == f"model.ckpt-{record.step}.data-00000-of-00001.part"
+    assert part.read_bytes() == content[: 3 * PIECE]
+    part.write_bytes(content[:PIECE] + b"?" * PIECE + content[2 * PIECE : 3 * PIECE])
+    damage(place, hashlib.sha256(content[3 * PIECE :]).hexdigest(), content[3 * PIECE :])
     ok(bob, "pull", "iris/baseline")
     assert next(model_dir(bob).glob("*.data-*")).read_bytes() == content
-
-
-def record_files(repo: Repo, run_id: str) -> dict[str, str]:
-    return Project.open(repo.path).records.load(run_id).checkpoints[-1].files
+    assert not list((bob.path / ".git/expmgr/fetching").iterdir())
 
 
 def test_another_or_a_damaged_piece_does_not_come_in(ann: Repo, team: Team, place: str) -> None:
@@ -275,27 +288,358 @@ def test_a_list_that_names_other_files_than_the_record_does_not_come_in(ann: Rep
     events = {e.event.run_id: e.event for e in project.logs.events("stored") if isinstance(e.event, stored.Stored)}
     forged = events[one.run_id].model_copy(update={"contents": events[two.run_id].contents})
     with pytest.raises(StoreProblem, match="is not the checkpoint of step"):
-        stored.fetch(project, stored.store_of(project), project.records.load(one.run_id), forged)
+        stored.fetch(project, stored.store_of(project), project.records.load(one.run_id), [forged])
     assert not model_dir(bob).exists()
 
 
-@pytest.mark.parametrize("place", ["folder"], indirect=True)
-@pytest.mark.parametrize("name", ["../escaped", ".hidden", "probe-../../escaped"])
-def test_a_list_cannot_name_a_place_of_its_own(ann: Repo, team: Team, place: str, name: str) -> None:
-    record = saved(ann, "iris/baseline", 0, b"right")
+@dataclass
+class Fetching:
+    """Bob's clone, which knows of Ann's checkpoint, and the store as somebody else may write to it."""
+
+    repo: Repo
+    project: Project
+    store: Store
+    record: RunRecord
+
+    @property
+    def events(self) -> list[Stored]:
+        return [one.event for one in self.project.logs.events("stored") if isinstance(one.event, Stored)]
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What the store lists, as JSON."""
+        found = json.loads(self.store.get(self.events[0].contents))
+        assert isinstance(found, dict)
+        return found
+
+    def listed(self, content: bytes) -> Stored:
+        """An event that names another list."""
+        return self.events[0].model_copy(update={"contents": self.store.put(content)})
+
+    def fetch(self, *places: Stored) -> str | None:
+        return stored.fetch(self.project, self.store, self.record, places or self.events[:1])
+
+    def refused(self, content: bytes, match: str) -> None:
+        """The list does not come in, and every byte is where it was."""
+        place = self.listed(content)
+        before = self.repo.digest(self.repo.path, *self.repo.path.parent.glob("*"))
+        with pytest.raises(StoreProblem, match=match) as caught:
+            self.fetch(place)
+        assert caught.value.left_alone == "Nothing was changed."
+        assert self.repo.digest(self.repo.path, *self.repo.path.parent.glob("*")) == before
+
+
+@pytest.fixture
+def fetching(ann: Repo, team: Team, place: str) -> Fetching:
+    content = os.urandom(2 * PIECE + 5)
+    record = saved(ann, "iris/baseline", 0, content)
     ok(ann, "push")
     bob = pulled(team, place)
     project = Project.open(bob.path)
-    store = stored.store_of(project)
-    (event,) = [e.event for e in project.logs.events("stored") if isinstance(e.event, stored.Stored)]
-    contents = stored.Contents.model_validate_json(store.get(event.contents))
-    piece = stored.Pieces(size_bytes=1, sha256=hashlib.sha256(b"!").hexdigest(), pieces=[store.put(b"!")])
-    contents = contents.model_copy(update={"files": {**contents.files, name: piece}})
-    forged = event.model_copy(update={"contents": store.put(contents.model_dump_json().encode())})
-    before = bob.digest(skip_git=True)
-    with pytest.raises(StoreProblem, match="is not the checkpoint of step"):
-        stored.fetch(project, store, project.records.load(record.run_id), forged)
-    assert bob.digest(skip_git=True) == before
+    return Fetching(bob, project, stored.store_of(project), project.records.load(record.run_id))
+
+
+in_a_folder = pytest.mark.parametrize("place", ["folder"], indirect=True)
+NAMES = (
+    "../escaped", "/tmp/escaped", "probe-../../escaped", ".hidden", "", ".", "..", "C:escaped", "C:\\escaped",
+    "..\\escaped", "model.ckpt-9\0.index", "model.ckpt-9.index/../../escaped", "model.ckpt-09.index",
+    "model.ckpt-\u0669.index", "model.ckpt-9.data-00000-of-00001\n", "model.ckpt-9.exe", "manifest.json", "checkpoint",
+    "variant.json", "probe-0123456789ABCDEF.npz", "probe-0123456789abcde.npz", "probe-0123456789abcdef.npz/x",
+)  # fmt: skip
+
+
+@in_a_folder
+@pytest.mark.parametrize("where", ["beside the checkpoint's files", "among them"])
+def test_a_list_cannot_name_a_place_of_its_own(fetching: Fetching, where: str) -> None:
+    digest = fetching.store.put(b"!")
+    for name in NAMES:
+        values = fetching.values
+        name = name.replace("ckpt-9", f"ckpt-{fetching.record.step}")
+        values["files"][name] = {"size_bytes": 1, "sha256": digest, "pieces": [digest]}
+        if where == "among them":
+            values["saved"]["files"][name] = {"size_bytes": 1, "sha256": digest}
+        fetching.refused(json.dumps(values).encode(), "is no checkpoint: it names ")
+
+
+def changed(values: dict[str, Any], *keys: str | int, to: object) -> bytes:
+    at: Any = values
+    for key in keys[:-1]:
+        at = at[key]
+    at[keys[-1]] = to
+    return json.dumps(values).encode()
+
+
+@in_a_folder
+def test_a_list_cannot_say_what_cannot_be(fetching: Fetching) -> None:
+    """Digests, sizes and numbers are held to what they can be before anything is fetched."""
+    data = f"model.ckpt-{fetching.record.step}.data-00000-of-00001"
+    piece = fetching.values["files"][data]["pieces"][0]
+    no = "is no checkpoint: "
+    for to in (
+        "../../../../escaped",
+        piece.upper(),
+        piece[:-1],
+        f"{piece}\n",
+        f"{piece[:-1]}\0",
+        f"{piece[:2]}/{piece}",
+    ):
+        fetching.refused(changed(fetching.values, "files", data, "pieces", 0, to=to), f"{no}is not a sha256")
+        fetching.refused(changed(fetching.values, "files", data, "sha256", to=to), f"{no}is not a sha256")
+    for size in (2 * PIECE, 0, 1, 3 * PIECE + 1):
+        fetching.refused(
+            changed(fetching.values, "files", data, "size_bytes", to=size), f"{no}{size} bytes are not 3 pieces"
+        )
+    for size in (2 * PIECE + 1, 3 * PIECE):  # as many pieces, and others than were saved
+        fetching.refused(
+            changed(fetching.values, "files", data, "size_bytes", to=size),
+            f"{no}it tells of the checkpoint's files in two",
+        )
+    for huge in (-1, 2**63, 10**400):
+        fetching.refused(changed(fetching.values, "files", data, "size_bytes", to=huge), no)
+        fetching.refused(changed(fetching.values, "saved", "examples_seen", to=huge), no)
+    fetching.refused(changed(fetching.values, "saved", "saved_at", to=1e300), no)
+    fetching.refused(changed(fetching.values, "saved", "metrics", to={"eval": {"loss": float("nan")}}), no)
+    fetching.refused(changed(fetching.values, "run_id", to="../../escaped"), f"{no}is not a run's id")
+    fetching.refused(changed(fetching.values, "variant", to="../escaped"), no)
+    fetching.refused(changed(fetching.values, "format", to=2), no)
+    fetching.refused(b'{"a":' * 100_000, no)
+    fetching.refused(b"\xff\xfe", no)
+    fetching.refused(changed(fetching.values, "saved", "step", to=7), no)
+    fetching.refused(changed(fetching.values, "seed", to=7), "is not the checkpoint of step")
+    assert fetching.fetch() is not None
+
+
+@in_a_folder
+def test_a_list_of_any_length_is_not_read(fetching: Fetching, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "MOST_LIST_BYTES", 10_000)
+    fetching.refused(b" " * 10_001, "holds other content than")
+    monkeypatch.setattr(stored, "MOST_PIECES", 3)
+    fetching.refused(json.dumps(fetching.values).encode(), "it has more than 3 pieces")
+
+
+def test_a_piece_of_any_length_is_not_read(store: Store, place: str) -> None:
+    """Whoever can write to the store cannot fill the memory of those who read."""
+    digest = store.put(b"a piece")
+    damage(place, digest, b"?" * (40 << 20))
+    for most in (7, PIECE_BYTES):
+        tracemalloc.start()
+        with pytest.raises(StoreProblem, match="holds other content than"):
+            store.get(digest, most)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 3 * most + (4 << 20)
+
+
+@in_a_folder
+def test_what_is_no_file_is_not_waited_for(store: Store, place: str) -> None:
+    digest = hashlib.sha256(b"a pipe").hexdigest()
+    path = Path(place) / "sha256" / digest[:2] / digest
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    with pytest.raises(StoreProblem, match="does not hold"):
+        store.get(digest)
+
+
+# Several at once.
+
+
+class Waiting(Store):
+    """A store in which the piece `at` is not had before somebody says so."""
+
+    def __init__(self, inner: Store, at: str) -> None:
+        super().__init__(inner.name)
+        self._inner, self._at = inner, at
+        self.is_there, self.may_go = threading.Event(), threading.Event()
+
+    def has(self, digest: str) -> bool:
+        return self._inner.has(digest)
+
+    def _put(self, digest: str, content: bytes) -> None:
+        self._inner._put(digest, content)
+
+    def _get(self, digest: str, most: int) -> bytes | None:
+        if digest == self._at:
+            self.is_there.set()
+            assert self.may_go.wait(60)
+        return self._inner._get(digest, most)
+
+
+@contextlib.contextmanager
+def half_way(fetching: Fetching) -> Iterator[None]:
+    """While another fetch of the same checkpoint is in the middle of its largest file."""
+    data = max(fetching.values["files"].values(), key=lambda one: one["size_bytes"])
+    slow = Waiting(fetching.store, data["pieces"][1])
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(stored.fetch, fetching.project, slow, fetching.record, fetching.events)
+        try:
+            assert slow.is_there.wait(60)
+            yield
+        finally:
+            slow.may_go.set()
+        assert done.result() is not None
+
+
+def right(fetching: Fetching, folder: Path) -> bool:
+    (data,) = folder.glob("*.data-*")
+    return hashlib.sha256(data.read_bytes()).hexdigest() == fetching.record.checkpoints[-1].files[data.name]
+
+
+@in_a_folder
+def test_of_two_fetches_at_once_one_is_told_that_the_other_goes_on(fetching: Fetching) -> None:
+    with half_way(fetching):
+        with pytest.raises(Busy, match=r"models/iris/baseline/seed-0 is in use by process \d+"):
+            fetching.fetch()
+        other = fetching.repo.expmgr("pull", "iris/baseline")
+        assert (other.code, "is in use by process" in other.stderr) == (4, True)
+        asked = fetching.repo.expmgr("evaluate", "iris/baseline")
+        assert (asked.code, "is in use by process" in asked.stderr) == (4, True)
+    assert right(fetching, model_dir(fetching.repo))
+    assert fetching.fetch() is None
+    assert not list((fetching.repo.path / ".git/expmgr/fetching").iterdir())
+
+
+@in_a_folder
+@pytest.mark.parametrize("fresh", [False, True])
+def test_who_lost_the_lock_on_the_way_writes_nothing(fetching: Fetching, fresh: bool) -> None:
+    """Another machine took a fetch for dead that was only slow."""
+    if fresh:
+        saved(fetching.repo, "iris/baseline", 0, b"Bob's")
+    before = fetching.repo.digest("models/iris/baseline/seed-0") if fresh else {}
+
+    def lose(_: int) -> None:
+        locks = model_dir(fetching.repo).parent / ".locks/seed-0"
+        (locks / "00000009.json").write_text('{"format": 1, "released": true}')
+
+    with pytest.raises(Busy, match="was taken over by another process"):
+        stored.fetch(
+            fetching.project, fetching.store, fetching.record, fetching.events, fresh=fresh, progress=lose
+        )  # fmt: skip
+    assert fetching.repo.digest("models/iris/baseline/seed-0") == before
+
+
+@in_a_folder
+def test_who_waited_for_the_lock_looks_again(fetching: Fetching, monkeypatch: pytest.MonkeyPatch) -> None:
+    acquire, turns = Lock.acquire, iter([True])
+
+    def late(lock: Lock, what: str) -> None:
+        if next(turns, False):
+            assert fetching.fetch() is not None  # somebody else is quicker
+        acquire(lock, what)
+
+    monkeypatch.setattr(Lock, "acquire", late)
+    seen: list[int] = []
+    assert (
+        stored.fetch(fetching.project, fetching.store, fetching.record, fetching.events, progress=seen.append) is None
+    )
+    assert seen == []
+    assert right(fetching, model_dir(fetching.repo))
+
+
+@in_a_folder
+def test_fetches_into_two_model_dirs_do_not_meet(fetching: Fetching, tmp_path: Path) -> None:
+    """Two worktrees may have roots of their own, and share what lies in .git."""
+    elsewhere = replace(
+        fetching.project, layout=replace(fetching.project.layout, models_root=tmp_path / "elsewhere")
+    )  # fmt: skip
+    with half_way(fetching):
+        assert stored.fetch(elsewhere, fetching.store, fetching.record, fetching.events) is not None
+    assert right(fetching, model_dir(fetching.repo))
+    assert right(fetching, tmp_path / "elsewhere/iris/baseline/seed-0")
+
+
+# Whose word it is.
+
+
+def tell_stored(repo: Repo, event: Stored, **values: object) -> None:
+    """Let somebody say, in a log of their own, where a checkpoint lies."""
+    about = {"run_id": event.run_id, "variant": event.variant, "seed": event.seed, "step": event.step}
+    tell(Project.open(repo.path), [Draft(Stored, {**about, "contents": "0" * 64, "size_bytes": 1, **values})])
+
+
+@pytest.fixture
+def mallory(team: Team, place: str, fetching: Fetching) -> Repo:
+    return pulled(team, place, "mallory")
+
+
+@in_a_folder
+def test_a_wrong_word_of_another_is_not_looked_at(fetching: Fetching, mallory: Repo) -> None:
+    tell_stored(mallory, fetching.events[0], size_bytes=5)
+    ok(mallory, "push")
+    ok(fetching.repo, "pull")
+    (record, (first, second)) = (fetching.record, stored.find_stored(fetching.project, fetching.record, None))
+    assert (first.size_bytes > 5, second.size_bytes) == (True, 5)
+    assert stored.is_stored(fetching.project, record, record.step)
+    ok(fetching.repo, "pull", "iris/baseline")
+    assert right(fetching, model_dir(fetching.repo))
+
+
+@in_a_folder
+def test_the_word_of_another_is_taken_where_the_trainer_s_does_not_hold(fetching: Fetching, mallory: Repo) -> None:
+    """The list that Ann told of is gone; somebody has put it there again, in other words."""
+    again = json.dumps(fetching.values).encode()  # the same list, written otherwise
+    tell_stored(mallory, fetching.events[0], contents=fetching.store.put(again), size_bytes=5)
+    ok(mallory, "push")
+    remove(fetching.store, fetching.events[0].contents)
+    ok(fetching.repo, "pull")
+    ok(fetching.repo, "pull", "iris/baseline")
+    assert right(fetching, model_dir(fetching.repo))
+
+
+@in_a_folder
+def test_an_older_word_is_tried_before_giving_up(fetching: Fetching, ann: Repo) -> None:
+    """Of one's own too; and where none holds, the last error is told, and what was tried before it."""
+    tell_stored(ann, fetching.events[0], contents="1" * 64)
+    tell_stored(ann, fetching.events[0], contents="2" * 64)
+    ok(ann, "push")
+    ok(fetching.repo, "pull")
+    ok(fetching.repo, "pull", "iris/baseline")
+    assert right(fetching, model_dir(fetching.repo))
+    shutil.rmtree(model_dir(fetching.repo))
+    real = fetching.events[0].contents
+    remove(fetching.store, real)
+    failed = fetching.repo.expmgr("pull", "iris/baseline")
+    name = fetching.store.name
+    assert (failed.code, failed.stderr) == (
+        1,
+        f"Error: {name} does not hold {real[:12]}\n"
+        f"  tried before: {name} does not hold 222222222222\n"
+        f"  tried before: {name} does not hold 111111111111\n"
+        "Nothing was changed.\n",
+    )
+
+
+@in_a_folder
+def test_a_run_is_not_preferred_by_the_word_of_another(fetching: Fetching, ann: Repo, mallory: Repo) -> None:
+    """Of two runs of a seed the newest stands for the variant, also where somebody claims to have the other one."""
+    newer = saved(ann, "iris/baseline", 0, b"newer")
+    older = saved(ann, "iris/baseline", 1, b"older")
+    newest = saved(ann, "iris/baseline", 1, b"newest")
+    assert ann.expmgr("push", "--checkpoints", "none").code == 0
+    ok(mallory, "pull")
+    (event,) = fetching.events
+    tell_stored(mallory, event, run_id=older.run_id, seed=1)
+    ok(mallory, "push")
+    ok(fetching.repo, "pull")
+    name = VariantName("iris", "baseline")
+    runs = stored.runs_of(Project.open(fetching.repo.path), name)
+    assert [one.run_id for one in runs] == [fetching.record.run_id, newest.run_id]  # of seed 0 the one that is stored
+    assert newer.run_id != fetching.record.run_id
+    assert not stored.is_stored(fetching.project, older, older.step)
+
+
+def remove(store: Store, digest: str) -> None:
+    (path,) = Path(store.name).glob(f"sha256/*/{digest}")
+    path.unlink()
+
+
+@in_a_folder
+def test_the_word_of_another_keeps_nobody_from_sending(fetching: Fetching, ann: Repo, mallory: Repo) -> None:
+    record = saved(ann, "iris/baseline", 1, b"weights")
+    ok(ann, "push", "--checkpoints", "none")
+    tell_stored(mallory, fetching.events[0], run_id=record.run_id, seed=1)
+    ok(mallory, "push")
+    ok(ann, "pull")
+    assert told(ann, "push")["checkpoints"] == 1
 
 
 def test_a_file_that_is_not_as_it_was_saved_is_not_told_of(ann: Repo, team: Team, place: str) -> None:

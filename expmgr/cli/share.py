@@ -193,8 +193,8 @@ def _fetch(project: Project, text: str, seed: int | None, *, fresh: bool, quiet:
         of_seed = "" if seed is None else f" with seed {seed}"
         raise UnknownRun(f"nobody has told of a run of {name}{of_seed}", hint=f"expmgr log {name}")
     wanted = [(one, stored.find_stored(project, one, step if isinstance(step, int) else None)) for one in runs]
-    with _progress("from the store", sum(one.size_bytes for _, one in wanted), quiet=quiet) as moved:
-        found = [stored.fetch(project, store, record, one, fresh=fresh, progress=moved) for record, one in wanted]
+    with _progress("from the store", sum(places[0].size_bytes for _, places in wanted), quiet=quiet) as moved:
+        found = [stored.fetch(project, store, record, places, fresh=fresh, progress=moved) for record, places in wanted]
     return [one for one in found if one is not None]
 
 
