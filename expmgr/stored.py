@@ -125,6 +125,8 @@ class Upload:
     folder: ModelDir
     saved: SavedCheckpoint
     extra: tuple[str, ...] = ()
+    told: frozenset[str] = frozenset()
+    """Lists of it in the store that this clone has told of before."""
 
     @property
     def shown(self) -> str:
@@ -149,13 +151,19 @@ def store_of(project: Project) -> Store:
 # To the store.
 
 
-def plan_uploads(project: Project, which: Which) -> list[Upload]:
+def plan_uploads(project: Project, which: Which, store: Store | None = None) -> list[Upload]:
     """The checkpoints of this clone's runs of which it has not told that they are in the store: of each run the selected
-    one, or the newest where none was selected; or all that are kept. What is not as the record says is left."""
+    one, or the newest where none was selected; or all that are kept. What is not as the record says is left.
+
+    A `store` is asked whether it still holds what was told of; what it lost is to go there again.
+    """
     if which == "none":
         return []
     mine = _own_writers(project)
-    known = {(one.run_id, one.step) for one in _stored_events(project) if one.writer in mine}
+    told: dict[tuple[str, int], list[Stored]] = {}
+    for event in _stored_events(project):
+        if event.writer in mine:
+            told.setdefault((event.run_id, event.step), []).append(event)
     found: list[Upload] = []
     for head in project.records.heads():
         if head.status in ("starting", "running") or head.by_hand is not None:
@@ -165,21 +173,32 @@ def plan_uploads(project: Project, which: Which) -> list[Upload]:
         if not (folder.path / "manifest.json").exists() or is_foreign(project.records.run_dir(head.run_id)):
             continue
         for record in project.records.whole([head]):
-            found += _uploads_of(folder, record, which, known)
+            for saved in _wanted_of(folder, record, which):
+                before = told.get((record.run_id, saved.step), [])
+                is_there = before if store is None else any(_is_whole(store, record, one) for one in reversed(before))
+                if not is_there:
+                    lists = frozenset(one.contents for one in before)
+                    found.append(Upload(record, folder, saved, _probe_of(folder, saved), lists))
     return found
 
 
-def _uploads_of(folder: ModelDir, record: RunRecord, which: Which, known: set[tuple[str, int]]) -> Iterator[Upload]:
+def _wanted_of(folder: ModelDir, record: RunRecord, which: Which) -> Iterator[SavedCheckpoint]:
     try:
         manifest = folder.read_manifest()
     except ExpmgrError:
         return
     wanted = selected_step(record)
     for saved in manifest.checkpoints if manifest else ():
-        recorded = _recorded(record, saved.step)
-        is_wanted = which == "all" or saved.step == wanted
-        if is_wanted and (record.run_id, saved.step) not in known and recorded == _digests(saved):
-            yield Upload(record, folder, saved, _probe_of(folder, saved))
+        if (which == "all" or saved.step == wanted) and _recorded(record, saved.step) == _digests(saved):
+            yield saved
+
+
+def _is_whole(store: Store, record: RunRecord, stored: Stored) -> bool:
+    """Whether the store still holds a checkpoint: the list of its files, and every piece by name."""
+    if not store.has(stored.contents):
+        return False
+    pieces = {piece for file in _contents(store, record, stored).files.values() for piece in file.pieces}
+    return all(store.has(piece) for piece in pieces)
 
 
 def selected_step(record: RunRecord) -> int:
@@ -208,10 +227,11 @@ def upload(project: Project, store: Store, wanted: Sequence[Upload], progress: P
             sent += bytes_sent
         _check_sent(one, files)
         digest = store.put(_list_of(one, files))
-        about = {"run_id": one.record.run_id, "variant": one.record.variant, "seed": one.record.seed}
-        size = sum(file.size_bytes for file in files.values())
-        values = {**about, "step": one.saved.step, "contents": digest, "size_bytes": size}
-        tell(project, [Draft(Stored, values)])
+        if digest not in one.told:
+            about = {"run_id": one.record.run_id, "variant": one.record.variant, "seed": one.record.seed}
+            size = sum(file.size_bytes for file in files.values())
+            values = {**about, "step": one.saved.step, "contents": digest, "size_bytes": size}
+            tell(project, [Draft(Stored, values)])
     return sent
 
 

@@ -627,9 +627,34 @@ def test_a_run_is_not_preferred_by_the_word_of_another(fetching: Fetching, ann: 
     assert not stored.is_stored(fetching.project, older, older.step)
 
 
+# What the store has lost.
+
+
 def remove(store: Store, digest: str) -> None:
     (path,) = Path(store.name).glob(f"sha256/*/{digest}")
     path.unlink()
+
+
+@in_a_folder
+@pytest.mark.parametrize("lost", ["the list", "a piece", "everything"])
+def test_what_the_store_lost_is_sent_again_when_it_is_asked_for(fetching: Fetching, ann: Repo, lost: str) -> None:
+    kinds = [one["kind"] for one in told(ann, "log")["events"]]
+    if lost == "everything":
+        shutil.rmtree(Path(fetching.store.name))
+    elif lost == "the list":
+        remove(fetching.store, fetching.events[0].contents)
+    else:
+        data = max(fetching.values["files"].values(), key=lambda one: one["size_bytes"])
+        remove(fetching.store, data["pieces"][1])
+    assert told(ann, "push")["checkpoints"] == 0  # nobody asked: the log is believed
+    assert told(ann, "push", "--checkpoints", "none")["checkpoints"] == 0
+    said = told(ann, "push", "--checkpoints", "selected")
+    assert said["checkpoints"] == 1
+    assert said["sent_bytes"] == {"the list": 0, "a piece": PIECE}.get(lost, fetching.events[0].size_bytes)
+    assert told(ann, "push", "--checkpoints", "all")["checkpoints"] == 0
+    assert [one["kind"] for one in told(ann, "log")["events"]] == kinds  # it was told before
+    ok(fetching.repo, "pull", "iris/baseline")
+    assert right(fetching, model_dir(fetching.repo))
 
 
 @in_a_folder

@@ -57,7 +57,8 @@ def push(
     name = remotes.remote_of(project, remote)
     stored, sent = 0, 0
     if checkpoints not in (None, Which.NONE) or (project.settings.store is not None and checkpoints is None):
-        stored, sent = _upload(project, (checkpoints or Which.SELECTED).value, quiet=as_json)
+        which, is_asked = (checkpoints or Which.SELECTED).value, checkpoints is not None
+        stored, sent = _upload(project, which, is_asked=is_asked, quiet=as_json)
     done = remotes.push(project, name)
     code = ExitCode.MISTAKE if done.refused else ExitCode.DONE
     if as_json:
@@ -83,12 +84,13 @@ def push(
     raise typer.Exit(code)
 
 
-def _upload(project: Project, which: Any, *, quiet: bool) -> tuple[int, int]:
-    """Send checkpoints to the store; how many, and the bytes that it did not have."""
+def _upload(project: Project, which: Any, *, is_asked: bool, quiet: bool) -> tuple[int, int]:
+    """Send checkpoints to the store; how many, and the bytes that it did not have. Where somebody asked for them, the store
+    is asked whether it still holds what the log says."""
     from expmgr import stored
 
     store = stored.store_of(project)
-    wanted = stored.plan_uploads(project, which)
+    wanted = stored.plan_uploads(project, which, store if is_asked else None)
     total = sum(one.size_bytes for one in wanted)
     with _progress("to the store", total, quiet=quiet) as moved:
         sent = stored.upload(project, store, wanted, moved)
