@@ -457,6 +457,21 @@ def _take_in(folder: ModelDir, record: RunRecord, contents: Contents, parts: Pat
 FETCHED = "fetched.json"
 
 
+def fetched_here(project: Project, folder: ModelDir) -> tuple[str, int] | None:
+    """The run whose checkpoint, fetched from the store, is the newest of a model_dir, and its step: training goes on from
+    there. None where the newest was trained here."""
+    run_id = fetched_run(folder.path)
+    if run_id is None:
+        return None
+    with contextlib.suppress(ExpmgrError, OSError):
+        manifest = folder.read_manifest()
+        record = project.records.load(run_id)
+        newest = manifest.checkpoints[-1] if manifest is not None and manifest.checkpoints else None
+        if newest is not None and _digests(newest) == _recorded(record, newest.step):
+            return record.run_id, newest.step
+    return None
+
+
 def fetched_run(model_dir: Path) -> str | None:
     """The run whose checkpoints were fetched into a model_dir; None where none were."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):

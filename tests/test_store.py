@@ -21,14 +21,16 @@ from buckets import KEYS, Wire, make_bucket, s3_server
 from expmgr import stored
 from expmgr.errors import Busy, ExpmgrError, StoreProblem
 from expmgr.events import Stored
+from expmgr.launch.environments import environment_of
+from expmgr.launch.tasks import already_complete, gone_on_from, plan_tasks, prepare, take_back
 from expmgr.locks import Lock
 from expmgr.log import Draft
 from expmgr.paths import VariantName
 from expmgr.project import Project
-from expmgr.records import RunRecord
+from expmgr.records import Checkpoint, RunRecord
 from expmgr.sharing import tell
 from expmgr.store import PIECE_BYTES, Store, open_store
-from team import Team, ok, saved, told
+from team import Team, ok, put, record_of, saved, told
 from world import Repo
 
 PIECE = 64 << 10
@@ -665,6 +667,67 @@ def test_the_word_of_another_keeps_nobody_from_sending(fetching: Fetching, ann: 
     ok(mallory, "push")
     ok(ann, "pull")
     assert told(ann, "push")["checkpoints"] == 1
+
+
+# Going on from what was fetched.
+
+
+@in_a_folder
+def test_a_run_goes_on_from_what_was_fetched_not_from_an_older_one_of_this_clone(fetching: Fetching) -> None:
+    """Bob has a run of the seed himself, and takes Ann's checkpoint instead: what follows is a run of its own."""
+    bob, project = fetching.repo, fetching.project
+    mine = saved(bob, "iris/baseline", 0, b"Bob's")
+    (task,) = plan_tasks(project, ["iris/baseline"], None)
+    assert gone_on_from(project, task) == (project.records.load(mine.run_id), None)
+    assert already_complete(project, task) is not None
+    ok(bob, "pull", "iris/baseline", "--fresh")
+    assert gone_on_from(project, task) == (None, fetching.record.run_id)
+    assert already_complete(project, task) is None
+    before = bob.digest(".git/expmgr/runs", ".git/expmgr/active")
+    prepared = prepare(project, task, environment_of(project, task.spec))
+    assert (prepared.before, prepared.record.parent_run) == (None, fetching.record.run_id)
+    assert prepared.record.run_id not in (mine.run_id, fetching.record.run_id)
+    take_back(project, prepared)
+    assert bob.digest(".git/expmgr/runs") | bob.digest(".git/expmgr/active") == before
+    fresh = prepare(project, replace(task, fresh=True), environment_of(project, task.spec))
+    assert (fresh.before, fresh.record.parent_run) == (None, None)
+    take_back(project, fresh)
+
+
+def begun(project: Project, parent: str, *steps: int, began: int) -> RunRecord:
+    """A run of this clone that began from the checkpoint of `began` and saved others of `steps`."""
+    record = record_of(project, "iris/baseline", 0, 0.9, parent_run=parent, status="killed")
+    attempt = record.attempts[0].model_copy(update={"from_step": began})
+    there = [Checkpoint(step=step, saved_at=1.0, files={"x": "y"}) for step in steps]
+    record = record.model_copy(update={"attempts": [attempt], "checkpoints": there})
+    put(project, record)
+    return record
+
+
+@in_a_folder
+def test_a_run_that_began_from_what_was_fetched_is_taken_up_again(fetching: Fetching) -> None:
+    """Unless what it saved since is not there any more: then the same checkpoint was fetched once more."""
+    project, theirs = fetching.project, fetching.record
+    ok(fetching.repo, "pull", "iris/baseline")
+    (task,) = plan_tasks(project, ["iris/baseline"], None)
+    assert gone_on_from(project, task) == (None, theirs.run_id)
+    mine = begun(project, theirs.run_id, began=theirs.step)
+    assert gone_on_from(project, task) == (project.records.load(mine.run_id), None)
+    begun(project, theirs.run_id, theirs.step + 50, began=theirs.step)
+    assert gone_on_from(project, task) == (None, theirs.run_id)
+    begun(project, theirs.run_id, began=theirs.step - 50)
+    assert gone_on_from(project, task) == (None, theirs.run_id)
+    begun(project, "another", began=theirs.step)
+    assert gone_on_from(project, task) == (None, theirs.run_id)
+
+
+@in_a_folder
+def test_what_one_trained_oneself_and_lost_is_gone_on_with(fetching: Fetching, ann: Repo) -> None:
+    shutil.rmtree(model_dir(ann))
+    ok(ann, "pull", "iris/baseline")
+    project = Project.open(ann.path)
+    (task,) = plan_tasks(project, ["iris/baseline"], None)
+    assert gone_on_from(project, task) == (project.records.load(fetching.record.run_id), None)
 
 
 def test_a_file_that_is_not_as_it_was_saved_is_not_told_of(ann: Repo, team: Team, place: str) -> None:

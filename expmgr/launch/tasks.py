@@ -26,7 +26,7 @@ from expmgr.paths import RunDir, VariantName, run_command
 from expmgr.project import Project, keep_ref
 from expmgr.records import Attempt, RunRecord, is_outdated, is_seen_running, new_run_id, user_name
 from expmgr.spec import ExperimentSpec, learned_from
-from expmgr.stored import fetched_run
+from expmgr.stored import fetched_here
 from expmgr.variants import Variant, find_variant, spec_of
 
 Mode = Literal["train", "check"]
@@ -196,7 +196,7 @@ def _check_committed(project: Project, variant: Variant) -> None:
 
 def already_complete(project: Project, task: Task) -> RunRecord | None:
     """The finished run that makes `task` needless: same commit, all steps done, its checkpoint still there."""
-    record = project.records.newest(task.name, task.seed)
+    record, _ = gone_on_from(project, task)
     if (
         record is None
         or task.fresh
@@ -213,6 +213,24 @@ def already_complete(project: Project, task: Task) -> RunRecord | None:
     if manifest is None or manifest.at(record.step) is None or not is_at_its_end:
         return None
     return record
+
+
+def gone_on_from(project: Project, task: Task) -> tuple[RunRecord | None, str | None]:
+    """What the next run of a seed goes on from: the newest run of this clone, and None; or None, and the run whose checkpoint
+    was fetched into the model_dir since."""
+    newest = project.records.newest(task.name, task.seed)
+    fetched = fetched_here(project, model_dir_of(project, task))
+    if fetched is None or (newest is not None and _stands_at(newest, *fetched)):
+        return newest, None
+    return None, fetched[0]
+
+
+def _stands_at(mine: RunRecord, run_id: str, step: int) -> bool:
+    """Whether a run is at the checkpoint of `step` of run `run_id`: its own one, or where it began and has saved none since."""
+    if mine.run_id == run_id:
+        return True
+    began = next((one.from_step for one in reversed(mine.attempts) if one.from_step is not None), None)
+    return (mine.parent_run, began) == (run_id, step) and all(one.step <= step for one in mine.checkpoints)
 
 
 def _began_there(record: RunRecord, asked: WarmStart) -> bool:
@@ -297,11 +315,12 @@ def prepare(project: Project, task: Task, environment: Environment) -> Prepared:
         if is_seen_running(previous):
             raise _busy(task, previous)
         unseen = previous  # whether it still runs, the model_dir's lock will tell
+    previous, fetched = gone_on_from(project, task)
     if task.mode == "train":
         check_still_there(project, task, previous)
     takes_up = previous is not None and unseen is None and previous.commit == task.commit
     before = previous if takes_up and not task.fresh and task.mode == "train" else None
-    record = _with_attempt(before, task) if before else _new_record(project, task, previous)
+    record = _with_attempt(before, task) if before else _new_record(project, task, _parent(task, previous, fetched))
     folder = project.records.run_dir(record.run_id)
     try:
         project.records.begin(record)
@@ -336,7 +355,7 @@ def _with_attempt(before: RunRecord, task: Task) -> RunRecord:
     return record
 
 
-def _new_record(project: Project, task: Task, previous: RunRecord | None) -> RunRecord:
+def _new_record(project: Project, task: Task, parent: str | None) -> RunRecord:
     now = time.time()
     return RunRecord(
         run_id=new_run_id(now),
@@ -345,7 +364,7 @@ def _new_record(project: Project, task: Task, previous: RunRecord | None) -> Run
         commit=task.commit,
         tree=task.tree,
         code_digest=task.code_digest,
-        parent_run=_parent(project, task, previous),
+        parent_run=parent,
         spec=task.spec.resolved(),
         created_at=now,
         host=socket.gethostname() if project.settings.record_host else None,
@@ -355,13 +374,11 @@ def _new_record(project: Project, task: Task, previous: RunRecord | None) -> Run
     )
 
 
-def _parent(project: Project, task: Task, previous: RunRecord | None) -> str | None:
-    """The run that this one goes on from: the one before in this clone, or the one whose checkpoints were fetched."""
+def _parent(task: Task, previous: RunRecord | None, fetched: str | None) -> str | None:
+    """The run that this one goes on from: the one whose checkpoint was fetched, or the one before in this clone."""
     if task.fresh:
         return None
-    if previous is not None:
-        return previous.run_id if previous.step else None
-    return fetched_run(model_dir_of(project, task).path)
+    return fetched or (previous.run_id if previous is not None and previous.step else None)
 
 
 def _request(project: Project, task: Task, record: RunRecord, folder: RunDir) -> dict[str, Any]:

@@ -81,6 +81,25 @@ def test_what_one_lost_oneself_comes_back(ann: Repo) -> None:
 
 
 @pytest.mark.slow
+def test_after_a_fresh_pull_a_run_goes_on_from_what_was_fetched(ann: Repo, bob: Repo) -> None:
+    """Bob has a run of the seed himself; its record stays as it is."""
+    ok(bob, "run", "iris/baseline", "--max-steps", "100")
+    own = told(bob, "show", "iris/baseline:0")
+    theirs = told(ann, "show", "iris/baseline:0")["run_id"]
+    ok(bob, "pull", "iris/baseline", "--fresh")
+    ran = bob.expmgr("run", "iris/baseline", "--max-steps", "300")
+    assert ran.code == 0, ran.stderr
+    assert "resumes at step 200, to step 300" in ran.stderr
+    mine = told(bob, "show", "iris/baseline:0")
+    assert (mine["parent_run"], mine["step"], len(mine["attempts"])) == (theirs, 300, 1)
+    assert told(bob, "show", own["run_id"]) == own
+    # From now on it is Bob's: another attempt goes into the same record.
+    ok(bob, "run", "iris/baseline", "--max-steps", "350")
+    again = told(bob, "show", "iris/baseline:0")
+    assert (again["run_id"], again["parent_run"], len(again["attempts"])) == (mine["run_id"], theirs, 2)
+
+
+@pytest.mark.slow
 def test_a_warm_start_from_what_another_trained(bob: Repo) -> None:
     ok(bob, "new", "iris/adam", "--from", "baseline", "--set", "optimizer={kind: adam, learning_rate: 0.01}")
     result = bob.expmgr("run", "iris/adam", "--warm-start-from", "iris/baseline", "--max-steps", "50")
