@@ -37,6 +37,8 @@ from expmgr.signature import Signature, read_signature
 _CHECKPOINT_FILE = re.compile(r"model\.ckpt-(0|[1-9][0-9]*)\.(?:index|json|meta|data-[0-9]{5}-of-[0-9]{5})\Z")
 _ANY_CHECKPOINT = re.compile(r".*\.index\Z|checkpoint\Z|.*\.data-\d{5}-of-\d{5}\Z|.*\.weights\.h5\Z")
 _KEPT = "Nothing was changed on disk."
+#: Nobody makes so many seeds of a variant begin in the same millisecond.
+_TRIES = 100
 
 
 class _Part(BaseModel):
@@ -356,9 +358,7 @@ class ModelDir:
         """Make the folder ours, and clear away what a crash left of a save or a deletion."""
         with self._problems("the model_dir"):
             durable.make_folder(self.path)
-            owner = self.variant_dir / "variant.json"
-            if not owner.exists():
-                durable.write_json(owner, {"format": 1, "variant": self.variant})
+            self._say_whose()
             found = self.read_manifest()
             self._manifest = found or Manifest(variant=self.variant, seed=self.seed, last_preserved_at=now)
             self._clear_leftovers(self._manifest)
@@ -368,6 +368,19 @@ class ModelDir:
             # TensorFlow's file: a crash came between the two.
             if found is None or self._state() != _state_file(self._manifest):
                 self._write(self._manifest)
+
+    def _say_whose(self) -> None:
+        """Write `variant.json`, where it is not there. Runs of several seeds do so at once, and each clears away what it
+        takes for a crash's: whoever finds its file gone while it writes looks again."""
+        owner = self.variant_dir / "variant.json"
+        for left in reversed(range(_TRIES)):
+            if owner.exists():
+                return
+            try:
+                durable.write_json(owner, {"format": 1, "variant": self.variant})
+            except FileNotFoundError:
+                if not left:
+                    raise
 
     @property
     def manifest(self) -> Manifest:

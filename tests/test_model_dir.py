@@ -337,3 +337,22 @@ def test_which_files_are_of_a_checkpoint(name: str) -> None:
     for wrong in (f"{name}.tmp", f"{name}\n", f"./{name}", name.replace("7", "07"), name.replace("7", "\u0667")):
         assert not is_file_of(7, wrong)
     assert not is_file_of(7, name.replace("7", "7" * 5000))
+
+
+def test_seeds_that_begin_at_once_do_not_take_each_others_files_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one clears away what it takes for a crash's, between the writing of `variant.json` and its renaming."""
+    one, two = (ModelDir(tmp_path / f"seed-{seed}", shown="x", variant="iris/wide", seed=seed) for seed in (0, 1))
+    replace = os.replace
+
+    def slow(source: Path, target: Path) -> None:
+        monkeypatch.setattr(os, "replace", replace)
+        two.prepare(1.0)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", slow)
+    one.prepare(1.0)
+    assert json.loads((tmp_path / "variant.json").read_text())["variant"] == "iris/wide"
+    assert (one.read_manifest(), two.read_manifest()) != (None, None)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
