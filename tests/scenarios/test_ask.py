@@ -104,6 +104,7 @@ def test_predict_and_an_export_that_needs_nothing_say_the_same(
             assert one == pytest.approx(two, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_guard_stands_at_these_doors_too(copied: Repo, change: Callable[..., None], new_rows: object) -> None:
     change(copied, "iris/wide", "hidden_units: [20, 20]", "hidden_units: [20, 20], activation: tanh")
     before = copied.snapshot()

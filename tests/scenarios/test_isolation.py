@@ -66,6 +66,7 @@ def test_two_variants_with_other_code_of_one_module_run_side_by_side(own: Repo) 
     assert "Besides the spec differ code (src/widths/__init__.py): expmgr diff own/base own/wide\n" in told
 
 
+@pytest.mark.slow
 def test_a_package_that_is_installed_from_the_user_s_checkout_comes_from_the_run_s(own: Repo) -> None:
     own.write("src/widths/__init__.py", "WIDTH = 7  # not committed\n")
     result = own.expmgr_process("run", "own/base", env={"PYTHONPATH": str(own.path / "src")})  # as an editable install
@@ -73,6 +74,7 @@ def test_a_package_that_is_installed_from_the_user_s_checkout_comes_from_the_run
     assert parameters(own, "own/base") == 11
 
 
+@pytest.mark.slow
 def test_a_copy_that_is_installed_does_not_stand_in_for_a_package_of_the_repository(own: Repo, tmp_path: Path) -> None:
     own.git("rm", "--quiet", "-r", "src")
     own.write("libs/widths/pyproject.toml", '[project]\nname = "widths"\n')

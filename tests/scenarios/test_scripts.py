@@ -205,6 +205,7 @@ def by_hand(repo: Repo, *argv: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_called_by_hand_it_is_recorded_with_a_snapshot_of_the_tree(scripted: Callable[[str], Repo]) -> None:
     repo = scripted("functional")
     path = repo.path / "experiments/digits/train.py"

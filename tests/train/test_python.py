@@ -330,6 +330,7 @@ def test_params_in_force_are_recorded_and_those_that_nobody_asked_for_named(site
     assert ready["params"]["model.params.untis"] == 4
 
 
+@pytest.mark.slow
 def test_a_file_is_evaluated_and_predicted_by_functions_that_name_its_path(
     site: Site, worker: WorkerProcess, tmp_path: Path
 ) -> None:

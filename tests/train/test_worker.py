@@ -98,6 +98,7 @@ def test_each_optimizer_trains_and_goes_on(worker: WorkerProcess, site: Site, ki
     assert checkpoint_digests(site.model_dir("tiny/whole")) == checkpoint_digests(site.model_dir("tiny/parts"))
 
 
+@pytest.mark.slow
 def test_a_complete_run_is_evaluated_again_and_a_longer_one_goes_on(worker: WorkerProcess, site: Site) -> None:
     first = worker.run(site.ask(spec_of()))
     before = checkpoint_digests(site.model_dir())
@@ -137,6 +138,7 @@ def test_other_rows_to_evaluate_choose_the_checkpoint_again(worker: WorkerProces
     assert after.selected_step == again.one("ended")["selected_step"] == min(losses, key=lambda step: losses[step])
 
 
+@pytest.mark.slow
 def test_stopped_and_killed_runs_end_bit_equal_to_one_left_alone(worker: WorkerProcess, site: Site) -> None:
     """Dropout, BatchNorm, shuffling, and points that do not meet the checkpoints: weights, slots, seeds, curves."""
     spec = spec_of(**ALL_STATE, train__max_steps=8_000, run_config__save_summary_steps=700,
