@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help env demo matrix test test-fast test-slow test-estimators lint format docs bench clean
+.PHONY: help env demo matrix test test-fast test-slow test-wide test-estimators lint format docs bench clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,13 +19,16 @@ demo: env ## two variants of iris, trained and compared, in a repository of thei
 	@bash demo/demo.sh "$(abspath $(BIN))"
 
 test: env ## every everyday test, on two cores
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not estimators"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not wide and not estimators"
 
 test-fast: env ## the tests without TensorFlow
-	$(BIN)/python -m pytest -n 2 -m "not slow and not tf"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not wide and not tf"
 
-test-slow: env ## the slow and wide tests: many kills, many processes
+test-slow: env ## the slow tests, one at a time: many kills, many processes
 	$(BIN)/python -m pytest -m slow
+
+test-wide: env ## the wide tests: each kind of model, each store, each trick that somebody may try
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "wide and not slow"
 
 # Estimators live in TensorFlow 2.14 and 2.15, which have Python 3.9 to 3.11.
 ESTIMATOR_PYTHON ?= python3.11

@@ -120,6 +120,7 @@ def test_nothing_is_judged_where_a_merge_would_delete_the_spec(team: Team) -> No
     assert bob.expmgr("review", "approve", "same").code == 1
 
 
+@pytest.mark.wide
 def test_ci_judges_the_commit_that_it_was_given_and_all_that_it_changes(team: Team) -> None:
     ann = asked(team)
     old = ann.git("rev-parse", "exp/iris/wide").strip()
@@ -160,6 +161,7 @@ def test_words_in_a_commit_are_no_merge(team: Team) -> None:
     assert state(ann)[0] == "open"
 
 
+@pytest.mark.wide
 def test_a_veto_outlives_the_review_that_was_closed_over_it(team: Team) -> None:
     ann, bob, cleo = asked(team), team.join("bob"), team.join("cleo")
     for one in (bob, cleo):
@@ -180,6 +182,7 @@ def test_a_veto_outlives_the_review_that_was_closed_over_it(team: Team) -> None:
     assert state(ann)[0] == "approved"
 
 
+@pytest.mark.wide
 def test_a_waiver_is_of_what_the_check_said(team: Team) -> None:
     ann = asked(team)
     ok(ann, "new", "iris/few", "--from", "baseline", "--set", "model.hidden_units=[9, 9]")
@@ -200,6 +203,7 @@ def test_a_waiver_is_of_what_the_check_said(team: Team) -> None:
 # Who says it, where signatures are required.
 
 
+@pytest.mark.wide
 def test_what_a_checkout_says_of_signatures_binds_nobody(team: Team) -> None:
     """Neither `signing`, nor another target, nor another file of signers."""
     require(team, line_of(team, "ann"), line_of(team, "bob"))
@@ -227,6 +231,7 @@ def test_what_a_checkout_says_of_signatures_binds_nobody(team: Team) -> None:
     assert state(ann)[0] == "open"
 
 
+@pytest.mark.wide
 def test_one_key_is_one_person(team: Team) -> None:
     require(
         team, line_of(team, "ann", "ann@example.com,anna@example.com"), line_of(team, "bob"),
@@ -256,6 +261,7 @@ def test_one_key_is_one_person(team: Team) -> None:
     assert state(ann)[0] == "approved"
 
 
+@pytest.mark.wide
 def test_nobody_is_made_an_author_by_others(team: Team) -> None:
     require(team, line_of(team, "ann"), line_of(team, "bob"))
     ann = open_review(team)
@@ -285,6 +291,7 @@ def test_a_branch_that_somebody_made_with_git_is_not_told_as_ones_own(team: Team
     ]
 
 
+@pytest.mark.wide
 def test_a_veto_is_taken_back_by_whoever_signed_it_alone(team: Team) -> None:
     require(team, line_of(team, "ann"), line_of(team, "bob"))
     ann = open_review(team)
@@ -335,6 +342,7 @@ def test_a_veto_is_taken_back_by_whoever_signed_it_alone(team: Team) -> None:
     assert (len(shown(bob)["comments"]), len(shown(bob)["opinions"])) == (0, 1)
 
 
+@pytest.mark.wide
 def test_a_signed_commit_of_code_signs_no_event(team: Team) -> None:
     """Bob signs a merge of a branch of hers; its history, put where a log lies, says nothing in his name."""
     require(team, line_of(team, "ann"), line_of(team, "bob"))
@@ -377,6 +385,7 @@ def plant(repo: Repo, writer: str, *events: dict[str, Any]) -> None:
     assert GitRepo.discover(repo.path).extend(f"refs/expmgr/remotes/origin/log/{writer}", None, commits, "test")
 
 
+@pytest.mark.wide
 def test_a_time_of_fantasy_takes_nobodys_order(team: Team) -> None:
     ann = asked(team)
     note = {"kind": "note", "variant": "iris/wide", "text": "from the future"}
@@ -430,6 +439,7 @@ def test_a_run_that_two_tell_of_is_nobodys(team: Team) -> None:
     assert told(ann, "show", record.run_id)["metrics"]["selected"]["eval"]["accuracy"] == 0.9
 
 
+@pytest.mark.wide
 def test_what_is_told_again_refers_to_itself(team: Team) -> None:
     """A clone that goes on as another writer: its review, its words in it and what lay beside them stay together."""
     ann = asked(team)
@@ -536,6 +546,7 @@ def test_a_number_that_is_none_was_not_measured(team: Team) -> None:
     ok(ann, "list")
 
 
+@pytest.mark.wide
 def test_a_name_is_a_line(team: Team) -> None:
     ann, bob = asked(team), team.join("bob")
     ok(bob, "pull")
@@ -554,6 +565,7 @@ def test_a_name_is_a_line(team: Team) -> None:
     assert "actor.name: Value error, holds a control character" in ann.expmgr("log").stderr
 
 
+@pytest.mark.wide
 def test_a_file_where_reviews_are_kept_stays(team: Team) -> None:
     ann = team.join("ann")
     ann.write("experiments/iris/reviews", "a file\n")
@@ -569,6 +581,7 @@ def test_a_file_where_reviews_are_kept_stays(team: Team) -> None:
     assert refused.stderr.startswith("Error: experiments/iris/reviews is a file, where what reviews decided is kept\n")
 
 
+@pytest.mark.wide
 def test_commands_of_ci_runners_are_text(team: Team) -> None:
     ann = asked(team)
     text = "see ##[error]x and ##vso[task.setvariable]y, org/repo#12, GH-3"

@@ -103,6 +103,7 @@ def test_too_few_seeds_block_and_no_results_are_no_answer(team: Team) -> None:
     assert [one["kind"] for one in told(ann, "log")["events"] if one["kind"] == "check"] == kinds
 
 
+@pytest.mark.wide
 def test_words_are_on_something_and_settled(ann: Repo, bob: Repo) -> None:
     run = told(bob, "show", "iris/wide:0")["run_id"]
     for on in ("check:evaluation-noise", f"run:{run}", f"{SPEC}:3"):
@@ -141,6 +142,7 @@ def test_nobody_approves_their_own_work(ann: Repo, bob: Repo) -> None:
     assert "nobody approves a review without a name" in bob.expmgr("review", "approve", "wide").stderr
 
 
+@pytest.mark.wide
 def test_the_rules_are_those_of_the_target_branch(ann: Repo, bob: Repo) -> None:
     """On the variant's branch, and in one's own checkout, they bind nobody."""
     free = "[tool.expmgr.review]\napprovals = 0\nby_others = false\n"
@@ -202,6 +204,7 @@ def test_an_approval_expires_with_what_it_was_given_for(ann: Repo, bob: Repo) ->
     assert state(ann) == ("open", ["no results for what would be merged", "stale", "approval expired"])
 
 
+@pytest.mark.wide
 def test_a_veto_holds_until_its_author_lifts_it(ann: Repo, bob: Repo, team: Team) -> None:
     cleo = team.join("cleo")
     ok(cleo, "pull")
@@ -229,6 +232,7 @@ def test_a_veto_holds_until_its_author_lifts_it(ann: Repo, bob: Repo, team: Team
     assert state(ann)[0] == "open"
 
 
+@pytest.mark.wide
 def test_a_block_is_waived_by_somebody_else_and_for_these_results(ann: Repo, bob: Repo) -> None:
     ok(ann, "new", "iris/few", "--from", "baseline", "--set", "model.hidden_units=[9, 9]")
     ran(ann, "iris/few", 0.95, 0.97)
@@ -269,6 +273,7 @@ def test_a_change_on_the_target_that_reaches_it_makes_results_stale(ann: Repo, b
     assert ann.git("log", "--format=%s", "-1").strip() == "fewer rows on main"
 
 
+@pytest.mark.wide
 def test_data_outside_of_the_experiments_folder_counts_too(team: Team) -> None:
     ann = team.join("ann")
     ann.write("data/train.csv", ann.read("experiments/iris/iris_training.csv"))
@@ -458,6 +463,7 @@ def test_a_candidate_that_is_turned_down_is_kept(ann: Repo, bob: Repo, team: Tea
     assert shown(ann)["state"] == "open"
 
 
+@pytest.mark.wide
 def test_it_is_there_after_rebase_squash_deletion_and_gc(ann: Repo, bob: Repo) -> None:
     approved(ann, bob)
     before = shown(ann)
@@ -577,6 +583,7 @@ def test_what_people_write_is_never_markup(ann: Repo, bob: Repo) -> None:
 # Who says it.
 
 
+@pytest.mark.wide
 def test_what_a_hostile_hand_writes_breaks_nothing(ann: Repo, bob: Repo) -> None:
     opened = told(ann, "review", "show", "wide")
     bound = {"digests": "0" * 64, "result_set": "0" * 64}
@@ -616,6 +623,7 @@ def test_what_a_hostile_hand_writes_breaks_nothing(ann: Repo, bob: Repo) -> None
     ok(ann, "log", "--limit", "99")
 
 
+@pytest.mark.wide
 def test_a_forged_approval_does_not_count_where_signatures_are_required(team: Team) -> None:
     keys = {}
     for name in ("ann", "bob"):
@@ -658,6 +666,7 @@ def test_a_forged_approval_does_not_count_where_signatures_are_required(team: Te
     ok(ann, "review", "merge", "wide")
 
 
+@pytest.mark.wide
 def test_two_who_decide_at_once_lose_nothing(ann: Repo, bob: Repo, team: Team) -> None:
     cleo = team.join("cleo")
     ok(cleo, "pull")

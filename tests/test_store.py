@@ -54,7 +54,7 @@ def wire(s3_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
     found.close()
 
 
-@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.slow)])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.wide)])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a store is to be: it holds nothing yet."""
     if request.param == "folder":
@@ -190,6 +190,7 @@ def test_nothing_is_sent_twice(ann: Repo, team: Team, place: str) -> None:
     assert told(ann, "push")["sent_bytes"] < PIECE
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("place", ["s3"], indirect=True)
 def test_an_upload_that_is_cut_is_invisible_and_goes_on(ann: Repo, team: Team, wire: Wire, s3_port: int) -> None:
     make_bucket(s3_port, "cut-up")
@@ -214,7 +215,7 @@ def test_an_upload_that_is_cut_is_invisible_and_goes_on(ann: Repo, team: Team, w
     assert next(model_dir(bob).glob("*.data-*")).read_bytes() == content
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 @pytest.mark.parametrize("place", ["s3"], indirect=True)
 def test_a_download_that_is_cut_goes_on(ann: Repo, team: Team, wire: Wire, s3_port: int) -> None:
     make_bucket(s3_port, "cut-down")
@@ -235,6 +236,7 @@ def test_a_download_that_is_cut_goes_on(ann: Repo, team: Team, wire: Wire, s3_po
     assert next(model_dir(bob).glob("*.data-*")).read_bytes() == content
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("place", ["s3"], indirect=True)
 def test_connections_that_are_cut_in_the_middle_are_made_again(ann: Repo, team: Team, wire: Wire, s3_port: int) -> None:
     make_bucket(s3_port, "flaky")

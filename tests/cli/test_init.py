@@ -145,6 +145,7 @@ def test_a_csv_of_ones_own(data: Repo) -> None:
     assert data.expmgr("new", "mine/baseline").code == 0
 
 
+@pytest.mark.wide
 @pytest.mark.tf
 def test_a_csv_of_ones_own_is_trained_as_the_settings_say(data: Repo, tmp_path: Path) -> None:
     data.write("expmgr.toml", f'models_dir = "{tmp_path}/elsewhere"\nrecord_user = false\n')

@@ -82,6 +82,7 @@ def test_nobody_vouches(old: Repo) -> None:
     assert left(old) == before
 
 
+@pytest.mark.wide
 def test_what_does_not_fit_is_refused_with_both_sides(old: Repo) -> None:
     old.expmgr("new", "iris/wide", "--set", "model.hidden_units=[20, 20]")
     before = left(old)

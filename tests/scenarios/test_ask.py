@@ -45,6 +45,7 @@ def new_rows(copied: Repo) -> list[dict[str, float]]:
     return [{name: float(value) for name, value in row.items()} for row in rows]
 
 
+@pytest.mark.wide
 def test_evaluate_says_what_the_run_recorded(copied: Repo) -> None:
     before = copied.snapshot()
     record = json.loads(copied.expmgr("show", "iris/wide:0", "--json").stdout)
@@ -104,7 +105,7 @@ def test_predict_and_an_export_that_needs_nothing_say_the_same(
             assert one == pytest.approx(two, abs=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_the_guard_stands_at_these_doors_too(copied: Repo, change: Callable[..., None], new_rows: object) -> None:
     change(copied, "iris/wide", "hidden_units: [20, 20]", "hidden_units: [20, 20], activation: tanh")
     before = copied.snapshot()

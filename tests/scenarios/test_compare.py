@@ -58,7 +58,7 @@ def test_one_and_two_seeds_claim_nothing(walked: Repo) -> None:
     assert "├" not in two.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_other_rows_block_with_exit_5_and_the_numbers(copied: Repo, change: Change) -> None:
     rows = copied.read("experiments/iris/iris_test.csv").splitlines()
     assert copied.expmgr("new", "iris/fewer", "--from", "iris/wide", "--switch").code == 0

@@ -52,6 +52,7 @@ def test_the_same_change_in_a_variant_of_its_own_is_trained(walked: Repo) -> Non
     ]
 
 
+@pytest.mark.wide
 def test_fresh_sets_the_old_model_dir_aside(copied: Repo, change: Callable[..., None]) -> None:
     change(copied, "iris/baseline", "[10, 10]", "[20, 20]")
     old = {name.rpartition("/seed-0/")[2]: what for name, what in copied.digest("models/iris/baseline/seed-0").items()}
@@ -63,7 +64,7 @@ def test_fresh_sets_the_old_model_dir_aside(copied: Repo, change: Callable[..., 
     assert (record["step"], record["parent_run"], record["attempts"][0]["from_step"]) == (10, None, 0)
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_a_changed_learning_rate_takes_effect_and_is_said(copied: Repo, change: Callable[..., None]) -> None:
     change(copied, "iris/wide", "learning_rate: 0.1", "learning_rate: 0.01")
     before = json.loads(copied.expmgr("show", "iris/wide:1", "--json").stdout)
@@ -83,7 +84,7 @@ def test_a_changed_learning_rate_takes_effect_and_is_said(copied: Repo, change: 
     ]["learning_rate"] == pytest.approx(0.01)
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_a_refusal_that_a_person_lets_pass_is_recorded_and_shown(copied: Repo, change: Callable[..., None]) -> None:
     change(copied, "iris/wide", "hidden_units: [20, 20]", "hidden_units: [20, 20], activation: tanh")
     before = copied.snapshot()

@@ -52,6 +52,7 @@ def test_row_two_formats_checkpoint_and_saved_model(copied: Repo) -> None:
     assert (copied.path / "served.keras").is_file()
 
 
+@pytest.mark.wide
 def test_row_model_dir_given_or_a_temporary_folder(copied: Repo) -> None:
     assert (copied.path / "models/iris/wide/seed-0").is_dir()
     done = copied.expmgr("run", "iris/wide", "--scratch", "--max-steps", "5")

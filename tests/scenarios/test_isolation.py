@@ -66,7 +66,7 @@ def test_two_variants_with_other_code_of_one_module_run_side_by_side(own: Repo) 
     assert "Besides the spec differ code (src/widths/__init__.py): expmgr diff own/base own/wide\n" in told
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_a_package_that_is_installed_from_the_user_s_checkout_comes_from_the_run_s(own: Repo) -> None:
     own.write("src/widths/__init__.py", "WIDTH = 7  # not committed\n")
     result = own.expmgr_process("run", "own/base", env={"PYTHONPATH": str(own.path / "src")})  # as an editable install
@@ -74,7 +74,7 @@ def test_a_package_that_is_installed_from_the_user_s_checkout_comes_from_the_run
     assert parameters(own, "own/base") == 11
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_a_copy_that_is_installed_does_not_stand_in_for_a_package_of_the_repository(own: Repo, tmp_path: Path) -> None:
     own.git("rm", "--quiet", "-r", "src")
     own.write("libs/widths/pyproject.toml", '[project]\nname = "widths"\n')
@@ -108,6 +108,7 @@ def test_a_package_of_a_project_inside_of_the_repository_counts_as_code_and_come
     assert "expmgr run own/base" in told  # what was trained is of another code
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("place", ["in the function", pytest.param("at the top", marks=pytest.mark.slow)])
 def test_a_module_that_comes_from_the_user_s_checkout_all_the_same_stops_the_run(own: Repo, place: str) -> None:
     if place == "in the function":
@@ -129,6 +130,7 @@ def test_a_module_that_comes_from_the_user_s_checkout_all_the_same_stops_the_run
     assert own.digest(".git/refs").keys() >= before.keys()
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("names", [["MY_TOK*"], pytest.param(None, marks=pytest.mark.slow)])
 def test_the_code_sees_the_environment_that_the_user_names(own: Repo, names: list[str] | None) -> None:
     if names is not None:

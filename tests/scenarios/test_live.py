@@ -98,6 +98,7 @@ def test_logs_follow_to_the_end(base: Repo) -> None:
     assert "\nstep 100: loss = " in f"\n{followed.stdout}"
 
 
+@pytest.mark.wide
 def test_a_scratch_run_records_nothing(base: Repo) -> None:
     """As `tf.estimator` without a model_dir: a temporary folder, by mkdtemp."""
     before = base.snapshot()

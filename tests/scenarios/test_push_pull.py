@@ -348,7 +348,7 @@ for number in range(8):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_six_writers_at_once_lose_nothing(ann: Repo, team: Team) -> None:
     """Each says and pushes eight times: no push is refused, so none is tried twice."""
     clones = [team.join(f"clone-{number}") for number in range(6)]

@@ -96,7 +96,7 @@ class Logs(keras.callbacks.Callback):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_the_code_of_a_run_logs_more(iris: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     iris.write("experiments/iris/mine.py", LOGGING)
     iris.commit()

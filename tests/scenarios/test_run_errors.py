@@ -146,6 +146,7 @@ CSVS = {
 }
 
 
+@pytest.mark.wide
 @tf
 @pytest.mark.parametrize(
     "what", [one if one == "missing value" else pytest.param(one, marks=pytest.mark.slow) for one in CSVS]
@@ -260,6 +261,7 @@ def test_a_model_dir_that_is_not_writable(base: Repo) -> None:
     assert base.snapshot() == before
 
 
+@pytest.mark.wide
 @tf
 @needs_mounts
 def test_a_full_disk(base: Repo) -> None:
@@ -303,6 +305,7 @@ def test_a_seed_that_fails_does_not_stop_the_others(base: Repo) -> None:
     assert result.code == told["exit_code"] == 1
 
 
+@pytest.mark.wide
 @tf
 def test_commit_takes_what_a_run_would_not_see(base: Repo) -> None:
     base.git("switch", "--quiet", "exp/iris/baseline")

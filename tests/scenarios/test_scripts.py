@@ -151,6 +151,7 @@ def test_what_cannot_be_kept_of_a_generator_is_said(scripted: Callable[[str], Re
     assert [step for step, _ in record(repo)["curves"]["eval"]["accuracy"]] == [40, 80, 120]  # every epoch, as fit does
 
 
+@pytest.mark.wide
 def test_params_come_from_the_spec_and_a_misspelt_one_is_told_before_a_branch_is_made(
     scripted: Callable[[str], Repo],
 ) -> None:
@@ -205,7 +206,7 @@ def by_hand(repo: Repo, *argv: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_called_by_hand_it_is_recorded_with_a_snapshot_of_the_tree(scripted: Callable[[str], Repo]) -> None:
     repo = scripted("functional")
     path = repo.path / "experiments/digits/train.py"

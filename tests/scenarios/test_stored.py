@@ -35,7 +35,7 @@ def bob(team: Team, ann: Repo) -> Repo:
     return repo
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_a_teammate_evaluates_compares_and_goes_on(ann: Repo, bob: Repo) -> None:
     (recorded,) = told(ann, "show", "iris/baseline:0")["metrics"]["selected"].items()
     result = bob.expmgr("evaluate", "iris/baseline")
@@ -59,7 +59,7 @@ def test_a_teammate_evaluates_compares_and_goes_on(ann: Repo, bob: Repo) -> None
     assert (bob.path / data).stat().st_size == (ann.path / data).stat().st_size
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_the_guard_stands_at_the_door_of_what_was_fetched(ann: Repo, bob: Repo) -> None:
     bob.git("switch", "--quiet", "exp/iris/baseline")
     spec = bob.read("experiments/iris/spec.yaml")

@@ -31,7 +31,7 @@ def made(repo: Repo, name: str, *settings: str, base: str = "iris/wide") -> None
     assert result.code == 0, result.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_the_weights_of_another_variant(copied: Repo) -> None:
     import numpy as np
 

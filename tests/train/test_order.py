@@ -45,6 +45,7 @@ print(len(found))
 """
 
 
+@pytest.mark.wide
 def test_a_sum_of_three_terms_is_the_same_in_every_evaluation() -> None:
     # Where its inputs race, twenty evaluations find two or three values in most processes.
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

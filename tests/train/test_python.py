@@ -307,6 +307,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(name: str, site: Site, worke
     assert parts.curve("train")[-1] == whole.curve("train")[-1]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", SOME)
 def test_it_is_asked_and_the_guard_says_same(name: str, site: Site, worker: WorkerProcess, tmp_path: Path) -> None:
     kind = KINDS[name]
@@ -330,7 +331,7 @@ def test_params_in_force_are_recorded_and_those_that_nobody_asked_for_named(site
     assert ready["params"]["model.params.untis"] == 4
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_a_file_is_evaluated_and_predicted_by_functions_that_name_its_path(
     site: Site, worker: WorkerProcess, tmp_path: Path
 ) -> None:
@@ -364,7 +365,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if name in ("labels", "activation") else []) for name in REFUSED],
+    [pytest.param(name, marks=[] if name == "code" else [pytest.mark.wide]) for name in REFUSED],
 )
 def test_what_does_not_fit_is_refused_and_no_byte_moves(name: str, site: Site, worker: WorkerProcess) -> None:
     changes, code, rule = REFUSED[name]

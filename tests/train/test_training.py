@@ -112,6 +112,7 @@ def test_what_may_change_in_the_midst_is_said_and_takes_effect(
     assert np.isfinite(ends[0]).all()
 
 
+@pytest.mark.wide
 def test_an_average_that_begins_late_begins_with_the_weights(worker: WorkerProcess, site: Site) -> None:
     worker.run(site.ask(spec_of(), max_steps=10))
     at_ten = weights(site.model_dir(), 10)["variables/logits/kernel"]
@@ -139,6 +140,7 @@ def test_a_class_that_the_data_does_not_have_is_an_error(worker: WorkerProcess, 
 # When it is evaluated, and when it ends early.
 
 
+@pytest.mark.wide
 def test_evaluations_by_steps_and_their_batches(worker: WorkerProcess, site: Site) -> None:
     """15 rows to evaluate, 8 a batch: one batch in training, all of them at the end."""
     spec = spec_of(eval={"every_steps": 4, "steps": 1}, train__max_steps=18)
@@ -275,6 +277,7 @@ def test_a_callback_that_looks_at_batches_sees_each(worker: WorkerProcess, site:
     assert told == [[word, batch] for batch in batches for word in ("batch begins", "batch ends")]
 
 
+@pytest.mark.wide
 def test_what_a_callback_keeps_goes_on_over_a_stop(worker: WorkerProcess, site: Site) -> None:
     """The learning rate that it moved, and what it counted."""
     slower = {"use": "mine:Slower", "params": {"patience": 2}}
@@ -288,6 +291,7 @@ def test_what_a_callback_keeps_goes_on_over_a_stop(worker: WorkerProcess, site: 
     assert float(ends[0]["optimizer/adagrad/learning_rate"]) == pytest.approx(0.025)
 
 
+@pytest.mark.wide
 def test_a_callback_of_keras_and_what_it_does_not_keep_is_said(worker: WorkerProcess, site: Site) -> None:
     best = {"use": "keras.callbacks:EarlyStopping", "params": {"monitor": "loss", "restore_best_weights": True}}
     assert worker.run(with_callbacks(site, best, max_steps=10)).status == 0
@@ -443,6 +447,7 @@ LARGE = {
 }
 
 
+@pytest.mark.wide
 def test_a_large_model_is_saved_while_it_trains_and_each_checkpoint_is_of_its_own_step(
     worker: WorkerProcess, site: Site
 ) -> None:
@@ -529,6 +534,7 @@ def test_twenty_random_kills_end_bit_equal_to_a_run_that_was_left_alone(worker: 
 # What a new user found.
 
 
+@pytest.mark.wide
 def test_switching_determinism_is_no_change_of_code(worker: WorkerProcess, site: Site) -> None:
     worker.run(site.ask(spec_of(), max_steps=10))
     rest = worker.run(site.ask(spec_of(train__determinism=True)))
@@ -536,6 +542,7 @@ def test_switching_determinism_is_no_change_of_code(worker: WorkerProcess, site:
     assert rest.one("ready")["environment"]["op_determinism"] is True
 
 
+@pytest.mark.wide
 def test_a_changed_spec_of_which_no_step_would_be_trained_has_no_result(worker: WorkerProcess, site: Site) -> None:
     worker.run(site.ask(spec_of()))
     refused = worker.run(site.ask(spec_of(optimizer__learning_rate=0.5)))
@@ -560,6 +567,7 @@ class Odd(Best):
 """
 
 
+@pytest.mark.wide
 def test_a_callback_s_state_comes_back_as_it_was_and_what_cannot_is_found_before_training(
     worker: WorkerProcess, site: Site
 ) -> None:

@@ -98,7 +98,7 @@ def test_each_optimizer_trains_and_goes_on(worker: WorkerProcess, site: Site, ki
     assert checkpoint_digests(site.model_dir("tiny/whole")) == checkpoint_digests(site.model_dir("tiny/parts"))
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_a_complete_run_is_evaluated_again_and_a_longer_one_goes_on(worker: WorkerProcess, site: Site) -> None:
     first = worker.run(site.ask(spec_of()))
     before = checkpoint_digests(site.model_dir())
@@ -117,6 +117,7 @@ def test_a_complete_run_is_evaluated_again_and_a_longer_one_goes_on(worker: Work
     assert [step for step, _ in longer.curve("train")] == [25, 30]
 
 
+@pytest.mark.wide
 def test_other_rows_to_evaluate_choose_the_checkpoint_again(worker: WorkerProcess, site: Site) -> None:
     """The metrics that the selection chose by were found on other rows: none of them counts any more."""
     best = {"metric": "loss", "mode": "min"}
@@ -138,7 +139,7 @@ def test_other_rows_to_evaluate_choose_the_checkpoint_again(worker: WorkerProces
     assert after.selected_step == again.one("ended")["selected_step"] == min(losses, key=lambda step: losses[step])
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_stopped_and_killed_runs_end_bit_equal_to_one_left_alone(worker: WorkerProcess, site: Site) -> None:
     """Dropout, BatchNorm, shuffling, and points that do not meet the checkpoints: weights, slots, seeds, curves."""
     spec = spec_of(**ALL_STATE, train__max_steps=8_000, run_config__save_summary_steps=700,
@@ -204,6 +205,7 @@ def test_the_guide_s_change_of_width_is_refused_before_a_byte_is_read(worker: Wo
     assert tree(site.path / "models") == before
 
 
+@pytest.mark.wide
 def test_fresh_keeps_the_old_model_dir_aside(worker: WorkerProcess, site: Site) -> None:
     worker.run(site.ask(spec_of(model__hidden_units=[10, 10])))
     before = tree(site.model_dir())
@@ -214,6 +216,7 @@ def test_fresh_keeps_the_old_model_dir_aside(worker: WorkerProcess, site: Site) 
     assert tree(aside) == before
 
 
+@pytest.mark.wide
 def test_a_changed_learning_rate_is_said_and_takes_effect(worker: WorkerProcess, site: Site) -> None:
     worker.run(site.ask(spec_of(), max_steps=10))
     shutil.copytree(site.model_dir(), site.path / "copy")
@@ -432,6 +435,7 @@ def rewritten(model_dir: Path, step: int, change: Callable[[dict[str, Any]], Non
     (model_dir / "manifest.json").write_text(json.dumps(manifest))
 
 
+@pytest.mark.wide
 def test_the_probe_is_stored_at_the_first_and_the_last_checkpoint_and_asked_at_a_resume(
     worker: WorkerProcess, site: Site
 ) -> None:
@@ -491,6 +495,7 @@ def test_no_row_is_stored_where_the_spec_says_so(worker: WorkerProcess, site: Si
     assert again.one("ready")["probe"] == "not stored"
 
 
+@pytest.mark.wide
 def test_a_renamed_column_goes_on_and_columns_in_another_order_of_the_file_are_the_same(
     worker: WorkerProcess, site: Site
 ) -> None:

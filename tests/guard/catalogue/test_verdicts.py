@@ -74,7 +74,11 @@ def outputs(side: Side, given: Side) -> list[Any]:
     return [np.asarray(tf.cast(one, tf.float64)) for one in tf.nest.flatten(side.model(inputs, training=False))]
 
 
-@pytest.mark.parametrize("row", ROWS)
+#: The everyday suite takes every fifth row, all others are wide tests.
+_ROWS = [pytest.param(row, marks=[pytest.mark.wide] if number % 5 else []) for number, row in enumerate(ROWS)]
+
+
+@pytest.mark.parametrize("row", _ROWS)
 def test_the_right_verdict(row: str, trained: Callable[[Callable[[], Side]], Trained]) -> None:
     import numpy as np
 
