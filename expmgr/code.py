@@ -7,6 +7,7 @@ Read from git objects or from names alone: nothing of it is run.
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import posixpath
 import re
@@ -76,16 +77,21 @@ def _read_by(module: str, roots: Sequence[str], known: Set[str]) -> set[str]:
     return {file for root in roots for file in _files(root, module)} & known
 
 
-def _named(content: bytes | None, name: VariantName) -> tuple[set[str], str]:
+def _named(content: bytes | None, name: VariantName) -> tuple[frozenset[str], str]:
     """The modules that the spec `content` names, and the path of its script; none where it is no spec, which others say."""
+    return _named_in(content or b"", VariantName(name.experiment, "any"))
+
+
+@functools.lru_cache(maxsize=256)  # a list of reviews asks for the same specs again and again
+def _named_in(content: bytes, name: VariantName) -> tuple[frozenset[str], str]:
     from expmgr.specfile import read_spec  # a list whose digests are known needs no YAML
 
     try:
-        spec = read_spec(content or b"", name.spec_path, name.experiment)
+        spec = read_spec(content, name.spec_path, name.experiment)
     except SpecProblem:
-        return set(), ""
+        return frozenset(), ""
     script = posixpath.normpath(f"{name.folder}/{spec.model.script}") if isinstance(spec.model, ScriptModel) else ""
-    return {reference.partition(":")[0] for _, reference in references_of(spec)}, script
+    return frozenset(reference.partition(":")[0] for _, reference in references_of(spec)), script
 
 
 def _files(root: str, module: str) -> set[str]:
