@@ -67,11 +67,12 @@ format: env ## let ruff mend what it can
 docs: env ## run what the README and the docs show
 	$(BIN)/python -m pytest -n 2 tests/test_docs.py
 
-bench: env ## measure start-up, new, steps a second, and what the guard costs
+bench: env ## measure commands, logs, reviews, steps a second, and what the guard costs
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/new.py
 	$(BIN)/python benchmarks/index.py
 	$(BIN)/python benchmarks/log.py
+	$(BIN)/python benchmarks/reviews.py
 	$(BIN)/python benchmarks/steps.py
 	$(BIN)/python benchmarks/process.py
 	$(BIN)/python benchmarks/guard.py
