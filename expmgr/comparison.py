@@ -18,7 +18,7 @@ from expmgr.comparability import Answer, Case, Check, Side, Subject, Tried, chai
 from expmgr.errors import ExpmgrError, UnknownMetric, UnknownVariant
 from expmgr.model_dir import ModelDir
 from expmgr.paths import VariantName, nearest
-from expmgr.records import ABOUT, RunRecord, is_foreign
+from expmgr.records import ABOUT, RunRecord, is_foreign, teller_of
 from expmgr.results import Result, results_of
 from expmgr.spec import CLASSIFIER_METRICS, REGRESSOR_METRICS, ExperimentSpec, changes, flat
 from expmgr.statistics import mean_and_std
@@ -222,11 +222,19 @@ def chosen(project: Project, names: Sequence[str], baseline: str | None = None) 
 
 
 def pair(
-    project: Project, base: Variant, other: Variant, is_old: Callable[[RunRecord], bool] = lambda _: False
+    project: Project,
+    base: Variant,
+    other: Variant,
+    is_old: Callable[[RunRecord], bool] = lambda _: False,
+    counts: Callable[[RunRecord], bool] = lambda _: True,
 ) -> Chosen:
-    """`other` against `base`, at the commits (or trees) that they name; runs of `other` that are `is_old` do not count."""
+    """`other` against `base`, at the commits (or trees) that they name; runs of `other` that are `is_old` are so, and what
+    does not count is as if it were not there."""
     runs = _Runs(project)
-    one, two = _subject(project, base, runs), _subject(project, other, runs)
+    one, two = (
+        replace(side, runs=[run for run in side.runs if counts(run)])
+        for side in (_subject(project, base, runs), _subject(project, other, runs))
+    )
     aged = [run.model_copy(update={"code_digest": ""}) if is_old(run) else run for run in two.runs]
     subjects = _with_lost(project, [one, replace(two, runs=aged)])
     return Chosen(subjects, base.name, _tried(project, base.name, runs, all_variants(project.repo)))
@@ -322,7 +330,9 @@ def _foreign_lost(project: Project, folder: ModelDir, record: RunRecord) -> tupl
         return None
     if is_stored(project, record, selected_step(record)):
         return None  # it is verified when it is fetched
-    return Answer.UNKNOWN, f"its checkpoint is in the clone of {record.user or 'another'}, and in no store"
+    return Answer.UNKNOWN, (
+        f"its checkpoint is in the clone of {teller_of(project.records.run_dir(record.run_id), record)}, and in no store"
+    )
 
 
 def _checkpoint_lost(folder: ModelDir, record: RunRecord, runs: Sequence[RunRecord]) -> tuple[Answer, str] | None:

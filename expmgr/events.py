@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from expmgr.errors import BadName, EventProblem
-from expmgr.escape import CONTROL
 from expmgr.paths import parse_variant
 
 FORMAT = 1
@@ -63,10 +62,17 @@ Text = Annotated[str, Field(max_length=MOST_WORDS)]
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
+#: What no name holds; all else that a terminal would act on is taken out when it is shown.
+_BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
 def _plain(text: str) -> str:
-    if CONTROL.search(text) or "\t" in text or "\n" in text:
+    if _BREAKS.search(text):
         raise ValueError("holds a control character")
     return text
+
+
+Plain = Annotated[str, AfterValidator(_plain)]
 
 
 class Actor(BaseModel):
@@ -74,8 +80,8 @@ class Actor(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: Annotated[str, Field(max_length=1000), AfterValidator(_plain)]
-    email: Annotated[str, Field(max_length=1000), AfterValidator(_plain)]
+    name: Annotated[Plain, Field(max_length=1000)]
+    email: Annotated[Plain, Field(max_length=1000)]
 
     def __str__(self) -> str:
         return f"{self.name} <{self.email}>"
@@ -274,6 +280,12 @@ class ReviewOpened(Event):
     is_confirmed: bool = False
     """Whether these were chosen before any of them had a result."""
     text: Text = ""
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> ReviewOpened:
+        if self.candidate == self.baseline:
+            raise ValueError("holds a variant against itself")
+        return self
 
     @property
     def commits(self) -> tuple[str, ...]:

@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from expmgr.code import code_digest, counted_files
 from expmgr.comparability import Answer, Check, Side
 from expmgr.comparison import Comparison, Row, compare, pair
 from expmgr.errors import ReviewProblem, SpecProblem, UnknownVariant
-from expmgr.events import ReviewOpened, canonical
-from expmgr.gitrepo import CommitId
+from expmgr.events import ReviewOpened, RunTold, canonical
+from expmgr.gitrepo import CommitId, TreeEntry
 from expmgr.paths import VariantName
 from expmgr.places import is_outside
 from expmgr.project import Project
-from expmgr.records import ABOUT, RunRecord
+from expmgr.records import ABOUT, RunRecord, is_foreign
 from expmgr.results import Result
-from expmgr.signing import target_of
+from expmgr.settings import shared_settings
+from expmgr.signing import newest, policy_at, target_of, trusted
 from expmgr.spec import CsvData, flat
 from expmgr.specfile import read_spec
 from expmgr.variants import Variant, find_variant
@@ -76,9 +78,18 @@ class Evidence:
         assert self.row.result is not None
         return self.row.result
 
-    @property
+    @cached_property
     def checks(self) -> Sequence[Check]:
-        return self.result.checks
+        """What the checks of a comparison say of it."""
+        name = str(self.question.candidate.name)
+        return [replace(one, mend=self.with_merge(name, one.mend)) if one.mend else one for one in self.result.checks]
+
+    def with_merge(self, variant: str, command: str) -> str:
+        """A command that runs the candidate, after what makes its branch what would be merged."""
+        is_run = variant == str(self.question.candidate.name) and f"expmgr run {variant}" in command
+        if not (is_run and self.moved):
+            return command
+        return f"git switch exp/{variant}; git merge {self.question.target}; {command}"
 
     @property
     def blocks(self) -> list[Check]:
@@ -130,34 +141,28 @@ def question_of(project: Project, opened: ReviewOpened) -> Question:
 
 
 def target_commit(project: Project, target: str) -> CommitId:
-    """The newest commit of the branch `target` that this clone knows: its own, or a remote's that goes on from it."""
-    repo = project.repo
-    own = repo.commit_of(f"refs/heads/{target}")
-    for remote in repo.remotes():
-        theirs = repo.commit_of(f"refs/remotes/{remote}/{target}")
-        if theirs is not None and (own is None or repo.is_ancestor(own, theirs)):
-            return theirs
-    if own is None:
+    """The newest commit of the branch `target` that this clone knows: its own, or the team's remote's that goes on from
+    it."""
+    found = newest(project, target)
+    if found is None:
         raise ReviewProblem(
             f"there is no branch {target} to merge into",
             left_alone="Nothing was changed.",
             hint='git fetch; or target = "BRANCH" in [tool.expmgr]',
         )
-    return own
+    return found
 
 
 def target_name(project: Project) -> str:
     """The branch that variants are merged into, as people call it."""
-    ref = target_of(project)
-    for remote in project.repo.remotes():
-        ref = ref.removeprefix(f"refs/remotes/{remote}/")
-    if ref == "HEAD":
+    name = target_of(project)
+    if name == "HEAD":
         raise ReviewProblem(
             "there is no branch to merge into: neither main nor master, and no setting that names one",
             left_alone="Nothing was changed.",
             hint='target = "BRANCH" in [tool.expmgr] of pyproject.toml',
         )
-    return ref.removeprefix("refs/heads/")
+    return name
 
 
 def changed_experiments(project: Project, base: CommitId, head: CommitId) -> list[str]:
@@ -211,7 +216,8 @@ def gather(project: Project, question: Question, *, base: CommitId | None = None
     as_merged = candidate if tree is None or is_lost else replace(candidate, commit=CommitId(tree))
     brings = repo.changed(onto, tree) if tree is not None else []
     data = _Data(project, as_merged.commit)
-    found = pair(project, question.baseline, as_merged, lambda run: bool(data.moved(run)))
+    heard = _heard(project, onto)
+    found = pair(project, question.baseline, as_merged, lambda run: bool(data.moved(run)), heard)
     comparison = compare(
         found.subjects,
         baseline=found.baseline,
@@ -223,11 +229,12 @@ def gather(project: Project, question: Question, *, base: CommitId | None = None
         in_review=True,
     )
     sides = [row.side for row in comparison.rows]
+    signers = shared_settings(lambda path: repo.read(onto, path), question.target).allowed_signers
     asked = {
         "metric": [comparison.metric, comparison.mode, comparison.split, comparison.minimum_effect],
         "seeds": sorted(question.seeds) if question.seeds is not None else None,
         "sides": [[side.name, _spec(side), side.subject.code_digest] for side in sides],
-        "brings": [[one.path, one.mode, one.oid] for one in brings if not _is_prose(one.path)],
+        "brings": [[one.path, one.mode, one.oid] for one in brings if not _is_prose(one, signers)],
     }
     return Evidence(
         question,
@@ -243,9 +250,20 @@ def gather(project: Project, question: Question, *, base: CommitId | None = None
     )
 
 
-def _is_prose(path: str) -> bool:
+def _is_prose(entry: TreeEntry, signers: str) -> bool:
     """Whether nothing follows from a file. What reviews froze is what was decided."""
-    return path.endswith(".md") and "/reviews/" not in path
+    is_file = entry.mode in ("100644", "100755", "000000")
+    return is_file and entry.path.endswith(".md") and entry.path != signers and "/reviews/" not in entry.path
+
+
+def _heard(project: Project, onto: str) -> Callable[[RunRecord], bool]:
+    """Whether a run counts: one of another clone, where signatures are required, by what its person signed alone."""
+    policy = policy_at(project, onto)
+    if policy.signing != "require":
+        return lambda _: True
+    told = trusted(project, project.logs.events("run"), policy)
+    known = {one.event.run_id for one in told if isinstance(one.event, RunTold)}
+    return lambda run: run.run_id in known or not is_foreign(project.records.run_dir(run.run_id))
 
 
 def _digest(value: Any) -> str:

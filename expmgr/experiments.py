@@ -40,7 +40,7 @@ def add_experiment(project: Project, name: str, files: Mapping[str, bytes]) -> l
         raise ExperimentExists(
             f"{experiment_folder(name)} exists already",
             left_alone="Nothing was changed.",
-            hint=f"expmgr new {name}/baseline makes a variant of it",
+            hint=_next_of(project, name),
         )
     try:
         for path, content in files.items():
@@ -51,6 +51,13 @@ def add_experiment(project: Project, name: str, files: Mapping[str, bytes]) -> l
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return [f"{experiment_folder(name)}/{path}" for path in files]
+
+
+def _next_of(project: Project, name: str) -> str:
+    """What to do with an experiment that is there."""
+    head, folder = project.repo.commit_of("HEAD"), experiment_folder(name)
+    is_committed = head is not None and project.repo.read(head, f"{folder}/spec.yaml") is not None
+    return ("" if is_committed else f"git add {folder}; git commit; then ") + f"expmgr new {name}/baseline"
 
 
 def commit_experiment(project: Project, files: Sequence[str], message: str) -> CommitId:

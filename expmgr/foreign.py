@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from expmgr.events import Moment
+from expmgr.events import Moment, Plain
 from expmgr.records import RunRecord
 from expmgr.spec import ExperimentSpec
 
@@ -58,12 +58,26 @@ class _ByHand(_Part):
     changed: list[str]
 
 
+class _Split(_Part):
+    path: Annotated[Plain, Field(max_length=10_000)]
+    rows: _Step | None
+    also_in_train: _Step | None
+
+
+class _Checkpoint(_Part):
+    step: _Step
+    saved_at: Moment
+
+
 class _Record(_Part):
     seed: Annotated[int, Field(ge=0, lt=_SEEDS)]
     created_at: Moment
     step: _Step
     selected_step: _Step | None
     train_s: _Seconds
+    examples_seen: _Step
+    data: dict[str, _Split]
+    checkpoints: list[_Checkpoint]
     parameters: _Step | None
     attempts: Annotated[list[_Attempt], Field(min_length=1)]
     environment: _Environment

@@ -33,6 +33,9 @@ OLDEST_GIT = (2, 36)
 #: `transfer.unpackLimit` is 100.
 _UNPACK_LIMIT = 100
 
+#: What is read from git at once, of files that others may have made large.
+_PORTION_BYTES = 64_000_000
+
 #: Larger files are data, not code.
 _SNAPSHOT_BYTES = 10_000_000
 
@@ -283,7 +286,7 @@ class GitRepo:
             raise NoCommitYet(
                 f"{self.folder} has no commit yet",
                 left_alone="Nothing was changed.",
-                hint="expmgr init --example iris --commit, or commit what you have",
+                hint="commit what you have; or, where that is nothing, expmgr init --example iris --commit",
             )
         return commit
 
@@ -311,6 +314,23 @@ class GitRepo:
         """The content of each file in `names` (ids, or `<commit>:<path>`), None for those that are not there."""
         return [content if kind == "blob" else None for kind, content in self._objects(names)]
 
+    def objects_within(self, names: Sequence[str], most: int) -> list[bytes | int | None]:
+        """As `objects`, of which nothing is read that has more than `most` bytes: its size is given. Files that are the same
+        are read once, some at a time."""
+        asked = "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
+        form = "--batch-check=%(objectname) %(objecttype) %(objectsize)"
+        lines = self.run("cat-file", form, stdin=asked).text.split("\n")[:-1] if names else []
+        about = [fields if len(fields := line.split(" ")) == 3 and fields[1] == "blob" else None for line in lines]
+        sizes = {one[0]: int(one[2]) for one in about if one is not None}
+        wanted = [oid for oid, size in sizes.items() if size <= most]
+        contents: dict[str, bytes | None] = {}
+        while wanted:
+            portion, room = [wanted.pop()], _PORTION_BYTES
+            while wanted and (room := room - sizes[wanted[-1]]) > 0:
+                portion.append(wanted.pop())
+            contents |= dict(zip(portion, self.objects(portion), strict=True))
+        return [None if one is None else contents.get(one[0], sizes[one[0]]) for one in about]
+
     def has(self, ids: Sequence[str]) -> list[bool]:
         """Whether each object is there."""
         return [kind != "missing" for kind, _ in self._objects(ids)]
@@ -321,7 +341,7 @@ class GitRepo:
             answers = [self.call("rev-parse", "--quiet", "--verify", "--end-of-options", name) for name in names]
             return [one.text.strip() if one.status == 0 else None for one in answers]
         asked = "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
-        lines = self.run("cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=asked).text.splitlines()
+        lines = self.run("cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=asked).text.split("\n")[:-1]
         return [None if line.endswith(" missing") else line.partition(" ")[0] for line in lines]
 
     def _objects(self, names: Sequence[str]) -> list[tuple[str, bytes]]:
@@ -450,7 +470,7 @@ class GitRepo:
         ...), who signed, the fingerprint of the key and that of its primary key. `ssh_signers`: whose SSH keys are whose."""
         question = ["log", "-1", "--no-show-signature", "--format=%G?%x00%GS%x00%GF%x00%GP", "--end-of-options", commit]
         settings = (f"gpg.ssh.allowedSignersFile={ssh_signers}",)
-        parts = call_git(self.folder, question, config=settings).text.rstrip("\n").split("\0")
+        parts = run_git(self.folder, question, config=settings).text.rstrip("\n").split("\0")
         return (parts[0], parts[1], parts[2], parts[3]) if len(parts) == 4 else ("N", "", "", "")
 
     # Writing, by plumbing: no checkout, no index, no hook.
@@ -476,9 +496,13 @@ class GitRepo:
         return self._commit_tree(tree, [parent], message)
 
     def merged(self, ours: str, theirs: str) -> tuple[str | None, list[str]]:
-        """What a merge of `theirs` into `ours` would be: its tree, or None and the files in conflict. No ref moves."""
+        """What a merge of `theirs` into `ours` would be: its tree, or None and the files in conflict. No ref moves.
+
+        The same for everybody: neither attributes of a checkout nor settings of a user decide it.
+        """
         options = ("--write-tree", "--name-only", "--no-messages", "-z")
-        answer = self.call("merge-tree", *options, ours, theirs)
+        config = ("merge.renames=true", "merge.directoryRenames=conflict", "core.attributesFile=/dev/null")
+        answer = call_git(self.git_common_dir, ["merge-tree", *options, ours, theirs], config=config)
         tree, *files = answer.text.split("\0")
         if answer.status == 0:
             return tree.strip(), []
@@ -678,8 +702,12 @@ class GitRepo:
     def upstream_remote(self) -> str | None:
         """The remote that the branch which is checked out follows; None where it follows none."""
         branch = (self.head_ref() or "").removeprefix("refs/heads/")
-        answer = self.call("config", "--get", f"branch.{branch}.remote") if branch else None
-        name = answer.text.strip() if answer is not None and answer.status == 0 else ""
+        return self.remote_followed(branch) if branch else None
+
+    def remote_followed(self, branch: str) -> str | None:
+        """The remote that a branch of this clone follows; None where it follows none."""
+        answer = self.call("config", "--get", f"branch.{branch}.remote")
+        name = answer.text.strip() if answer.status == 0 else ""
         return name if name and name != "." else None
 
     def default_branch(self, remote: str) -> str | None:

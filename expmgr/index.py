@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,8 @@ from typing import Any
 VERSION = 6
 #: How long one process waits for another that writes.
 _BUSY_S = 2.0
+#: A metric beyond it is no number that anything could be made of: its square is infinite.
+LARGEST = 1e150
 _TABLES = """
 CREATE TABLE runs (
   run_id TEXT PRIMARY KEY, stamp TEXT NOT NULL, variant TEXT NOT NULL, seed INTEGER NOT NULL, status TEXT NOT NULL,
@@ -92,7 +93,7 @@ class Head:
     def metric(self, metric: str, split: str) -> float | None:
         """The value at the selected checkpoint, None where it was not evaluated, or to no number."""
         value = self.selected.get(split, {}).get(metric)
-        return value if value is not None and math.isfinite(value) else None
+        return value if value is not None and abs(value) < LARGEST else None
 
     def row(self) -> tuple[Any, ...]:
         return (
@@ -162,13 +163,16 @@ class Index:
         self._write(lambda db: db.execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", (commit, name, digest)))
         return digest
 
-    def signature(self, commit: str, signers: str, made: Callable[[], str]) -> str:
-        """Whose the signature of a commit is by the allowed signers with the digest `signers`; `made` finds out."""
+    def signature(self, commit: str, signers: str, made: Callable[[], str | None]) -> str | None:
+        """Whose the signature of a commit is by the allowed signers with the digest `signers`; `made` finds out, and None is
+        not kept."""
         question = "SELECT whose FROM signatures WHERE commit_id = ? AND signers = ?"
         rows = self._ask(question, (commit, signers))
         if rows:
             return str(rows[0][0])
         whose = made()
+        if whose is None:
+            return None
         self._write(
             lambda db: db.execute("INSERT OR REPLACE INTO signatures VALUES (?, ?, ?)", (commit, signers, whose))
         )

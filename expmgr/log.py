@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,18 @@ from pydantic import ValidationError
 
 from expmgr import durable
 from expmgr.errors import Busy, EventProblem
-from expmgr.events import LATEST, TAKEN_BACK, Actor, Event, Retracted, canonical, invalid, is_writer, parse_event
+from expmgr.events import (
+    LATEST,
+    MOST_BYTES,
+    TAKEN_BACK,
+    Actor,
+    Event,
+    Retracted,
+    canonical,
+    invalid,
+    is_writer,
+    parse_event,
+)
 from expmgr.gitrepo import GitRepo, NewCommit
 from expmgr.index import Index, LogRow
 
@@ -33,6 +44,8 @@ LOG_FILE = "log.json"
 RECORD_FILE = "record.json"
 #: Beside the event that ended a review: what was decided, and on what.
 REVIEW_FILE = "review.json"
+#: A record with curves of many metrics is some hundred kB.
+MOST_BESIDE_BYTES = 64_000_000
 #: Nobody writes for long: the lock is held for a few git processes.
 _TRIES = 20
 #: No log is so far ahead of all others that it was honestly written: its time is not gone on from.
@@ -81,6 +94,7 @@ class Logs:
         self._repo, self._index, self._own = repo, index, own
         self.unreadable: dict[str, str] = {}
         """Commit to reason: what stands in a log and is no event, passed over by the last reading."""
+        self._known_logs: dict[tuple[str, str], list[Told]] = {}
 
     # Reading.
 
@@ -93,9 +107,9 @@ class Logs:
         """All events of all logs, those of `kinds` where some are given, in their order."""
         found: dict[str, Told] = {}
         self.unreadable = {}
-        for ref, rows in self._rows(self.refs()):
+        for ref, tip, rows in self._rows(self.refs()):
             self.unreadable |= {row[0]: row[4] for row in rows if row[1] is None and row[4]}
-            for one in _told(ref, rows):
+            for one in self._told(ref, tip, rows):
                 if not kinds or one.kind in kinds:
                     found.setdefault(one.id, one)
         return sorted(found.values(), key=lambda one: (one.time, one.place, one.id))
@@ -103,11 +117,21 @@ class Logs:
     def whole(self, ref: str) -> list[Told]:
         """All events of one log, the oldest first."""
         tip = self.refs().get(ref)
-        return list(_told(ref, self._of(ref, tip, self._index.log_tips().get(ref)))) if tip is not None else []
+        if tip is None:
+            return []
+        known = self._known_logs.get((ref, tip))
+        return known if known is not None else self._told(ref, tip, self._of(ref, tip, self._index.log_tips().get(ref)))
+
+    def _told(self, ref: str, tip: str, rows: Sequence[LogRow]) -> list[Told]:
+        """The events of a log up to `tip`, made once, so that each is parsed once."""
+        if (ref, tip) not in self._known_logs:
+            self._known_logs[ref, tip] = list(_told(ref, rows))
+        return self._known_logs[ref, tip]
 
     def beside(self, told: Sequence[Told], file: str) -> list[bytes | None]:
-        """What lies beside each event as `file`."""
-        return self._repo.objects([f"{one.commit}:{file}" for one in told])
+        """What lies beside each event as `file`; None where nothing does, or more than any has."""
+        found = self._repo.objects_within([f"{one.commit}:{file}" for one in told], MOST_BESIDE_BYTES)
+        return [one if isinstance(one, bytes) else None for one in found]
 
     def retracted(self, told: Sequence[Told]) -> dict[str, Told]:
         """Those of `told` that were taken back, each with what took it back: words, by the same person, later in the same
@@ -122,7 +146,7 @@ class Logs:
                 found[meant.id] = one
         return found
 
-    def _rows(self, refs: Mapping[str, str]) -> Iterator[tuple[str, list[LogRow]]]:
+    def _rows(self, refs: Mapping[str, str]) -> Iterator[tuple[str, str, list[LogRow]]]:
         """The rows of each log, read from git where they are not cached; a log that is part of another one once."""
         tips = self._index.log_tips()
         seen: dict[str, set[str]] = {}
@@ -132,7 +156,7 @@ class Logs:
                 continue
             rows = self._of(ref, tip, tips.get(ref))
             seen[writer].update(row[0] for row in rows)
-            yield ref, rows
+            yield ref, tip, rows
 
     def _of(self, ref: str, tip: str, cached: str | None) -> list[LogRow]:
         rows = self._index.log_rows(ref) if cached is not None else []
@@ -142,22 +166,34 @@ class Logs:
             return rows
         if rows and not self._repo.is_ancestor(rows[-1][0], tip):
             rows = []
+        if not rows and self._repo.commit_of(tip) != tip:
+            return [(tip, None, None, None, "it is no commit")]
         commits = self._repo.chain(tip, rows[-1][0] if rows else None)
         writer = writer_of(ref) or ""
-        begins: LogRow = rows[0] if rows else _beginning(commits[0], self._repo.read(commits[0], LOG_FILE), writer)
+        begins: LogRow = rows[0] if rows else self._beginning(commits[0], writer)
         fresh: list[LogRow]
-        if begins[4]:
-            fresh = [(commit, None, None, None, begins[4]) for commit in commits]
-        else:
-            behind = commits if rows else commits[1:]
-            contents = self._repo.objects([f"{commit}:{EVENT_FILE}" for commit in behind])
-            fresh = [] if rows else [begins]
-            latest = max((row[2] or 0 for row in rows), default=0)
-            for commit, content in zip(behind, contents, strict=True):
-                fresh.append(_row(commit, content, writer, latest))
-                latest = fresh[-1][2] or latest
+        if begins[4]:  # never kept: a shallow clone may be made whole
+            return [(commit, None, None, None, begins[4]) for commit in commits]
+        behind = commits if rows else commits[1:]
+        contents = self._repo.objects_within([f"{commit}:{EVENT_FILE}" for commit in behind], MOST_BYTES)
+        fresh = [] if rows else [begins]
+        latest = max((row[2] or 0 for row in rows), default=0)
+        for commit, content in zip(behind, contents, strict=True):
+            fresh.append(_row(commit, content, writer, latest))
+            latest = fresh[-1][2] or latest
         self._index.keep_log(ref, tip, fresh, after=len(rows))
         return [*rows, *fresh]
+
+    def _beginning(self, commit: str, writer: str) -> LogRow:
+        """The row of a log's first commit; where that does not say whose log it is, nothing of it is an event."""
+        (content,) = self._repo.objects_within([f"{commit}:{LOG_FILE}"], MOST_BYTES)
+        try:
+            values = json.loads(content if isinstance(content, bytes) else b"")
+            is_right = isinstance(values, dict) and values.get("writer") == writer
+        except (ValueError, RecursionError):
+            is_right = False
+        shallow = " (this clone is shallow: git fetch --unshallow)" if (self._own.parent / "shallow").exists() else ""
+        return commit, None, None, None, "" if is_right else f"its log does not begin as that of {writer}{shallow}"
 
     # Writing.
 
@@ -170,18 +206,21 @@ class Logs:
         actor: Actor | None,
         sign: bool = False,
         drop: Sequence[str] = (),
+        choose: Callable[[list[Draft]], list[Draft]] = lambda drafts: drafts,
     ) -> list[Event]:
-        """Add events to the log of `writer`, all or none of them, and drop the refs `drop` with it; the events.
+        """Add events to the log of `writer`, all or none of them, and drop the refs `drop` with it; the events. `choose` is
+        asked which are still to be said, when nobody else of this clone can write.
 
         Several processes write one log, one after the other, and none loses what another wrote. `Busy` where that takes
         forever, `EventProblem` for what is no event.
         """
-        drafts = list(drafts)
+        given = list(drafts)
         ref = f"{OWN}{writer}"
-        if not drafts and not drop:
+        if not given and not drop:
             return []
         for _ in range(_TRIES):
             with self._turn():
+                drafts = choose(given)
                 refs = self.refs()
                 time = self._latest(refs, ref) + 1
                 events, ids = _made(drafts, writer, time, now, actor)
@@ -211,12 +250,12 @@ class Logs:
         """The latest Lamport time: a log's newest event has its latest. What is absurdly far ahead is not gone on from, or
         one event would keep all that come after it from having an order; one's own time is, whatever it is."""
         tips = sorted(set(refs.items()))
-        contents = self._repo.objects([f"{tip}:{EVENT_FILE}" for _, tip in tips])
+        contents = self._repo.objects_within([f"{tip}:{EVENT_FILE}" for _, tip in tips], MOST_BYTES)
         times = {0}
         least = 0
         for (ref, _), content in zip(tips, contents, strict=True):
             try:
-                time = parse_event(content or b"", writer_of(ref) or "").time
+                time = parse_event(content if isinstance(content, bytes) else b"", writer_of(ref) or "").time
             except EventProblem:
                 time = max((one.time for one in self.whole(ref)), default=0) if ref == own else 0
             times.add(time)
@@ -248,19 +287,11 @@ def _told(ref: str, rows: Iterable[LogRow]) -> Iterator[Told]:
             yield Told(event, time, kind, commit, ref, place, content)
 
 
-def _beginning(commit: str, content: bytes | None, writer: str) -> LogRow:
-    """The row of a log's first commit; where that does not say whose log it is, nothing of it is an event."""
-    try:
-        values = json.loads(content or b"")
-        is_right = isinstance(values, dict) and values.get("writer") == writer
-    except (ValueError, RecursionError):
-        is_right = False
-    return commit, None, None, None, "" if is_right else f"its log does not begin as that of {writer}"
-
-
-def _row(commit: str, content: bytes | None, writer: str, latest: int) -> LogRow:
+def _row(commit: str, content: bytes | int | None, writer: str, latest: int) -> LogRow:
     if content is None:
         return commit, None, None, None, f"it holds no {EVENT_FILE}"
+    if isinstance(content, int):
+        return commit, None, None, None, f"it has {content:,} bytes; an event has {MOST_BYTES:,} at most"
     try:
         event = parse_event(content, writer)
     except EventProblem as problem:
@@ -279,7 +310,8 @@ def _made(
     for number, one in enumerate(drafts):
         about = {"writer": writer, "time": min(time + number, LATEST)}
         values = {"at": now, "actor": actor, **one.values, **about}
-        values |= {key: ids[values[key]] for key in ("review", "event") if values.get(key) in ids}
+        named = ((key, values.get(key)) for key in ("review", "event"))
+        values |= {key: ids[id_] for key, id_ in named if isinstance(id_, str) and id_ in ids}
         try:
             events.append(parse_event(one.kind.model_validate(values).content, writer))
         except ValidationError as error:

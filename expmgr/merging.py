@@ -48,7 +48,8 @@ def merge(project: Project, standing: Standing) -> Merge:
             f"review {review.short} of {review.opened.candidate} is not merged",
             details=[told + (f": {mend}" if mend else "") for told, mend in standing.missing],
             left_alone="Nothing was changed.",
-            hint=f"expmgr review show {review.short}",
+            hint=f"expmgr review show {review.short}"
+            + ("; expmgr pull, if others have said more since" if project.repo.remotes() else ""),
         )
         if standing.blocks or evidence.conflicts or evidence.is_lost:
             refused.exit_code = ExitCode.NOT_COMPARABLE
@@ -140,7 +141,7 @@ def _message(standing: Standing, approvers: list[str]) -> str:
     opened = review.opened
     lines = [f"Merge {opened.candidate}: {evidence.result.sentence}", ""]
     if opened.text:
-        lines += [" ".join(opened.text.split()), ""]
+        lines += [f"> {one_line(clean(opened.text))}", ""]  # whose line begins like a trailer is none
     lines += [
         f"Experiment: {opened.candidate}",
         f"Experiment-Review: {review.id}",
@@ -164,5 +165,11 @@ def _tell(project: Project, standing: Standing, commit: str, found: dict[str, An
         "result_set": found["evidence"]["result_set"],
         "approved_by": [f"{one['by']['name']} <{one['by'].get('email')}>" for one in approved],
     }
+
+    def unsaid(drafts: list[Draft]) -> list[Draft]:
+        events = (one.event for one in project.logs.events("merge"))
+        is_known = any((one.review, one.commit) == (review.id, commit) for one in events if isinstance(one, Merged))
+        return [] if is_known else drafts
+
     with contextlib.suppress(OSError, ExpmgrError):
-        tell(project, [Draft(Merged, values, {REVIEW_FILE: as_json(found)})])
+        tell(project, [Draft(Merged, values, {REVIEW_FILE: as_json(found)})], choose=unsaid)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import json
-import math
 import os
 import shutil
 import time
@@ -23,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from expmgr import durable
 from expmgr.errors import ExpmgrError, OurBug, UnknownRun
-from expmgr.index import Head, Index, is_final
+from expmgr.index import LARGEST, Head, Index, is_final
 from expmgr.locks import Process
 from expmgr.paths import Layout, RunDir, RunId, VariantName, run_command
 from expmgr.spec import ExperimentSpec, changes
@@ -173,7 +172,7 @@ class RunRecord(_Part):
     def metric(self, metric: str, split: str) -> float | None:
         """The value at the selected checkpoint, None where it was not evaluated, or to no number."""
         value = self.metrics.get("selected", {}).get(split, {}).get(metric)
-        return value if value is not None and math.isfinite(value) else None
+        return value if value is not None and abs(value) < LARGEST else None
 
 
 def new_run_id(now: float | None = None) -> RunId:
@@ -366,6 +365,14 @@ def origin_of(folder: RunDir) -> str | None:
         return None
     except (ValueError, KeyError, TypeError):
         return ""  # nobody's
+
+
+def teller_of(folder: RunDir, record: RunRecord) -> str:
+    """Whoever trained a run, as people call them: the person who told of it, else the user of that machine."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        if by := json.loads((folder.path / ORIGIN).read_bytes())["by"]:
+            return str(by)
+    return record.user or "whoever trained it"
 
 
 class Counted(Protocol):

@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from expmgr.errors import LogRewritten, RemoteProblem
+from expmgr.events import OfReview, is_writer
 from expmgr.gitrepo import Answer
 from expmgr.log import OWN, REMOTES, Told, writer_of
 from expmgr.paths import BRANCH_PREFIX
 from expmgr.project import Project
 from expmgr.sharing import TakenOver, catch_up, retold, take_over, tell
+from expmgr.signing import target_of, team_remote
 from expmgr.writers import new_writer, writer_id
 
 _VARIANTS = f"refs/heads/{BRANCH_PREFIX}"
@@ -47,6 +49,8 @@ class Pulled:
     taken: TakenOver
     events: int = 0
     """Events that were not here."""
+    said: list[Told] = field(default_factory=list)
+    """Those of them that are words, or of reviews, in their order."""
     made: list[str] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
@@ -152,8 +156,13 @@ def pull(project: Project, remote: str) -> Pulled:
     """
     before = {one.id for one in project.logs.events()}
     rewritten = _fetch(project, remote)
+    _fetch_target(project, remote)
     done = Pulled(remote, take_over(project), rewritten=rewritten)
-    done.events = sum(1 for one in project.logs.events() if one.id not in before)
+    fresh = [one for one in project.logs.events() if one.id not in before]
+    done.events = len(fresh)
+    done.said = [
+        one for one in fresh if one.kind == "note" or one.kind == "review.open" or isinstance(one.event, OfReview)
+    ]
     _move_branches(project, remote, done)
     return done
 
@@ -173,14 +182,24 @@ def check_continued(done: Pulled) -> None:
 def _fetch(project: Project, remote: str) -> list[str]:
     """Fetch logs and variants; the writers whose log was rewritten, whose old one stays."""
     prefix = project.settings.log_prefix
-    logs, branches = f"{prefix}/*:{_here(remote, '*')}", f"+{_VARIANTS}*:{_tracked(remote, '*')}"
+    logs, branches = [f"{prefix}/*:{_here(remote, '*')}"], f"+{_VARIANTS}*:{_tracked(remote, '*')}"
     for _ in range(_TRIES):
-        answer = project.repo.fetch(remote, [logs, branches])
+        answer = project.repo.fetch(remote, [*logs, branches])
         if answer.status == 0:
             return []
         there = project.repo.listed_at(remote, f"{prefix}/*")
         if isinstance(there, Answer):
             raise _failed("fetch from", remote, there)
+        # A ref below a log's name, or what is no log, keeps git from fetching all: the logs alone are asked for.
+        writers = [ref.rpartition("/")[2] for ref in there]
+        there = {
+            f"{prefix}/{one}": there[f"{prefix}/{one}"]
+            for one in writers
+            if f"{prefix}/{one}" in there and is_writer(one)
+        }
+        one_by_one = [f"{ref}:{_here(remote, ref.rpartition('/')[2])}" for ref in there]
+        is_new = set(one_by_one) != set(logs)
+        logs = one_by_one
         here = project.repo.refs(f"{REMOTES}{remote}/log/")
         moved = {
             ref: oid for ref, oid in there.items() if here.get(_here(remote, ref.rpartition("/")[2])) not in (None, oid)
@@ -194,9 +213,16 @@ def _fetch(project: Project, remote: str) -> list[str]:
             ]
             if rewritten:
                 return sorted(rewritten)
-        elif not moved:
+        elif not moved and not is_new:
             raise _failed("fetch from", remote, answer)
     raise _failed("fetch from", remote, answer)
+
+
+def _fetch_target(project: Project, remote: str) -> None:
+    """Know the newest target branch of the team's: reviews and signatures are judged by it. Not every remote has it."""
+    if remote == team_remote(project):
+        name = target_of(project)
+        project.repo.fetch(remote, [f"+refs/heads/{name}:refs/remotes/{remote}/{name}"])
 
 
 def _move_branches(project: Project, remote: str, done: Pulled) -> None:

@@ -43,6 +43,7 @@ def report(standing: Standing) -> dict[str, Any]:
         "state": standing.state,
         "remarks": standing.remarks,
         "missing": [{"told": told, "mend": mend} for told, mend in standing.missing],
+        "failures": [{"told": told, "mend": mend} for told, mend in standing.failures],
         "verdict": result.verdict.value if result and result.verdict else None,
         "sentence": result.sentence if result else None,
         "notes": result.notes if result else [],
@@ -62,6 +63,7 @@ def report(standing: Standing) -> dict[str, Any]:
         ],
         "signing": review.policy.signing,
         "unsigned_claims": sorted(review.claims),
+        "claims": [{"id": one.id, "kind": one.kind, "by": _person(one.event)} for one in review.claimed],
         "evidence": evidence.as_dict() if evidence else None,
         "events": [{"id": one.id, **json.loads(one.content)} for one in review.told],
     }
@@ -159,7 +161,8 @@ def ended(frozen: Mapping[str, Any], standing: Standing) -> dict[str, Any]:
     )
     by = {**_said(end), **told} if end is not None else None
     events = [{"id": one.id, **json.loads(one.content)} for one in review.told]
-    now = {"state": standing.state, "remarks": standing.remarks, "missing": [], "ended": by, "events": events}
+    lost = [] if standing.is_landed else [{"told": told, "mend": mend} for told, mend in standing.missing]
+    now = {"state": standing.state, "remarks": standing.remarks, "missing": lost, "ended": by, "events": events}
     # Whose review it is, the log says; of what was kept, what was decided and on what.
     numbers = ("verdict", "sentence", "notes", "forest", "checks", "opinions", "evidence")
     return {**report(standing), **{key: frozen[key] for key in numbers if key in frozen}, **now}
@@ -193,8 +196,9 @@ def as_lines(found: Mapping[str, Any], *, everything: bool = False) -> Iterator[
 
 
 def _harmless(line: str) -> str:
-    """A line in which no runner of CI finds a command: `##[...]` and `##vso[...]` are looked for anywhere in it."""
-    return re.sub(r"##(?=\w*\[)", "# #", line)
+    """A line in which no runner of CI finds a command: `##[...]` and `##vso[...]` are looked for anywhere in it, `::` at its
+    beginning."""
+    return re.sub(r"##(?=\w*\[)", "# #", re.sub(r"\A(\s*):(?=:)", r"\1: ", line))
 
 
 def _lines(found: Mapping[str, Any], everything: bool) -> Iterator[str]:
@@ -216,7 +220,7 @@ def _lines(found: Mapping[str, Any], everything: bool) -> Iterator[str]:
     checks = [one for one in found["checks"] if everything or one["answer"] != "ok"]
     if checks:
         yield ""
-        yield from (f"{_word(one)} ({one['id']}): {one['told']}{_mend(one)}" for one in checks)
+        yield from (f"{_word(one)} ({ids}): {one['told']}{_mend(one)}" for ids, one in _grouped(checks))
     fine = sum(one["answer"] == "ok" for one in found["checks"])
     if found["checks"] and not everything:
         yield f"{fine} of {len(found['checks'])} checks are ok"
@@ -230,10 +234,18 @@ def _lines(found: Mapping[str, Any], everything: bool) -> Iterator[str]:
         yield f"{one['id'][:12]} {one['by']['name']}, {moment(one['at'])}{on}{done}: {one_line(one['text'])}"
     if found["unsigned_claims"]:
         so = ", and not counted" if found.get("signing") == "require" else ""
-        yield f"not signed by whom they name{so}: {', '.join(one[:12] for one in found['unsigned_claims'])}"
+        yield f"not signed by whom they name{so}: {', '.join(_claims(found))}"
     for one in found["missing"]:
         mend = f": {one['mend']}" if one["mend"] else ""
         yield f"missing: {one['told']}{mend}"
+
+
+def _claims(found: Mapping[str, Any]) -> Iterator[str]:
+    """The events that nobody's signature stands for, each with who is said to say it."""
+    known = {one["id"]: one for one in found.get("claims") or []}
+    for key in found["unsigned_claims"]:
+        one = known.get(key)
+        yield f"{one['by']['name']}'s {one['kind']} ({key[:12]})" if one else key[:12]
 
 
 def _seeds(found: Mapping[str, Any]) -> str:
@@ -254,6 +266,14 @@ def _values(comparison: Mapping[str, Any]) -> Iterator[str]:
         std = "" if row["std"] is None else f" ± {row['std']:.4f}"
         values = " ".join(f"{value:.4f}" for value in row["values"].values())
         yield f"{row['variant']}: {comparison['metric']} ({comparison['split']}) {mean}{std}, seeds {values or 'none'}"
+
+
+def _grouped(checks: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Checks that say the same as one, with all their ids."""
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for one in checks:
+        groups.setdefault((_word(one), one["told"], one["mend"] or ""), []).append(one)
+    return ((", ".join(one["id"] for one in some), some[0]) for some in groups.values())
 
 
 def _brings(found: Mapping[str, Any]) -> Iterator[str]:
@@ -322,9 +342,8 @@ def _markdown(found: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield "| check | answer | |"
         yield "|---|---|---|"
-        for one in found["checks"]:
-            if one["answer"] != "ok":
-                yield f"| {markdown(one['id'])} | {markdown(_word(one))} | {markdown(one['told'] + _mend(one))} |"
+        for ids, one in _grouped([one for one in found["checks"] if one["answer"] != "ok"]):
+            yield f"| {markdown(ids)} | {markdown(_word(one))} | {markdown(one['told'] + _mend(one))} |"
         fine = sum(one["answer"] == "ok" for one in found["checks"])
         yield f"| {fine} others | ok | |"
     for one in (*found["opinions"], *found["comments"]):
@@ -364,22 +383,34 @@ def _code(text: str) -> str:
 # For machines.
 
 
-def as_junit(all_found: Sequence[Mapping[str, Any]]) -> str:
-    """JUnit's XML: a suite a review, a case a check. A block is a failure; what is waived, and what is not known, is skipped."""
+def as_junit(all_found: Sequence[Mapping[str, Any]], problem: str | None = None) -> str:
+    """JUnit's XML: a suite a review, a case a check. A block is a failure, and so is what keeps the merge from being judged;
+    what is waived, and what is not known, is skipped. `problem`: why there is no review at all."""
     root = xml.Element("testsuites", name="expmgr review")
+    if problem is not None:
+        suite = xml.SubElement(root, "testsuite", name="expmgr review", tests="1", failures="1", errors="0")
+        case = xml.SubElement(suite, "testcase", classname="expmgr", name="review")
+        xml.SubElement(case, "failure", message=_legal(problem), type="review").text = _legal(problem)
     for found in all_found:
         checks = found["checks"]
         failures = sum(one["answer"] == "block" and not one["waived"] for one in checks)
         name = f"{found['candidate']} against {found['baseline']}"
-        about = {"name": _legal(name), "tests": str(len(checks)), "failures": str(failures), "errors": "0"}
-        suite = xml.SubElement(root, "testsuite", about)
+        lost = found.get("failures") or []
+        counts = {"tests": str(len(checks) + len(lost)), "failures": str(failures + len(lost)), "errors": "0"}
+        suite = xml.SubElement(root, "testsuite", {"name": _legal(name), **counts})
+        for one in lost:
+            case = xml.SubElement(suite, "testcase", classname=f"expmgr.{_legal(found['candidate'])}", name="merge")
+            told = _legal(one["told"] + _mend(one))
+            xml.SubElement(case, "failure", message=told, type="merge").text = told
         for one in checks:
-            case = xml.SubElement(suite, "testcase", classname=f"expmgr.{_legal(found['candidate'])}", name=one["id"])
+            case = xml.SubElement(
+                suite, "testcase", classname=f"expmgr.{_legal(found['candidate'])}", name=_legal(one["id"])
+            )
             told = _legal(f"{one['told']}{_mend(one)}")
             if one["waived"]:
                 xml.SubElement(case, "skipped", message=_legal(_word(one)))
             elif one["answer"] == "block":
-                xml.SubElement(case, "failure", message=told, type=one["id"]).text = told
+                xml.SubElement(case, "failure", message=told, type=_legal(one["id"])).text = told
             elif one["answer"] == "unknown":
                 xml.SubElement(case, "skipped", message=told)
             elif one["answer"] == "warn":
@@ -402,11 +433,19 @@ def as_annotations(all_found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     levels = {"block": "error", "warn": "warning", "unknown": "notice"}
     for found in all_found:
         file = f"experiments/{found['candidate'].partition('/')[0]}/spec.yaml"
+        for one in found.get("failures") or []:
+            title = _property(f"{found['candidate']}: merge")
+            yield f"::error file={_property(file)},title={title}::{_data(one['told'] + _mend(one))}"
         for one in found["checks"]:
             level = "notice" if one["waived"] else levels.get(one["answer"])
             if level is not None:
                 title = f"{found['candidate']}: {one['id']}{' (waived)' if one['waived'] else ''}"
                 yield f"::{level} file={_property(file)},title={_property(title)}::{_data(one['told'] + _mend(one))}"
+
+
+def as_error(title: str, told: str, hint: str | None) -> str:
+    """An annotation of its own."""
+    return f"::error title={_property(title)}::{_data(told + (f'. Hint: {hint}' if hint else ''))}"
 
 
 def _data(text: str) -> str:

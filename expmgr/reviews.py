@@ -1,12 +1,13 @@
 """Reviews: a fold of what all logs say of one, and where it stands by the rules of the target branch.
 
 The newest approval, veto or lifting of a person is their verdict. It holds while the digests and the result set are those
-that it was given for; a veto holds whatever they are, and in the next review of the same candidate where one was closed over
-it. Nothing here is stored: all of it follows from the events.
+that it was given for; a veto holds whatever they are, in every review of the same candidate for the same target, until its
+person says otherwise in one of them. Nothing here is stored: all of it follows from the events.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -66,12 +67,14 @@ class Review:
     claims: frozenset[str] = frozenset()
     """The events that the person whom they name has not signed, where signatures are asked for; where they are required,
     these do not count."""
+    claimed: tuple[Told, ...] = ()
+    """The same, as events."""
     signed: Mapping[str, str] = field(default_factory=dict)
     """Id of an event to those who may sign with the key that it was signed with."""
     same: Mapping[str, str] = field(default_factory=dict)
     """Address to the one that stands for the person, where one has several."""
-    carried: tuple[Decided, ...] = ()
-    """Vetoes over which an earlier review of the candidate was closed."""
+    overall: Mapping[str, Decided] = field(default_factory=dict)
+    """Each person's newest verdict in any review of the candidate for the target."""
 
     def person(self, event: Event) -> Person:
         """Whom an event names."""
@@ -117,11 +120,16 @@ class Review:
     @property
     def verdicts(self) -> list[Decided]:
         """Each person's newest approval or veto, unless they took it back."""
-        newest = {self.person(one).key: one for one in self.carried}
+        newest: dict[str, Decided] = {}
         for one in self.events:
             if isinstance(one, Decided) and one.verdict != "close":
                 newest.pop(self.person(one).key, None)
                 newest[self.person(one).key] = one
+        for key, one in self.overall.items():
+            if one.verdict == "veto":
+                newest[key] = one
+            elif key in newest and newest[key].verdict == "veto":
+                del newest[key]  # lifted, or approved, in another one
         return [one for one in newest.values() if one.verdict != "lift"]
 
     @property
@@ -131,7 +139,8 @@ class Review:
 
     @property
     def merged(self) -> Merged | None:
-        return next((one for one in self.events if isinstance(one, Merged)), None)
+        """The newest word that it was merged: one that the target lost may be made again."""
+        return next((one for one in reversed(self.events) if isinstance(one, Merged)), None)
 
     @property
     def closed(self) -> Decided | None:
@@ -160,7 +169,7 @@ def all_reviews(project: Project, base: CommitId | None = None) -> list[Review]:
     for events in by_review.values():
         by_target.setdefault(_opening(events[0]).target, []).append(events)
     found = {one.id: one for target, some in by_target.items() for one in _of_target(project, base, target, some, gone)}
-    return _with_carried([found[key] for key in by_review if key in found])
+    return _with_overall([found[key] for key in by_review if key in found])
 
 
 def _opening(told: Told) -> ReviewOpened:
@@ -181,16 +190,26 @@ def _of_target(
         known = signed(project, [*asked, *(gone[one.id] for one in asked if one.id in gone)], policy)
     for events in reviews:
         stand = [one for one in events if one.id not in gone or not policy.counts(gone[one.id], known)]
-        claims = {one.id for one in stand if policy.signing != "off" and one.id not in known}
+        claims = tuple(one for one in stand if policy.signing != "off" and one.id not in known)
         counted = [one for one in stand if policy.counts(one, known)]  # one's own too: a name is quickly changed
         if counted and counted[0].id == events[0].id:
             ours = {one.id: known[one.id] for one in counted if one.id in known}
-            yield Review(events[0].id, tuple(counted), policy, frozenset(claims), ours, _same(counted, ours))
+            persons = policy.signers.persons if policy.signing != "off" else {}
+            yield Review(
+                events[0].id,
+                tuple(counted),
+                policy,
+                frozenset(one.id for one in claims),
+                claims,
+                ours,
+                _same(persons, counted, ours),
+            )
 
 
-def _same(told: Sequence[Told], known: Mapping[str, str]) -> dict[str, str]:
-    """Addresses under which one key signs belong to one person: each to the first of them."""
-    first: dict[str, str] = {}
+def _same(persons: Mapping[str, str], told: Sequence[Told], known: Mapping[str, str]) -> dict[str, str]:
+    """Addresses under which one key signs belong to one person, besides those that the file of signers says are one: each
+    to the one that stands for them."""
+    first = dict(persons)
     by_key: dict[str, str] = {}
     for one in told:
         mail, key = address(one.event), known.get(one.id)
@@ -201,16 +220,21 @@ def _same(told: Sequence[Told], known: Mapping[str, str]) -> dict[str, str]:
     return first
 
 
-def _with_carried(reviews: Sequence[Review]) -> list[Review]:
-    """With the vetoes that were not lifted when an earlier review of the same candidate was closed."""
-    vetoes: dict[tuple[str, str], tuple[Decided, ...]] = {}
-    found = []
+def _with_overall(reviews: Sequence[Review]) -> list[Review]:
+    """With each person's newest verdict in any review of the same candidate for the same target: closing one, or asking
+    another question, takes no veto away."""
+    groups: dict[tuple[str, str], list[Review]] = {}
     for one in reviews:
-        about = (one.opened.candidate, one.opened.target)
-        found.append(replace(one, carried=vetoes.get(about, ())))
-        if found[-1].closed:
-            vetoes[about] = tuple(each for each in found[-1].verdicts if each.verdict == "veto")
-    return found
+        groups.setdefault((one.opened.candidate, one.opened.target), []).append(one)
+    found: dict[str, Review] = {}
+    for some in groups.values():
+        said = {told.id: told for one in some for told in one.told if told.kind == "verdict"}
+        ordered = sorted(said.values(), key=lambda told: (told.time, told.place, told.id))
+        for one in some:
+            verdicts = (told.event for told in ordered if isinstance(told.event, Decided))
+            overall = {one.person(event).key: event for event in verdicts if event.verdict != "close"}
+            found[one.id] = replace(one, overall=overall)
+    return [found[one.id] for one in reviews]
 
 
 def find_review(project: Project, text: str) -> Review:
@@ -279,6 +303,8 @@ class Standing:
     """The branch that variants are merged into here."""
     waived: dict[str, Waived] = field(default_factory=dict)
     """Id of a blocking check to what excuses it."""
+    is_landed: bool = True
+    """Of one that was merged: whether the target, as this clone knows it, has the merge."""
 
     @property
     def approvals(self) -> list[Opinion]:
@@ -313,7 +339,8 @@ class Standing:
     def remarks(self) -> list[str]:
         """What follows from the events and the results as they are now."""
         if self.evidence is None:
-            return [self.review.closed.reason] if self.review.closed else []
+            lost = [] if self.is_landed else [f"{self.review.opened.target} here does not have it"]
+            return [self.review.closed.reason] if self.review.closed else lost
         evidence, said = self.evidence, []
         if evidence.without_results:
             said.append("no results for what would be merged")
@@ -334,11 +361,24 @@ class Standing:
         return said
 
     @property
+    def failures(self) -> list[tuple[str, str | None]]:
+        """What of `missing` keeps it from being judged, or merged."""
+        return [*self._of_evidence(self.evidence)] if self.evidence is not None else []
+
+    @property
+    def missing_results(self) -> list[tuple[str, str | None]]:
+        """What of `missing` no person can give."""
+        return [*self.failures, *((f"{one.id}: {one.told}", one.mend) for one in self.blocks)]
+
+    @property
     def missing(self) -> list[tuple[str, str | None]]:
         """What keeps it from being merged, each with the command that mends it."""
+        if self.evidence is None and not self.is_landed:
+            told = f"{self.review.opened.target} here does not have the merge {str(self.review.merged.commit)[:12]}"  # type: ignore[union-attr]
+            return [(told, f"git pull, if it was pushed; else expmgr review merge {self.review.short} again")]
         if self.evidence is None:
             return [(f"it is {self.state}", None)]
-        return [*self._of_evidence(self.evidence), *self._of_people()]
+        return [*self.missing_results, *self._of_people()]
 
     def _of_evidence(self, evidence: Evidence) -> Iterable[tuple[str, str | None]]:
         review = self.review
@@ -362,10 +402,8 @@ class Standing:
             changed = (
                 f", with {', '.join(evidence.moved[:3])} as {evidence.question.target} has it" if evidence.moved else ""
             )
-            command = side.command(sorted(side.seeds or range(FEWEST_SEEDS)))
+            command = evidence.with_merge(side.name, side.command(sorted(side.seeds or range(FEWEST_SEEDS))))
             yield f"{side.name} has no result for what would be merged{changed}", command
-        for check in self.blocks:
-            yield f"{check.id}: {check.told}", check.mend
 
     def _of_people(self) -> Iterable[tuple[str, str | None]]:
         for one in self.vetoes:
@@ -388,7 +426,8 @@ EXPIRED = "was given for other code or other results"
 def standing(project: Project, review: Review, evidence: Evidence | None) -> Standing:
     """Where `review` stands, with what is known now; `evidence` is None for one that has ended."""
     if evidence is None:
-        return Standing(review, None, ReviewRules(), [Opinion(one, review.person(one)) for one in review.verdicts])
+        opinions = [Opinion(one, review.person(one)) for one in review.verdicts]
+        return Standing(review, None, ReviewRules(), opinions, is_landed=is_landed(project, review))
     rules = rules_of(project, evidence.target_commit)
     authors = authors_of(project, review, evidence)
 
@@ -407,6 +446,27 @@ def standing(project: Project, review: Review, evidence: Evidence | None) -> Sta
     blocking = {one.id: one.told for one in evidence.blocks}
     excused = {one.check: one for one in review.waivers if blocking.get(one.check) == one.told and against(one) is None}
     return Standing(review, evidence, rules, opinions, target_name(project), excused)
+
+
+def is_landed(project: Project, review: Review) -> bool:
+    """Whether the target, as this clone knows it, has what a review decided: its merge, or the page that it froze (a merge may
+    have been squashed). True of one that was not merged."""
+    if review.merged is None:
+        return True
+    repo, opened = project.repo, review.opened
+    with contextlib.suppress(ReviewProblem):
+        target = target_commit(project, opened.target)
+        folder = f"experiments/{opened.candidate.partition('/')[0]}/reviews"
+        page = repo.read(target, f"{folder}/{review.short}.json")
+        return page is not None or (
+            repo.has([review.merged.commit])[0] and repo.is_ancestor(review.merged.commit, target)
+        )
+    return False
+
+
+def reopened(review: Review) -> Review:
+    """One whose merge the target does not have, as it was before that was said."""
+    return replace(review, told=tuple(one for one in review.told if not isinstance(one.event, Merged)))
 
 
 def require_open(review: Review) -> None:

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,30 +45,48 @@ def actor_of(project: Project) -> Actor | None:
         name, _, address = project.repo.identity().rpartition(" <")
     except ExpmgrError:
         return None
-    return Actor(name=one_line(clean(name)), email=one_line(clean(address.removesuffix(">"))))
+    return Actor(name=_plain(name), email=_plain(address.removesuffix(">")))
+
+
+def _plain(text: str) -> str:
+    """A name as an event takes it: a line of UTF-8, of which nothing else is asked."""
+    return one_line(clean(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")))[:1000]
 
 
 def tell(
-    project: Project, drafts: Iterable[Draft], *, drop: Iterable[str] = (), signing: Signing | None = None
+    project: Project,
+    drafts: Iterable[Draft],
+    *,
+    drop: Iterable[str] = (),
+    signing: Signing | None = None,
+    choose: Callable[[list[Draft]], list[Draft]] = lambda drafts: drafts,
 ) -> list[Event]:
-    """Add to this clone's log; the events. They are signed where `signing` (None: what the target branch and the settings
-    here say) asks for it."""
+    """Add to this clone's log what `choose` leaves of the drafts; the events. They are signed where `signing` (None: what the
+    target branch and the settings here say) asks for it."""
     drafts = list(drafts)
     if signing is None and drafts:
         signing = policy_of(project).signing
     # Where signatures are required always, so that git's own words come out.
     sign = signing == "require" or (signing == "warn" and project.repo.has_signing_key())
     return project.logs.append(
-        writer_id(project.layout.own), drafts, now=time.time(), actor=actor_of(project), sign=sign, drop=tuple(drop)
+        writer_id(project.layout.own),
+        drafts,
+        now=time.time(),
+        actor=actor_of(project),
+        sign=sign,
+        drop=tuple(drop),
+        choose=choose,
     )
 
 
-def new_variant(project: Project, plan: VariantPlan) -> CommitId:
-    """Make a variant, and say so. Where that cannot be written, `catch_up` says it later."""
+def new_variant(project: Project, plan: VariantPlan, on_problem: Callable[[str], object] = lambda _: None) -> CommitId:
+    """Make a variant, and say so. Where that cannot be written, `on_problem` is told why, and `catch_up` says it later."""
     commit = make_variant(project.repo, plan)
-    with contextlib.suppress(OSError, ExpmgrError):
+    try:
         values = {"variant": str(plan.name), "commit": commit, "base": plan.called, "why": plan.why}
         tell(project, [Draft(VariantMade, values)], signing=project.settings.signing)
+    except (OSError, ExpmgrError) as problem:
+        on_problem(str(problem))
     return commit
 
 
@@ -87,12 +105,20 @@ def tell_runs(project: Project) -> int:
                 drafts += _of_run(record, content)
                 told.append(keep_ref(run_id))
     if drafts:
-        # An attempt that began and was taken back leaves its pin, and the one before stands in the log.
-        own = (one.event for one in project.logs.events("run") if one.ref.startswith(OWN))
-        known = {(one.run_id, one.attempt) for one in own if isinstance(one, RunTold)}
-        fresh = [one for one in drafts if (one.values["run_id"], one.values.get("attempt")) not in known]
-        tell(project, fresh, drop=told)
+        tell(project, drafts, drop=told, choose=lambda given: _unsaid(project, given))
     return len(told)
+
+
+def _unsaid(project: Project, drafts: Sequence[Draft]) -> list[Draft]:
+    """Those of `drafts` that this clone's log does not say: another process may have been quicker; and an attempt that began
+    and was taken back leaves its pin, while the one before stands in the log."""
+    own = (one.event for one in project.logs.events("run", "vouch") if one.ref.startswith(OWN))
+    known = {(one.kind, getattr(one, "run_id", None), getattr(one, "attempt", None)) for one in own}
+    return [
+        one
+        for one in drafts
+        if (one.kind.model_fields["kind"].default, one.values["run_id"], one.values.get("attempt")) not in known
+    ]
 
 
 def _of_run(record: RunRecord, content: bytes) -> Iterator[Draft]:
@@ -179,7 +205,8 @@ def take_over(project: Project) -> TakenOver:
         if one.id in counted:
             by_run.setdefault(_run(one).run_id, []).append(one)
         else:
-            passed[_run(one).run_id] = f"{one.event.writer} tells of it without a signature by whom it names"
+            who = f"{one.event.actor.name} ({one.event.writer})" if one.event.actor is not None else one.event.writer
+            passed[_run(one).run_id] = f"{who} tells of it without a signature that the target's allowed signers know"
     wanted = [one for run_id, events in by_run.items() for one in _newest(project, run_id, events, passed)]
     runs = []
     for one, content in zip(wanted, project.logs.beside(wanted, RECORD_FILE), strict=True):
@@ -195,15 +222,22 @@ def _run(told: Told) -> RunTold:
     return told.event
 
 
-def _teller(told: Told) -> str:
-    """Who tells: a person, of how many clones ever."""
-    return told.mail or told.event.writer
+def _by_teller(events: Iterable[Told]) -> list[list[Told]]:
+    """Events by who tells: a person, with all clones, and a clone, with all addresses."""
+    groups: list[tuple[set[str], list[Told]]] = []
+    for one in events:
+        names = {one.event.writer, *([one.mail] if one.mail else [])}
+        same = [group for group in groups if group[0] & names]
+        groups = [group for group in groups if not group[0] & names]
+        joined = [each for _, some in same for each in some]
+        groups.append((names.union(*(group[0] for group in same)), [*joined, one]))
+    return [some for _, some in groups]
 
 
 def _newest(project: Project, run_id: str, events: list[Told], passed: dict[str, str]) -> list[Told]:
     """The event with the newest attempt of a run, where that is not here and is to be had."""
     folder = project.records.run_dir(run_id)
-    tellers = {_teller(one): one.event.writer for one in events}
+    tellers = _by_teller(events)
     origin: dict[str, Any] | None = None
     if folder.record.exists():
         try:
@@ -213,14 +247,15 @@ def _newest(project: Project, run_id: str, events: list[Told], passed: dict[str,
             if others:
                 passed[run_id] = f"{others[0]} tells of it, and it is a run of this clone"
             return []
-        known = {_teller(one) for one in events if origin.get("event") == one.id}
-        known |= {_teller(one) for one in events if origin.get("writer") == one.event.writer}
-        others = [writer for teller, writer in tellers.items() if teller not in known]
+        first = origin.get("event"), origin.get("writer")
+        theirs = [some for some in tellers if any(first[0] == one.id or first[1] == one.event.writer for one in some)]
+        others = [some[0].event.writer for some in tellers if some not in theirs]
         if others:
             passed[run_id] = f"{others[0]} tells of it, and so does {origin.get('writer')}, whose it is here"
-        events = [one for one in events if _teller(one) in known]
+        events = [one for some in theirs for one in some]
     elif len(tellers) > 1:
-        passed[run_id] = f"{' and '.join(sorted(tellers.values()))} tell of it: nobody can say whose it is"
+        writers = sorted(some[0].event.writer for some in tellers)
+        passed[run_id] = f"{' and '.join(writers)} tell of it: nobody can say whose it is"
         return []
     newest = max(events, key=lambda one: _run(one).attempt, default=None)
     if newest is None or (origin is not None and int(origin.get("attempt", 0)) >= _run(newest).attempt):
@@ -258,7 +293,9 @@ def _place(project: Project, told: Told, record: RunRecord, content: bytes) -> N
     try:
         (beside / folder.record.name).write_bytes(content)
         if not told.ref.startswith(OWN):
-            origin = {"format": 1, "writer": writer_of(told.ref), "event": told.id, "attempt": len(record.attempts)}
+            by = told.event.actor.name if told.event.actor is not None else None
+            about = {"event": told.id, "attempt": len(record.attempts), "by": by}
+            origin = {"format": 1, "writer": writer_of(told.ref), **about}
             (beside / ORIGIN).write_text(json.dumps(origin) + "\n", encoding="utf-8")
         if folder.path.exists():  # it gained an attempt
             for name in (folder.record.name, ORIGIN):

@@ -15,12 +15,12 @@ import contextlib
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from expmgr.gitrepo import GitRepo
+from expmgr.gitrepo import CommitId, GitRepo
 from expmgr.log import OWN, Told
 from expmgr.project import Project
 from expmgr.settings import Settings, Signing, read_settings, shared_settings
@@ -28,6 +28,7 @@ from expmgr.settings import Settings, Signing, read_settings, shared_settings
 #: A commit of a log holds its event, and what is beside it: whoever signs other files signs no event.
 _OF_A_LOG = re.compile(r"[a-z][a-z_-]*\.json\Z")
 _STRICTER: tuple[Signing, ...] = ("off", "warn", "require")
+_TYPE = re.compile(r"(ssh|ecdsa|sk)-")
 _OPENPGP = re.compile(r"\s*(\S+)\s+openpgp\s+([0-9A-Fa-f ]{16,})\s*\Z")
 
 
@@ -37,37 +38,84 @@ class Signers:
     def __init__(self, repo: GitRepo, content: bytes | None) -> None:
         self._repo = repo
         lines = (content or b"").decode("utf-8", "replace").splitlines()
-        found = [(line, _OPENPGP.match(line)) for line in lines]
+        found = [(line, _OPENPGP.match(line)) for line in lines if not line.lstrip().startswith("#")]
         self._ssh = "".join(f"{line}\n" for line, match in found if match is None)
         self._ssh_keys: dict[str, list[str]] = {}
+        by_key: dict[str, list[str]] = {}
         for line, match in found:
             if match is None and (fingerprint := _fingerprint(line)):
-                self._ssh_keys.setdefault(fingerprint, []).append(line.split()[0])
+                by_key.setdefault(fingerprint, []).append(line.split()[0])
+                if _TYPE.match(line.split()[1]):  # with options before it, ssh-keygen's answer is what counts
+                    self._ssh_keys.setdefault(fingerprint, []).append(line.split()[0])
         self._openpgp: dict[str, list[str]] = {}
         for _, match in found:
             if match is not None:
                 self._openpgp.setdefault(match[2].replace(" ", "").upper(), []).append(match[1])
         self.is_there = content is not None
+        self.persons = _persons([*by_key.values(), *self._openpgp.values()])
+        """Address to the one that stands for the person, where lines or keys name several."""
+        self._seen: dict[str, str] = {}
+        self._flags: dict[str, bool] = {}
         self.id = hashlib.sha256(content or b"").hexdigest()
 
-    def verified(self, commit: str) -> str:
-        """Who may sign with the key that `commit` was signed with, as the file has it: addresses, patterns, several with
-        commas; empty where nobody may, or it was not signed."""
+    def are_signed(self, commits: Sequence[str]) -> list[bool]:
+        """Whether each commit carries a signature, good or bad."""
+        asked = [one for one in dict.fromkeys(commits) if one not in self._flags]
+        self._flags |= dict(zip(asked, self._repo.are_signed(asked), strict=True))
+        return [self._flags[one] for one in commits]
+
+    def whose(self, commit: str, cache: Callable[[str, str, Callable[[], str | None]], str | None]) -> str:
+        """Who may sign with the key that `commit` was signed with, as the file has it: a line of addresses and patterns
+        with commas for each line of the key; empty where nobody may, or it was not signed.
+
+        `cache` keeps good signatures by SSH keys: they follow from commit and file. What hangs on this machine (a keyring,
+        a program that fails) is found out by each process.
+        """
+        if commit not in self._seen:
+            self._seen[commit] = cache(commit, self.id, lambda: self._verified(commit) or None) or self._of_openpgp(
+                commit
+            )
+        return self._seen[commit]
+
+    def _verified(self, commit: str) -> str:
         with tempfile.NamedTemporaryFile("w", prefix="expmgr-signers-", encoding="utf-8") as file:
             file.write(self._ssh)
             file.flush()
-            state, signer, key, primary = self._repo.signature(commit, Path(file.name))
+            state, signer, key, _ = self._repo.signature(commit, Path(file.name))
         if key.startswith("SHA256:"):
             # git names one principal; a line may name several, and a key may stand in several lines.
-            return ",".join(self._ssh_keys.get(key, [signer])) if state == "G" else ""
+            return "\n".join(self._ssh_keys.get(key, [signer])) if state == "G" else ""
+        return ""
+
+    def _of_openpgp(self, commit: str) -> str:
+        state, _, key, primary = self._repo.signature(commit, Path("/dev/null")) if self._openpgp else ("N", "", "", "")
         if state in ("G", "U"):  # the fingerprint is what the team trusts, not the keyring of whoever looks
-            return ",".join(self._openpgp.get(key.upper()) or self._openpgp.get(primary.upper()) or [])
+            return "\n".join(self._openpgp.get(key.upper()) or self._openpgp.get(primary.upper()) or [])
         return ""
 
 
+def _persons(keys: Iterable[Sequence[str]]) -> dict[str, str]:
+    """Addresses that one key, or one line of it, names are one person: each to the first of them. Patterns name nobody."""
+    first: dict[str, str] = {}
+    for lines in keys:
+        mails = [one.strip().casefold() for line in lines for one in line.split(",")]
+        plain = [one for one in mails if one and not set("*?[!") & set(one)]
+        old = {first.get(one, one) for one in plain}
+        new = min(old, default="")
+        first |= dict.fromkeys(plain, new)
+        first = {each: new if stands in old else stands for each, stands in first.items()}
+    return first
+
+
 def is_among(mail: str, whose: str) -> bool:
-    """Whether `mail` is one of those who may sign with a key: `whose` are addresses and patterns, with commas."""
-    return any(fnmatchcase(mail.casefold(), one.strip().casefold()) for one in whose.split(",") if one.strip())
+    """Whether `mail` is one of those who may sign with a key: `whose` has a line of addresses and patterns with commas for
+    each line of the key; one with `!` before it takes away from its line."""
+    for line in whose.split("\n"):
+        patterns = [one.strip().casefold() for one in line.split(",") if one.strip()]
+        taken = any(fnmatchcase(mail.casefold(), one[1:]) for one in patterns if one.startswith("!"))
+        if not taken and any(fnmatchcase(mail.casefold(), one) for one in patterns if not one.startswith("!")):
+            return True
+    return False
 
 
 def _fingerprint(line: str) -> str | None:
@@ -94,41 +142,58 @@ class Policy:
 
 def policy_at(project: Project, commit: str | None) -> Policy:
     """The policy where `commit` is the newest of the target branch."""
-    shared = (
-        shared_settings(lambda path: project.repo.read(commit, path), "the target branch") if commit else Settings()
-    )
+    shared = _shared(project, commit, "the target branch") if commit else Settings()
     signing = max(project.settings.signing, shared.signing, key=_STRICTER.index)
     content = project.repo.read(commit, shared.allowed_signers) if commit else None
     return Policy(signing, Signers(project.repo, content))
 
 
 def policy_of(project: Project) -> Policy:
-    """The policy of the branch that variants are merged into."""
-    return policy_at(project, project.repo.commit_of(target_of(project)))
+    """The policy of the branch that variants are merged into, as it is known to be at the team's remote."""
+    return policy_at(project, newest(project, target_of(project)))
+
+
+def _shared(project: Project, commit: str, where: str) -> Settings:
+    return shared_settings(lambda path: project.repo.read(commit, path), where)
+
+
+def team_remote(project: Project) -> str | None:
+    """The remote whose branches are the team's: the one that main or master follows, `origin`, or the only one. Somebody
+    else's, fetched to look at, never is."""
+    remotes = project.repo.remotes()
+    followed = (project.repo.remote_followed(name) for name in ("main", "master"))
+    only = remotes[0] if len(remotes) == 1 else None
+    return next((one for one in (*followed, "origin", only) if one in remotes), None)
+
+
+def newest(project: Project, branch: str) -> CommitId | None:
+    """The newest commit of a branch of the team's that this clone knows: its own, or the remote's where that goes on from
+    it; None where there is none."""
+    repo, remote = project.repo, team_remote(project)
+    own = repo.commit_of(f"refs/heads/{branch}") if branch != "HEAD" else repo.commit_of("HEAD")
+    theirs = repo.commit_of(f"refs/remotes/{remote}/{branch}") if remote is not None and branch != "HEAD" else None
+    goes_on = theirs is not None and (own is None or repo.is_ancestor(own, theirs))
+    return theirs if goes_on else own
 
 
 def target_of(project: Project) -> str:
-    """The branch that variants are merged into, as git names it: what this machine's settings say, or those on the default
-    branch; or that branch itself: the default one of the remote, main or master. HEAD where there is none of them.
+    """The branch that variants are merged into, as people call it: what this machine's settings say, or those on the default
+    branch; or that branch itself: the default one of the team's remote, main or master. HEAD where there is none of them.
 
     What the checkout says counts where there is no default branch alone: it may be anybody's variant.
     """
-    machine = _branch(project, read_settings(None, project.layout.own).target)
-    if machine is not None:
+    machine = read_settings(None, project.layout.own).target
+    if machine is not None and newest(project, machine) is not None:
         return machine
-    defaults = [found for one in project.repo.remotes() if (found := project.repo.default_branch(one))]
-    for name in (*defaults, "main", "master"):
-        ref = _branch(project, name)
-        if ref is not None:
-            shared = shared_settings(lambda path, at=ref: project.repo.read(at, path), ref)  # type: ignore[misc]
-            return _branch(project, shared.target) or ref
-    return _branch(project, project.settings.target) or "HEAD"
-
-
-def _branch(project: Project, name: str | None) -> str | None:
-    """The branch called so: of this clone, or of a remote."""
-    refs = (f"refs/heads/{name}", *(f"refs/remotes/{one}/{name}" for one in project.repo.remotes())) if name else ()
-    return next((ref for ref in refs if project.repo.commit_of(ref) is not None), None)
+    remote = team_remote(project)
+    default = project.repo.default_branch(remote) if remote is not None else None
+    for name in (default, "main", "master"):
+        commit = newest(project, name) if name is not None else None
+        if name is not None and commit is not None:
+            shared = _shared(project, commit, name).target
+            return shared if shared is not None and newest(project, shared) is not None else name
+    named = project.settings.target
+    return named if named is not None and newest(project, named) is not None else "HEAD"
 
 
 def signed(project: Project, told: Iterable[Told], policy: Policy) -> dict[str, str]:
@@ -148,7 +213,7 @@ def signed(project: Project, told: Iterable[Told], policy: Policy) -> dict[str, 
 def _signed_in(project: Project, signers: Signers, whole: Sequence[Told], events: Sequence[Told]) -> dict[str, str]:
     mails = {one.mail for one in events}
     named = [one for one in reversed(whole) if one.mail in mails]
-    flags = dict(zip((one.id for one in named), project.repo.are_signed([one.commit for one in named]), strict=True))
+    flags = dict(zip((one.id for one in named), signers.are_signed([one.commit for one in named]), strict=True))
     found: dict[str, str] = {}
     for mail in mails:
         assert mail is not None
@@ -164,13 +229,9 @@ def _signed_in(project: Project, signers: Signers, whole: Sequence[Told], events
 
 
 def _whose(project: Project, signers: Signers, commit: str) -> str:
-    """`Signers.verified`, of a commit that is one of a log; found out once."""
-
-    def made() -> str:
-        is_of_a_log = all(_OF_A_LOG.match(one.path) for one in project.repo.tree(commit))
-        return signers.verified(commit) if is_of_a_log else ""
-
-    return project.records.index.signature(commit, signers.id, made)
+    """`Signers.whose`, of a commit that is one of a log."""
+    whose = signers.whose(commit, project.records.index.signature)
+    return whose if whose and all(_OF_A_LOG.match(one.path) for one in project.repo.tree(commit)) else ""
 
 
 def trusted(project: Project, told: Sequence[Told], policy: Policy | None = None) -> list[Told]:
@@ -180,6 +241,17 @@ def trusted(project: Project, told: Sequence[Told], policy: Policy | None = None
     policy = policy or policy_of(project)
     known = signed(project, told, policy) if policy.signing == "require" else {}
     return [one for one in told if one.ref.startswith(OWN) or policy.counts(one, known)]
+
+
+def unheard(project: Project) -> str | None:
+    """Why what this clone said last counts for nobody else, where signatures are asked for; None where it does."""
+    policy = policy_of(project)
+    own = [one for ref in project.logs.refs() if ref.startswith(OWN) for one in project.logs.whole(ref)]
+    last = max(own, key=lambda one: (one.time, one.place), default=None)
+    if policy.signing == "off" or last is None or last.id in signed(project, [last], policy):
+        return None
+    who = last.mail or "nobody"
+    return f"no key that may sign for {who} has signed it: the allowed signers on {target_of(project)} say whose key is whose"
 
 
 def taken_back(project: Project, told: Sequence[Told]) -> set[str]:

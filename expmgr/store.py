@@ -33,6 +33,10 @@ class Store(ABC):
     def __init__(self, name: str) -> None:
         self.name = name
 
+    def is_there(self) -> bool:
+        """Whether the store can be seen; False for a folder that is not there, or not mounted."""
+        return True
+
     @abstractmethod
     def has(self, digest: str) -> bool:
         """Whether the piece is there."""
@@ -56,7 +60,17 @@ class Store(ABC):
         memory: more than `most` bytes are not read."""
         content = self._get(digest, most)
         if content is None:
-            raise StoreProblem(f"{self.name} does not hold {digest[:12]}", left_alone="Nothing was changed.")
+            if not self.is_there():
+                raise StoreProblem(
+                    f"the store {self.name} is not there",
+                    left_alone="Nothing was changed.",
+                    hint="is it mounted? store in [tool.expmgr] says where it is",
+                )
+            raise StoreProblem(
+                f"{self.name} does not hold {digest[:12]}",
+                left_alone="Nothing was changed.",
+                hint="expmgr push --checkpoints selected, in the clone that trained it, sends what the store has lost",
+            )
         if len(content) > most or hashlib.sha256(content).hexdigest() != digest:
             raise StoreProblem(
                 f"{self.name} holds other content than {digest[:12]} is",
@@ -84,6 +98,9 @@ class FolderStore(Store):
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder))
         self._folder = folder
+
+    def is_there(self) -> bool:
+        return self._folder.is_dir()
 
     def has(self, digest: str) -> bool:
         with self._problems():

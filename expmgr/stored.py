@@ -33,7 +33,7 @@ from expmgr.log import OWN, Draft, writer_of
 from expmgr.model_dir import ModelDir, SavedCheckpoint, is_file_of
 from expmgr.paths import VariantName
 from expmgr.project import Project
-from expmgr.records import RunRecord, counted_runs, is_foreign, is_outdated, origin_of
+from expmgr.records import RunRecord, counted_runs, is_foreign, is_outdated, origin_of, teller_of
 from expmgr.sharing import tell, tell_runs
 from expmgr.signature import read_signature
 from expmgr.signing import trusted
@@ -134,7 +134,9 @@ class Upload:
 
     @property
     def size_bytes(self) -> int:
-        return sum(file.size_bytes for file in self.saved.files.values())
+        """Of all its files."""
+        beside = ((self.folder.path / name).stat().st_size for name in self.extra)
+        return sum((*(file.size_bytes for file in self.saved.files.values()), *beside))
 
 
 def store_of(project: Project) -> Store:
@@ -217,6 +219,8 @@ def _probe_of(folder: ModelDir, saved: SavedCheckpoint) -> tuple[str, ...]:
 
 def upload(project: Project, store: Store, wanted: Sequence[Upload], progress: Progress = lambda _: None) -> int:
     """Send what the store does not have, and say in the log what is there; the bytes that were sent."""
+    if not store.is_there() and _stored_events(project):
+        raise _not_there(store)
     tell_runs(project)
     sent = 0
     for one in wanted:
@@ -252,6 +256,14 @@ def _list_of(one: Upload, files: Mapping[str, Pieces]) -> bytes:
 def _first_of(error: ValidationError) -> str:
     """The first thing that is wrong; not where, which would repeat the words of whoever wrote it."""
     return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+
+
+def _not_there(store: Store) -> StoreProblem:
+    return StoreProblem(
+        f"the store {store.name} is not there, and the log says that checkpoints are in it",
+        left_alone="Nothing was changed.",
+        hint="is it mounted? store in [tool.expmgr] says where it is",
+    )
 
 
 def _send(store: Store, path: Path, progress: Progress) -> tuple[Pieces, int]:
@@ -339,7 +351,7 @@ def find_stored(project: Project, record: RunRecord, step: int | None) -> list[S
     found = places([one for one in events if one.step == wanted], _writers_of(project, record.run_id))
     if not found:
         there = ", ".join(str(one) for one in sorted({one.step for one in events}))
-        by = record.user or "whoever trained it"
+        by = teller_of(project.records.run_dir(record.run_id), record)
         raise UnknownCheckpoint(
             f"the store has no checkpoint of step {wanted} of run {record.run_id} ({record.variant}, seed {record.seed})",
             details=[f"it has {there}"] if there else [],
@@ -541,13 +553,19 @@ def _sha256(path: Path) -> str:
 
 
 def ensure(
-    project: Project, name: VariantName, seed: int, step: int | None, *, record: RunRecord | None = None
+    project: Project,
+    name: VariantName,
+    seed: int,
+    step: int | None,
+    *,
+    record: RunRecord | None = None,
+    on_problem: Callable[[str], object] = lambda _: None,
 ) -> str | None:
     """Bring the checkpoint that is asked for (of `record`, or of the run that stands for the variant) from the store, where
     the model_dir holds none and a store has it; how it is shown.
 
-    None where there was nothing to do, or nothing that could be done: who wants to read it then says why. `Busy` where
-    somebody else fetches or trains there.
+    None where there was nothing to do, or nothing that could be done, of which `on_problem` is told: who wants to read it
+    then says that it is not there. `Busy` where somebody else fetches or trains there.
     """
     if project.settings.store is None or project.is_scratch:
         return None
@@ -560,8 +578,8 @@ def ensure(
             return fetch(project, store_of(project), one, find_stored(project, one, step))
     except Busy:
         raise
-    except ExpmgrError:
-        pass
+    except ExpmgrError as problem:
+        on_problem(problem.message)
     return None
 
 
@@ -596,6 +614,11 @@ def _is_of(folder: ModelDir, record: RunRecord) -> bool:
     manifest = folder.read_manifest()
     steps = manifest.checkpoints if manifest is not None else []
     return all(_digests(one) == _recorded(record, one.step) for one in steps)
+
+
+def check_free(project: Project, record: RunRecord) -> None:
+    """`ModelDirProblem` where the checkpoints of a run cannot come in: the folder holds those of another run."""
+    _check_free(_folder(project, VariantName(*record.variant.split("/", 1)), record.seed), record)
 
 
 def _check_free(folder: ModelDir, record: RunRecord) -> None:

@@ -49,7 +49,7 @@ def test_both_see_the_same(ann: Repo, bob: Repo) -> None:
     assert listed.splitlines()[1].split()[:4] == [mine["id"][:12], "iris/wide", "iris/baseline", "open"]
     assert mine["id"] == mine["events"][0]["id"]
     again = ann.expmgr("review", "open", "wide", "--against", "baseline")
-    assert (again.code, "asks this already" in again.stderr) == (1, True)
+    assert (again.code, " of iris/wide against iris/baseline is open\n" in again.stderr) == (1, True)
 
 
 def test_what_cannot_be_asked(ann: Repo) -> None:
@@ -395,7 +395,7 @@ def test_a_merge_that_the_log_does_not_know_is_told_later(
 ) -> None:
     approved(ann, bob)
 
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise ExpmgrError("the disk is full")
 
     monkeypatch.setattr(merging, "tell", fails)
@@ -679,3 +679,74 @@ def test_two_who_decide_at_once_lose_nothing(ann: Repo, bob: Repo, team: Team) -
     assert [one["events"] for one in found[1:]] == [found[0]["events"]] * 2
     assert {one["verdict"] for one in found[0]["opinions"]} == {"approve", "veto"}
     assert logs_of(ann) != logs_of(bob)
+
+
+# What came up when others tried it.
+
+
+def test_a_merge_that_the_target_lost_is_said_and_made_again(ann: Repo, bob: Repo) -> None:
+    """The push of main was refused, and a rebase dropped the merge; the log says merged all the same."""
+    approved(ann, bob)
+    first = told(ann, "review", "merge", "wide")["commit"]
+    bob.write("README.md", "somebody was quicker\n")
+    bob.commit("quicker")
+    bob.git("push", "--quiet", "origin", "main")
+    meet(ann, bob)
+    assert state(bob) == ("merged", ["main here does not have it"])
+    ann.git("pull", "--quiet", "--rebase", "origin", "main")
+    assert ann.git("log", "-1", "--format=%s").strip() != "quicker"  # the candidate's commits came along, the merge not
+    ann.git("reset", "--quiet", "--hard", "origin/main")
+    text = ok(ann, "review", "show", "wide")
+    assert (
+        f"missing: main here does not have the merge {first[:12]}: git pull, if it was pushed; else expmgr review"
+        in text
+    )
+    again = told(ann, "review", "merge", "wide")["commit"]
+    assert again != first
+    ann.git("push", "--quiet", "origin", "main")
+    meet(ann, bob)
+    bob.git("pull", "--quiet")
+    for repo in (ann, bob):
+        assert (state(repo), shown(repo)["ended"]["merge"]) == (("merged", []), again)
+    assert ann.expmgr("review", "merge", "wide").code == 1
+
+
+def test_a_list_says_who_vetoed_and_what_nobody_approved(ann: Repo, bob: Repo) -> None:
+    assert "not approved" in ok(ann, "review", "list")
+    ok(bob, "review", "veto", "wide", "-m", "no")
+    assert ",vetoed by Bob," in ok(bob, "review", "list", "--csv")
+
+
+def test_pull_shows_what_others_said(ann: Repo, bob: Repo) -> None:
+    ok(bob, "review", "approve", "wide", "-m", "fine")
+    ok(bob, "push")
+    review = shown(ann)["id"]
+    assert ok(ann, "pull").splitlines()[1] == f"  Bob: approve review {review[:12]}: fine"
+    refused = bob.expmgr("review", "open", "wide", "--against", "baseline")
+    assert refused.stderr.splitlines()[-1] == (
+        f"Hint: expmgr review show {review[:12]}; to ask otherwise: expmgr review close {review[:12]} --reason superseded"
+    )
+    # What was said of a variant is in its log, reviews too.
+    assert "approve review" in ok(ann, "log", "iris/wide")
+    assert "approve review" in ok(ann, "log", "iris/baseline")
+
+
+def test_twice_is_said(ann: Repo, bob: Repo) -> None:
+    ok(bob, "review", "comment", "wide", "-m", "why?", "--on", "run:iris/wide:1")
+    (comment,) = shown(bob)["comments"]
+    assert comment["on"] == f"run:{told(bob, 'show', 'iris/wide:1')['run_id']}"
+    ok(bob, "review", "resolve", "wide", comment["id"])
+    assert "Error: Bob has settled " in bob.expmgr("review", "resolve", "wide", comment["id"]).stderr
+    ok(bob, "retract", comment["id"], "-m", "x")
+    assert " was taken back before\n" in bob.expmgr("retract", comment["id"], "-m", "x").stderr
+
+
+def test_what_the_log_cannot_say_is_said(team: Team) -> None:
+    ann = team.join("ann", gpg_format="ssh", user_signingKey="/nowhere/key")
+    ann.write("expmgr.toml", 'signing = "require"\n')
+    ann.commit("signatures bind")
+    made = ann.expmgr("new", "iris/wide")
+    assert made.code == 0
+    assert "Note: the log does not say it yet: git could not sign with your key; push says it, once that is mended" in (
+        made.stderr.splitlines()
+    )

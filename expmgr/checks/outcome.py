@@ -78,11 +78,19 @@ def _is_long(case: Case) -> bool:
     return all(statistics.median(one.train_s for one in side.runs) >= SHORT_S for side in case.sides)
 
 
+def _confirm(case: Case) -> str:
+    """What judges both by fresh seeds: in a review, another one."""
+    if case.in_review:
+        again = f"expmgr review open {case.other.name} --against {case.base.name} --confirm"
+        return f"expmgr review close {case.other.name} --reason superseded; {again}"
+    return f"expmgr compare {case.base.name} {case.other.name} --confirm"
+
+
 def many_tried(case: Case) -> Iterator[Found | str]:
     names = case.tried.seeds.keys() | {case.other.name}
     if len(names) > 1 and not case.is_fresh:
         told = f"{len(names)} variants were tried against {case.base.name}: the best of many is flattered"
-        yield Found(Answer.WARN, told, f"expmgr compare {case.base.name} {case.other.name} --confirm")
+        yield Found(Answer.WARN, told, _confirm(case))
     yield "confirmed on fresh seeds" if case.is_fresh else "no other variant was tried against the baseline"
 
 
@@ -90,7 +98,7 @@ def screening(case: Case) -> Iterator[Found | str]:
     if case.screened:
         count = len(case.tried.seeds.keys() | {case.other.name})
         told = f"seeds {seeds_text(case.screened)} of {case.other.name} are those on which it was picked among {count}"
-        yield Found(Answer.WARN, told, f"expmgr compare {case.base.name} {case.other.name} --confirm")
+        yield Found(Answer.WARN, told, _confirm(case))
     yield "no seed served to pick it"
 
 

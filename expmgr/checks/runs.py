@@ -44,7 +44,14 @@ def by_hand(case: Case) -> Iterator[Found | str]:
     yield "no run from a tree with changes"
 
 
+def _has_few(side: Side) -> bool:
+    """Whether more seeds are to be had, and wanted."""
+    return side.spec.run_config.tf_random_seed is None and 0 < len(side.values) < FEWEST_SEEDS
+
+
 def few_seeds(case: Case) -> Iterator[Found | str]:
+    short = [side for side in case.sides if _has_few(side)]
+    both = "; ".join(side.command(sorted(side.seeds or range(FEWEST_SEEDS))) for side in short)
     for side in case.sides:
         if side.spec.run_config.tf_random_seed is not None and side.values:
             told = f"{side.name} fixes its seed (run_config.tf_random_seed), so one run is all it has"
@@ -53,11 +60,11 @@ def few_seeds(case: Case) -> Iterator[Found | str]:
                 told,
                 f"expmgr new {side.name}-seeds --from {side.name} --set run_config.tf_random_seed=null",
             )
-        elif 0 < len(side.values) < FEWEST_SEEDS:
+        elif _has_few(side):
             count = "1 seed" if len(side.values) == 1 else f"{len(side.values)} seeds"
             told = f"{side.name} has {count}; a verdict wants {FEWEST_SEEDS}"
             answer = Answer.BLOCK if case.in_review else Answer.WARN
-            yield Found(answer, told, side.command(sorted(side.seeds or range(FEWEST_SEEDS))))
+            yield Found(answer, told, both)
     yield f"{FEWEST_SEEDS} seeds or more on both sides"
 
 

@@ -26,10 +26,16 @@ def budget(case: Case) -> Iterator[Found | str]:
             yield Found(Answer.WARN, f"{side.name} began with weights that were trained before (warm start)")
     if any(one.step and not one.examples_seen for side in case.sides for one in side.runs):
         yield Found(Answer.UNKNOWN, "how many examples a run was trained on is not recorded")
-    is_meant = _training(case.base.spec) != _training(case.other.spec)
-    for what, values in (
-        ("steps", [{one.seed: float(one.step) for one in side.runs} for side in case.sides]),
-        ("examples", [{one.seed: float(one.examples_seen) for one in side.runs} for side in case.sides]),
+    as_said = all(one.step == side.spec.train.max_steps for side in case.sides for one in side.runs)
+    other_steps = case.base.spec.train.max_steps != case.other.spec.train.max_steps
+    other_training = _training(case.base.spec) != _training(case.other.spec)
+    for what, is_meant, values in (
+        ("steps", as_said and other_steps, [{one.seed: float(one.step) for one in side.runs} for side in case.sides]),
+        (
+            "examples",
+            as_said and other_training,
+            [{one.seed: float(one.examples_seen) for one in side.runs} for side in case.sides],
+        ),
     ):
         found = _apart(*values)
         if found is not None:

@@ -204,9 +204,14 @@ def from_store(
 
     if project.settings.store is not None:
         name = find_variant(project.repo, text).name
-        shown = ensure(project, name, seed, step if isinstance(step, int) else None, record=record)
+        wanted = step if isinstance(step, int) else None
+        shown = ensure(project, name, seed, wanted, record=record, on_problem=_tell_not_fetched)
         if shown is not None:
             output.tell([f"Note: {shown} was fetched from {project.settings.store}"])
+
+
+def _tell_not_fetched(reason: str) -> None:
+    output.tell([f"Note: nothing was fetched from the store: {reason}"])
 
 
 def _require_free(path: Path) -> None:

@@ -121,9 +121,10 @@ def is_hopeless(found: Chosen, metric: str | None) -> bool:
 
 
 def confirmed(
-    project: Project, found: Chosen, metric: str | None, seeds: Sequence[int] | None
+    project: Project, found: Chosen, metric: str | None, seeds: Sequence[int] | None, command: str | None = None
 ) -> tuple[Chosen, Sequence[int]]:
-    """The best variant and the baseline, both run on seeds that had no result before; and these seeds."""
+    """The best variant and the baseline, both run on seeds that had no result before; and these seeds. `command`: what to
+    type again where a run fails."""
     from expmgr.cli.watch import watcher
     from expmgr.comparison import best_of, chosen, fresh_seeds
     from expmgr.errors import worst
@@ -133,9 +134,11 @@ def confirmed(
     winner, base = best_of(found, metric)
     taken = list(seeds) if seeds is not None else fresh_seeds(project, base.experiment, _FRESH_SEEDS)
     names = [str(base), str(winner)]
-    output.tell([f"{winner} is the best so far; it and {base} are run on seeds {seeds_text(taken)}"])
+    both = f"{winner} is the best so far; it" if len(found.subjects) > 2 else str(winner)
+    output.tell([f"{both} and {base} are run on seeds {seeds_text(taken)}"])
     of_metric = f" --metric {metric}" if metric is not None else ""
-    again = f"expmgr compare {' '.join(names)} --baseline {base}{of_metric} --confirm --seeds {seeds_text(taken)}"
+    command = command or f"expmgr compare {' '.join(names)} --baseline {base}{of_metric}"
+    again = f"{command} --confirm --seeds {seeds_text(taken)}"
     tasks = plan_tasks(project, names, taken)
     with watcher(tasks, quiet=False) as watching:
         outcomes = run_tasks(project, tasks, watcher=watching)

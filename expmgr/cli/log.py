@@ -44,7 +44,12 @@ def log(
     told = project.logs.events()
     if what is not None:
         variant, run_id = _meant(project, what)
-        told = [one for one in told if _is_about(one, variant, run_id)]
+        reviews = {one.id for one in told if run_id is None and _is_asked(one, variant)}
+        told = [
+            one
+            for one in told
+            if one.id in reviews or getattr(one.event, "review", None) in reviews or _is_about(one, variant, run_id)
+        ]
     shown = told[-limit:]
     claims = _claims(project, shown)
     gone = taken_back(project, told)
@@ -109,6 +114,12 @@ def _is_about(told: Told, variant: str | None, run_id: str | None) -> bool:
     return getattr(event, "variant", None) == variant
 
 
+def _is_asked(told: Told, variant: str | None) -> bool:
+    """Whether it opens a review of the variant, or against it."""
+    sides = (getattr(told.event, "candidate", None), getattr(told.event, "baseline", None))
+    return told.kind == "review.open" and variant in sides
+
+
 def _claims(project: Project, told: Sequence[Told]) -> set[str]:
     """The events that name somebody who has not signed them, where signatures are asked for."""
     from expmgr.signing import policy_of, signed
@@ -167,6 +178,7 @@ def retract(
     from expmgr.events import TAKEN_BACK, Retracted
     from expmgr.log import Draft
     from expmgr.project import Project
+    from expmgr.signing import taken_back
     from expmgr.writers import writer_id
 
     project = Project.open(output.folder())
@@ -179,7 +191,7 @@ def retract(
     (told,) = found
     if told.event.writer != writer_id(project.layout.own):
         raise EventProblem(
-            f"{_who(told)} said this, and only they can take it back, from their clone",
+            f"{_who(told)} said this, and only they can take it back, in the clone that it was said in",
             left_alone="Nothing was changed.",
             hint='say otherwise: expmgr note VARIANT -m "..."',
         )
@@ -189,6 +201,8 @@ def retract(
             left_alone="Nothing was changed.",
             hint='say what is wrong with it: expmgr note VARIANT -m "..."',
         )
+    if told.id in taken_back(project, [told]):
+        raise EventProblem(f"{told.id[:12]} was taken back before", left_alone="Nothing was changed.")
     _tell(project, Draft(Retracted, {"event": told.id, "reason": message.strip()}), as_json)
 
 
@@ -200,5 +214,6 @@ def _tell(project: Project, draft: Any, as_json: bool) -> None:
         output.show_json({"format": 1, "id": event.id})
         return
     output.show(f"{event.id[:12]}: {one_line(event.title)}")
+    output.tell_unheard(project)
     if project.repo.remotes():
         output.tell(["Next: expmgr push"])

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -100,8 +101,12 @@ class _Interrupted(ExpmgrError):
     exit_code = ExitCode.INTERRUPTED
 
 
+def _wants_json(arguments: Sequence[str]) -> bool:
+    return "--json" in arguments or "--format=json" in arguments or ("--format", "json") in pairwise(arguments)
+
+
 def _told(error: ExpmgrError, arguments: Sequence[str]) -> int:
-    if "--json" in arguments:
+    if _wants_json(arguments):
         with contextlib.suppress(OSError):  # stdout may be what is full
             print(json.dumps({"format": 1, **error.as_dict()}, ensure_ascii=False), flush=True)
     output.tell(error.lines())
@@ -118,7 +123,7 @@ def _bug(error: Exception, arguments: Sequence[str]) -> int:
         "w", prefix="expmgr-report-", suffix=".txt", delete=False, encoding="utf-8"
     ) as file:
         file.write(text)
-    if "--json" in arguments:
+    if _wants_json(arguments):
         message = f"expmgr met a fault of its own: {type(error).__name__}: {error}"
         told = {
             "error": "OurBug",

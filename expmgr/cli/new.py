@@ -54,7 +54,7 @@ def new(
         raise typer.BadParameter("--switch needs a checkout: this is a bare repository")
     editing = (lambda spec, check: edited(project, spec, check)) if edit else None
     plan = plan_variant(project.repo, variant, base, assignments or [], why, editing)
-    commit = new_variant(project, plan)
+    commit = new_variant(project, plan, output.tell_unsaid)
     if switch and project.repo.root is not None:
         try:
             project.repo.switch(project.repo.root, plan.name.branch)

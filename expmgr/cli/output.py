@@ -17,6 +17,7 @@ import typer
 from expmgr.escape import CONTROL, clean, markdown
 
 if TYPE_CHECKING:
+    from expmgr.project import Project
     from expmgr.records import Records, RunRecord
     from expmgr.spec import Compared
 
@@ -45,6 +46,20 @@ def form(as_json: bool, as_csv: bool, as_markdown: bool) -> Form:
 def folder() -> Path:
     """Where the command works."""
     return Path.cwd()
+
+
+def tell_unsaid(reason: str) -> None:
+    """Say that something happened which could not be written into the log."""
+    tell([f"Note: the log does not say it yet: {reason.splitlines()[0]}; push says it, once that is mended"])
+
+
+def tell_unheard(project: Project) -> None:
+    """Say that what was said counts for nobody else, where signatures are asked for and it has none that counts."""
+    from expmgr.signing import unheard
+
+    reason = unheard(project)
+    if reason is not None:
+        tell([f"Note: for others this is an unsigned claim: {reason}"])
 
 
 def tell(lines: Iterable[str]) -> None:

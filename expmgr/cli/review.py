@@ -74,15 +74,35 @@ def _report(project: Project, found: Standing) -> dict[str, Any]:
     return ended(kept(content, found.review.id), found)
 
 
-def _live(project: Project, text: str) -> tuple[Review, Standing, Evidence]:
-    """A review that is open, and what is known now."""
-    from expmgr.reviews import find_review, require_open
+def _current(project: Project, text: str) -> Review:
+    """A review that is open, or was merged and the target does not have it: a push that was refused, and a rebase."""
+    from expmgr.reviews import find_review, is_landed, reopened, require_open
 
     review = find_review(project, text)
+    if not is_landed(project, review):
+        review = reopened(review)
     require_open(review)
+    return review
+
+
+def _live(project: Project, text: str) -> tuple[Review, Standing, Evidence]:
+    """A review that is open, and what is known now."""
+    review = _current(project, text)
     found = _standing(project, review)
     assert found.evidence is not None
     return review, found, found.evidence
+
+
+def _unjudged(project: Project, text: str) -> tuple[Review, Standing]:
+    """As `_live`, also where what it asks cannot be looked at any more: then nothing is known but what people said."""
+    from expmgr.reviews import standing
+
+    review = _current(project, text)
+    try:
+        return review, _standing(project, review)
+    except ExpmgrError as error:
+        output.tell([f"Note: what it asks cannot be judged: {error.message}"])
+        return review, standing(project, review, None)
 
 
 def _tell(project: Project, kind: Any, values: dict[str, object], as_json: bool) -> None:
@@ -94,6 +114,7 @@ def _tell(project: Project, kind: Any, values: dict[str, object], as_json: bool)
         output.show_json({"format": 1, "id": event.id})
         return
     output.show(f"{event.id[:12]}: {one_line(event.title)}")
+    output.tell_unheard(project)
     _next(project)
 
 
@@ -153,8 +174,11 @@ def open_review(
     names = (str(candidate.name), str(baseline.name))
     for one in all_reviews(project):
         if one.end is None and (one.opened.candidate, one.opened.baseline) == names:
+            otherwise = f"; to ask otherwise: expmgr review close {one.short} --reason superseded"
             raise ReviewProblem(
-                f"review {one.short} asks this already", left_alone=_UNTOUCHED, hint=f"expmgr review show {one.short}"
+                f"review {one.short} of {names[0]} against {names[1]} is open",
+                left_alone=_UNTOUCHED,
+                hint=f"expmgr review show {one.short}{otherwise}",
             )
     target = target_name(project)
     taken = tuple(parse_seeds(seeds)) if seeds is not None else None
@@ -190,12 +214,22 @@ def _fresh(project: Project, names: Sequence[str], seeds: Sequence[int] | None) 
     """Run both on seeds that no run has had, unless no seed could make them comparable."""
     from expmgr.cli.compare import confirmed, is_hopeless
     from expmgr.comparison import chosen
+    from expmgr.paths import seeds_text
 
     found = chosen(project, list(names), names[1])
+    done = [{one.seed for one in side.counted} for side in found.subjects]
+    if seeds is not None and all(set(seeds) <= one for one in done):
+        raise ReviewProblem(
+            f"seeds {seeds_text(seeds)} have results on both sides, so they confirm nothing",
+            left_alone=_UNTOUCHED,
+            hint=f"expmgr review open {names[0]} --against {names[1]} --confirm takes fresh ones; "
+            "without --confirm these are judged as what they are",
+        )
     if is_hopeless(found, None):
         output.tell(["Nothing was run: other seeds do not make these comparable"])
         return tuple(seeds or ())
-    return tuple(confirmed(project, found, None, seeds)[1])
+    again = f"expmgr review open {names[0]} --against {names[1]}"
+    return tuple(confirmed(project, found, None, seeds, again)[1])
 
 
 # Looking.
@@ -211,11 +245,11 @@ def list_reviews(
 
     Example: expmgr review list --all
     """
-    from expmgr.reviews import all_reviews
+    from expmgr.reviews import all_reviews, is_landed
 
     how = output.form(as_json, as_csv, as_markdown)
     project = _opened()
-    reviews = [one for one in all_reviews(project) if everything or one.end is None]
+    reviews = [one for one in all_reviews(project) if everything or one.end is None or not is_landed(project, one)]
     found = []
     for review in reviews:
         try:
@@ -238,7 +272,7 @@ def list_reviews(
                 one["candidate"],
                 one["baseline"],
                 one["state"],
-                ", ".join(one["remarks"]),
+                _remarks(one),
                 one["sentence"] or "",
                 one_line(one["author"]["name"]),
                 output.moment(one["opened_at"]),
@@ -249,6 +283,14 @@ def list_reviews(
         output.tell([f"no review is open{more}"])
         return
     table.show(how)
+
+
+def _remarks(found: dict[str, Any]) -> str:
+    """What there is to say of a review in a list, and what a merge still needs of people."""
+    vetoed = [f"vetoed by {one['by']['name']}" for one in found["opinions"] if one["verdict"] == "veto"]
+    lacks = found["state"] == "open" and not any(one["counts"] for one in found["opinions"])
+    said = [*found["remarks"], *(vetoed if found["state"] == "open" else ()), *(["not approved"] if lacks else ())]
+    return one_line(", ".join(said))
 
 
 def show(
@@ -307,7 +349,11 @@ def check(
     else:
         assert base is not None
         assert head is not None
-        found = _between(project, base, head)
+        try:
+            found = _between(project, base, head)
+        except ReviewProblem as error:
+            _print_problem(error, layout, file)
+            raise
     reports = [_report(project, one) for one in found]
     code = max((_code_of(one) for one in found), key=_GRAVITY.index, default=ExitCode.DONE)
     _print_check(reports, layout, file, code)
@@ -366,7 +412,14 @@ def _between(project: Project, base: str, head: str) -> list[Standing]:
         asked = question_of(project, one.opened)
         if one.end is None and tip in (asked.candidate.commit, one.opened.commit):
             exactly = replace(asked, candidate=replace(asked.candidate, commit=tip))
-            found.append(standing(project, one, gather(project, exactly, base=onto)))
+            try:
+                found.append(standing(project, one, gather(project, exactly, base=onto)))
+            except ExpmgrError as error:
+                raise ReviewProblem(
+                    f"review {one.short} of {one.opened.candidate} cannot be judged: {error.message}",
+                    details=error.details,
+                    hint=f"expmgr review close {one.short} --reason abandoned, if nobody wants it any more",
+                ) from None
     reviewed = {one.review.opened.candidate.partition("/")[0] for one in found}
     changed = [one for one in changed_experiments(project, onto, tip) if one not in reviewed]
     if changed:
@@ -376,6 +429,30 @@ def _between(project: Project, base: str, head: str) -> list[Standing]:
             hint="expmgr review open VARIANT --against BASELINE; expmgr push; and here expmgr pull before this",
         )
     return found
+
+
+def _print_problem(error: ReviewProblem, layout: Layout, file: Path | None) -> None:
+    """That there is no review to look at, where a host of CI looks for what fails."""
+    from expmgr.reports import as_error, as_junit
+
+    if layout is Layout.GITHUB:
+        output.show(as_error("experiment review", error.message, error.hint))
+        _summarize(f"{error.message}\n")
+    elif layout is Layout.GITLAB or (layout is Layout.JUNIT and file is not None):
+        _write(file or Path("expmgr-review.xml"), as_junit([], problem=error.message))
+    elif layout is Layout.JUNIT:
+        output.show(as_junit([], problem=error.message).rstrip("\n"))
+
+
+def _summarize(text: str) -> None:
+    """Add to the step's summary, where the host keeps one."""
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        try:
+            with open(summary, "a", encoding="utf-8") as out:
+                out.write(text)
+        except OSError as error:
+            raise OutputProblem(f"the step summary {summary} cannot be written: {error.strerror}") from None
 
 
 def _print_check(reports: list[dict[str, Any]], layout: Layout, file: Path | None, code: ExitCode) -> None:
@@ -409,13 +486,7 @@ def _print_check(reports: list[dict[str, Any]], layout: Layout, file: Path | Non
     lines = list(text())
     if layout is Layout.GITHUB:
         lines += as_annotations(reports)
-        summary = os.environ.get("GITHUB_STEP_SUMMARY")
-        if summary:
-            try:
-                with open(summary, "a", encoding="utf-8") as out:
-                    out.write("\n".join(as_markdown(one) for one in reports) or "No experiment would change.\n")
-            except OSError as error:
-                raise OutputProblem(f"the step summary {summary} cannot be written: {error.strerror}") from None
+        _summarize("\n".join(as_markdown(one) for one in reports) or "No experiment would change.\n")
     if file is None:
         output.show(*lines)
     else:
@@ -437,7 +508,8 @@ def comment(
     review: Named,
     message: Message,
     on: Annotated[
-        str | None, typer.Option("--on", metavar="WHAT", help="check:ID, run:ID, or FILE:LINE of the candidate.")
+        str | None,
+        typer.Option("--on", metavar="WHAT", help="check:ID, run:ID, run:VARIANT:SEED, or FILE:LINE of the candidate."),
     ] = None,
     as_json: output.AsJson = False,
 ) -> None:
@@ -457,8 +529,9 @@ def comment(
 
 
 def _place(project: Project, review: Review, on: str) -> dict[str, object]:
-    """What a comment is on has to be there; the commit of a line of code."""
+    """What a comment is on has to be there: the id of a run, the commit of a line of code."""
     from expmgr.checks import CHECKS
+    from expmgr.cli.show import run_named
     from expmgr.errors import UnknownRun
     from expmgr.evidence import question_of
     from expmgr.paths import nearest
@@ -472,9 +545,10 @@ def _place(project: Project, review: Review, on: str) -> dict[str, object]:
             )
         return {}
     if kind == "run" and name:
-        if project.records.find(name) is None:
+        record = run_named(project, name)
+        if record is None:
             raise UnknownRun(f"there is no run {name}", left_alone=_UNTOUCHED, hint="expmgr show VARIANT has their ids")
-        return {}
+        return {"on": f"run:{record.run_id}"}
     path, _, line = on.rpartition(":")
     commit = question_of(project, review.opened).candidate.commit
     content = project.repo.read(commit, path) if path and line.isdigit() else None
@@ -506,6 +580,9 @@ def resolve(
     if len(meant) != 1:
         what = f"{len(meant)} comments begin with {comment}" if meant else f"there is no comment {comment} in it"
         raise UnknownEvent(what, left_alone=_UNTOUCHED, hint=f"expmgr review show {found.short}")
+    before = found.resolved.get(meant[0].id)
+    if before is not None:
+        raise ReviewProblem(f"{found.person(before).name} has settled {meant[0].id[:12]} before", left_alone=_UNTOUCHED)
     _tell(project, Resolved, {"review": found.id, "event": meant[0].id}, as_json)
 
 
@@ -583,12 +660,12 @@ def approve(
     if evidence.without_results or evidence.tree is None or evidence.is_lost:
         raise ReviewProblem(
             f"there is nothing to approve in review {found.short} yet",
-            details=[told + (f": {mend}" if mend else "") for told, mend in now.missing][:5],
+            details=[told + (f": {mend}" if mend else "") for told, mend in now.missing_results][:5],
             left_alone=_UNTOUCHED,
             hint=f"expmgr review show {found.short}",
         )
     _require_other(project, now, evidence, "approves")
-    _decide(project, found, evidence, "approve", message, as_json)
+    _decide(project, found, now, "approve", message, as_json)
 
 
 def veto(review: Named, message: Message, as_json: output.AsJson = False) -> None:
@@ -597,8 +674,8 @@ def veto(review: Named, message: Message, as_json: output.AsJson = False) -> Non
     Example: expmgr review veto 3f2a9c -m "the eval rows come from production logs of one day"
     """
     project = _opened()
-    found, _, evidence = _live(project, review)
-    _decide(project, found, evidence, "veto", _words(message), as_json)
+    found, now = _unjudged(project, review)
+    _decide(project, found, now, "veto", _words(message), as_json)
 
 
 def lift(
@@ -614,7 +691,7 @@ def lift(
     from expmgr.writers import writer_id
 
     project = _opened()
-    found, now, evidence = _live(project, review)
+    found, now = _unjudged(project, review)
     actor = actor_of(project)
     mail = actor.email.casefold() if actor is not None else ""
     key = found.key_of(mail) if mail else writer_id(project.layout.own)
@@ -624,24 +701,23 @@ def lift(
             left_alone=_UNTOUCHED,
             hint=f"expmgr review show {found.short}",
         )
-    _decide(project, found, evidence, "lift", message, as_json)
+    _decide(project, found, now, "lift", message, as_json)
 
 
-def _decide(
-    project: Project, review: Review, evidence: Evidence, verdict: str, message: str, as_json: bool, reason: str = ""
-) -> None:
+def _decide(project: Project, review: Review, now: Standing, verdict: str, message: str, as_json: bool) -> None:
     from expmgr.events import Decided
 
-    _tell(project, Decided, _decision(review, evidence, verdict, message, reason), as_json)
+    _tell(project, Decided, _decision(review, now, verdict, message), as_json)
 
 
-def _decision(review: Review, evidence: Evidence, verdict: str, message: str, reason: str) -> dict[str, object]:
+def _decision(review: Review, now: Standing, verdict: str, message: str, reason: str = "") -> dict[str, object]:
+    known = now.evidence
     return {
         "review": review.id,
         "verdict": verdict,
-        "commit": evidence.question.candidate.commit,
-        "digests": evidence.digests,
-        "result_set": evidence.result_set,
+        "commit": known.question.candidate.commit if known else review.opened.commit,
+        "digests": known.digests if known else review.opened.digests,
+        "result_set": known.result_set if known else review.opened.result_set,
         "text": message.strip(),
         "reason": reason,
     }
@@ -668,8 +744,8 @@ def close(
     if reason not in REASONS:
         raise typer.BadParameter(f"--reason takes one of: {', '.join(REASONS)}")
     project = _opened()
-    found, now, evidence = _live(project, review)
-    event = end_with(project, now, Draft(Decided, _decision(found, evidence, "close", message, reason)))
+    found, now = _unjudged(project, review)
+    event = end_with(project, now, Draft(Decided, _decision(found, now, "close", message, reason)))
     if as_json:
         output.show_json({"format": 1, "id": event.id})
         return
@@ -704,4 +780,4 @@ def merge(review: Named, as_json: output.AsJson = False) -> None:
     remotes = project.repo.remotes()
     if remotes:
         name = "origin" if "origin" in remotes else remotes[0]
-        _next(project, f"git push {name} {target}")
+        output.tell([f"Next: git push {name} {target} && expmgr push"])

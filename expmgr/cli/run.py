@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from expmgr.cli import output
-from expmgr.errors import ExitCode, worst
+from expmgr.errors import ExitCode, ExpmgrError, worst
 from expmgr.paths import seeds_text
 
 if TYPE_CHECKING:
@@ -175,6 +175,8 @@ def run(
         output.show_json({"format": 1, "exit_code": code, "runs": [_outcome(one) for one in outcomes]})
     else:
         _show(project, outcomes)
+    if not scratch:
+        _tell_unsaid(project)
     if scratch:
         output.tell(["nothing was recorded; what was trained lies in:"])
         output.tell([f"  {project.layout.model_dir(task.name, task.seed)}/" for task in tasks])
@@ -261,6 +263,16 @@ def _warm_start(
         pairs.append((old, new))
     variant = find_variant(project.repo, name).name
     return WarmStart(variant, step, int(seed) if colon else None, tuple(pairs), tuple(only), with_optimizer, grow)
+
+
+def _tell_unsaid(project: Project) -> None:
+    """Say why the log does not say what ended, where it does not."""
+    from expmgr.sharing import tell_runs
+
+    try:
+        tell_runs(project)
+    except (OSError, ExpmgrError) as problem:
+        output.tell_unsaid(str(problem))
 
 
 def _commit(project: Project, text: str, message: str) -> None:

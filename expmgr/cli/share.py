@@ -12,6 +12,7 @@ import typer
 
 from expmgr.cli import output
 from expmgr.errors import ExitCode
+from expmgr.escape import one_line
 
 if TYPE_CHECKING:
     from expmgr.project import Project
@@ -21,6 +22,10 @@ Remote = Annotated[
     str | None,
     typer.Option("--remote", metavar="NAME", help="The git remote; default: that of your branch, or origin."),
 ]
+
+
+#: Of what others said, this much is printed.
+_MOST_WORDS = 10
 
 
 def add_to(app: typer.Typer) -> None:
@@ -74,6 +79,8 @@ def push(
             ]
         )
     output.show(_pushed(done.events, done.branches, done.remote))
+    if done.events:
+        output.tell_unheard(project)
     for branch in done.refused:
         output.tell(
             [
@@ -133,7 +140,8 @@ def pull(
     variant: Annotated[
         str | None,
         typer.Argument(
-            metavar="[VARIANT[@STEP]]", help="Fetch its checkpoints from the store too; @STEP: of that step."
+            metavar="[VARIANT[@STEP]]",
+            help="Fetch its checkpoints from the store too, or a run's; @STEP: of that step.",
         ),
     ] = None,
     remote: Remote = None,
@@ -189,12 +197,15 @@ def _fetch(project: Project, text: str, seed: int | None, *, fresh: bool, quiet:
 
     store = stored.store_of(project)
     named, step = parse_checkpoint(text)
-    name = find_variant(project.repo, named).name
-    runs = stored.runs_of(project, name, seed)
+    run = project.records.find(named)
+    name = run.name if run is not None else find_variant(project.repo, named).name
+    runs = [run] if run is not None else stored.runs_of(project, name, seed)
     if not runs:
         of_seed = "" if seed is None else f" with seed {seed}"
         raise UnknownRun(f"nobody has told of a run of {name}{of_seed}", hint=f"expmgr log {name}")
     wanted = [(one, stored.find_stored(project, one, step if isinstance(step, int) else None)) for one in runs]
+    for record in () if fresh else runs:
+        stored.check_free(project, record)
     with _progress("from the store", sum(places[0].size_bytes for _, places in wanted), quiet=quiet) as moved:
         found = [stored.fetch(project, store, record, places, fresh=fresh, progress=moved) for record, places in wanted]
     return [one for one in found if one is not None]
@@ -207,6 +218,11 @@ def _show(done: Pulled) -> None:
     else:
         told = [f"{done.events:,} event{'' if done.events == 1 else 's'}", f"{runs:,} run{'' if runs == 1 else 's'}"]
         output.show(f"pulled from {done.remote}: {', '.join(told)}")
+    for one in done.said[-_MOST_WORDS:]:
+        who = one.event.actor.name if one.event.actor is not None else one.event.writer
+        output.show(f"  {who}: {one_line(one.event.title)}")
+    if len(done.said) > _MOST_WORDS:
+        output.show(f"  and {len(done.said) - _MOST_WORDS} words before that: expmgr log")
     for branch in done.made:
         output.show(f"  {branch}: new here")
     for branch in done.moved:

@@ -106,8 +106,9 @@ def list_variants(
     elif variants:
         output.tell(["no variant is like that"])
     else:
+        pull = "expmgr pull fetches those of others; or " if project.repo.remotes() else ""
         output.tell(
-            ["No variant yet. Hint: expmgr new EXPERIMENT/VARIANT, or first expmgr init --example iris --commit"]
+            [f"No variant yet. Hint: {pull}expmgr new EXPERIMENT/VARIANT, or first expmgr init --example iris --commit"]
         )
     for name in sorted(by_variant):
         output.tell([f"Note: {name} has {len(by_variant[name])} runs, but its branch is gone (expmgr show {name}:0)"])

@@ -117,8 +117,7 @@ def test_an_experiment_that_is_there_is_left_alone(iris: Repo) -> None:
     before = iris.snapshot()
     result = iris.expmgr("init", "--example", "iris")
     assert result.stderr == (
-        "Error: experiments/iris exists already\nNothing was changed.\n"
-        "Hint: expmgr new iris/baseline makes a variant of it\n"
+        "Error: experiments/iris exists already\nNothing was changed.\nHint: expmgr new iris/baseline\n"
     )
     assert result.code == 1
     assert iris.snapshot() == before

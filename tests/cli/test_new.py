@@ -221,7 +221,7 @@ def test_no_commit_yet(empty: Repo) -> None:
     result = empty.expmgr("new", "iris/wide")
     assert result.stderr == (
         f"Error: {empty.path} has no commit yet\nNothing was changed.\n"
-        "Hint: expmgr init --example iris --commit, or commit what you have\n"
+        "Hint: commit what you have; or, where that is nothing, expmgr init --example iris --commit\n"
     )
     assert result.code == 1
 

@@ -73,7 +73,7 @@ def test_both_ways_and_their_runs_are_not_trained_on(ann: Repo, bob: Repo) -> No
     ran(bob, "iris/wide", 0.99, first=7)
     ok(bob, "note", "iris/wide", "-m", "one more seed")
     assert ok(bob, "push") == "pushed to origin: 2 events\n"
-    assert ok(ann, "pull") == "pulled from origin: 2 events, 1 run\n"
+    assert ok(ann, "pull") == "pulled from origin: 2 events, 1 run\n  Bob: note on iris/wide: one more seed\n"
     assert titles(ann) == titles(bob)
     project = Project.open(ann.path)
     wide = VariantName("iris", "wide")
@@ -82,7 +82,7 @@ def test_both_ways_and_their_runs_are_not_trained_on(ann: Repo, bob: Repo) -> No
     checks = told(ann, "compare", "baseline", "wide")["variants"][1]["result"]["checks"]
     (found,) = (one for one in checks if one["id"] == "checkpoint")
     assert found["answer"] == "warn"  # its own are made up; of Bob's it is said that they are with him
-    assert "its checkpoint is in the clone of somebody" in json.dumps(checks)
+    assert "its checkpoint is in the clone of Bob" in json.dumps(checks)
 
 
 def test_a_further_attempt_replaces_what_was_known(ann: Repo, bob: Repo) -> None:
@@ -239,7 +239,11 @@ def test_a_clone_brought_back_from_a_backup_goes_on_as_another_writer(ann: Repo,
     assert pushed.stderr.startswith("Note: origin has events of this clone that it does not know")
     assert logs_of(ann) != [log]
     pulled = bob.expmgr("pull")
-    assert pulled.stdout == "pulled from origin: 3 events, 1 run\n"
+    assert pulled.stdout.splitlines() == [
+        "pulled from origin: 3 events, 1 run",
+        "  Ann: note on iris/wide: pushed, then forgotten",
+        "  Ann: note on iris/wide: after the backup",
+    ]
     assert titles(bob)[-3:] == ["note pushed, then forgotten", *titles(bob)[-2:]]
     assert set(titles(ann)) == set(titles(bob))
     assert ok(ann, "push") == "origin has everything already\n"

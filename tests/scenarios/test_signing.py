@@ -148,11 +148,14 @@ def test_require_does_without_what_is_not_signed(ann: Repo, bob: Repo) -> None:
     assert (refused.code, refused.stderr.splitlines()[0]) == (1, "Error: git could not sign with your key")
     assert bob.snapshot() == before
     bob.git("reset", "--quiet", "--hard", "HEAD~1")  # a main that knows nothing of it does
+    bob.git("update-ref", "refs/remotes/origin/main", "HEAD")
     ran(bob, "iris/wide", 0.1, first=5)
     ok(bob, "push")
     pulled = ann.expmgr("pull")
     writer = logs_of(bob)[0].rpartition("/")[2]
-    assert pulled.stderr.endswith(f"was passed over: {writer} tells of it without a signature by whom it names\n")
+    assert pulled.stderr.endswith(
+        f"was passed over: Bob ({writer}) tells of it without a signature that the target's allowed signers know\n"
+    )
     # Who has no key says nothing, and is told so.
     ann.git("config", "user.signingKey", str(ann.path / "nowhere"))
     before = ann.snapshot()
