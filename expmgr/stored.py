@@ -219,7 +219,7 @@ def _probe_of(folder: ModelDir, saved: SavedCheckpoint) -> tuple[str, ...]:
 
 def upload(project: Project, store: Store, wanted: Sequence[Upload], progress: Progress = lambda _: None) -> int:
     """Send what the store does not have, and say in the log what is there; the bytes that were sent."""
-    if not store.is_there() and _stored_events(project):
+    if wanted and not store.is_there() and _stored_events(project):
         raise _not_there(store)
     tell_runs(project)
     sent = 0

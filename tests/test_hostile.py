@@ -6,12 +6,25 @@ import hashlib
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from expmgr.events import LATEST, Actor, Decided, Retracted, RunTold, VariantMade, Waived, canonical
+from expmgr.errors import ExpmgrError
+from expmgr.events import (
+    LATEST,
+    Actor,
+    Decided,
+    Merged,
+    Retracted,
+    ReviewOpened,
+    RunTold,
+    VariantMade,
+    Waived,
+    canonical,
+)
 from expmgr.gitrepo import GitRepo, NewCommit
 from expmgr.log import OWN, Draft
 from expmgr.project import Project
@@ -116,8 +129,11 @@ def test_nothing_is_judged_where_a_merge_would_delete_the_spec(team: Team) -> No
     checked = ann.expmgr("review", "check", "same")
     assert (checked.code, f"main has deleted {SPEC}, and a merge would too" in checked.stdout) == (5, True)
     assert ann.expmgr("review", "merge", "same").code == 5
+    ok(ann, "push")
+    ann.git("push", "--quiet", "origin", "main")
     bob = team.join("bob")
-    assert bob.expmgr("review", "approve", "same").code == 1
+    ok(bob, "pull")
+    assert "there is nothing to approve in review " in bob.expmgr("review", "approve", "same").stderr
 
 
 @pytest.mark.wide
@@ -593,3 +609,235 @@ def test_commands_of_ci_runners_are_text(team: Team) -> None:
         page = ann.expmgr("review", "check", "wide", "--format", layout).stdout
         assert "##[" not in page
         assert "##vso[" not in page
+
+
+# Found by a strict reader.
+
+
+def test_a_fork_that_was_fetched_is_not_the_team(team: Team) -> None:
+    """Neither its rules nor its commits are the target's."""
+    ann, bob = asked(team), team.join("bob")
+    ok(bob, "pull")
+    subprocess.run(["git", "clone", "--quiet", "--bare", str(team.hub.path), str(team.root / "fork.git")], check=True)
+    eve = Repo(team.root / "eve")
+    subprocess.run(["git", "clone", "--quiet", str(team.root / "fork.git"), str(eve.path)], check=True)
+    eve.write("expmgr.toml", "[review]\napprovals = 0\nby_others = false\n")
+    eve.write("backdoor.py", "x")
+    eve.git("config", "user.email", "eve@example.com")
+    eve.git("config", "user.name", "Eve")
+    eve.commit("mine")
+    eve.git("push", "--quiet")
+    ann.git("remote", "add", "a-fork", str(team.root / "fork.git"))
+    ann.git("fetch", "--quiet", "a-fork")
+    assert state(ann)[0] == "open"
+    approved(ann, bob)
+    ok(ann, "review", "merge", "wide")
+    assert not (ann.path / "backdoor.py").exists()
+
+
+def test_what_the_target_says_is_known_after_a_pull(team: Team) -> None:
+    """A main that lags behind binds as the remote's does: in reviews, and for what is taken over."""
+    ann, bob = asked(team), join(team, "bob")
+    require(team, line_of(team, "bob"), rules="[review]\napprovals = 2\n")
+    ok(bob, "pull")
+    assert not (bob.path / "expmgr.toml").exists()
+    pulled = team.join("late").expmgr("pull")
+    assert "without a signature that the target's allowed signers know" in pulled.stderr
+    assert told(bob, "review", "list")["reviews"] == []  # it was not signed
+    assert ann.expmgr("review", "list").code == 0
+
+
+def test_two_keys_of_a_person_with_two_addresses_are_one_person(team: Team) -> None:
+    key_of(team, "second")
+    require(
+        team, line_of(team, "ann"), line_of(team, "bob", "bob@example.com,rob@example.com"),
+        line_of(team, "second", "bob@example.com"), rules="[review]\napprovals = 2\n",
+    )  # fmt: skip
+    ann, bob = open_review(team), join(team, "bob")
+    ok(bob, "pull")
+    named(bob, "rob")
+    ok(bob, "review", "approve", "wide")
+    named(bob, "bob")
+    bob.git("config", "user.signingKey", str(key_of(team, "second")))
+    ok(bob, "review", "approve", "wide")
+    meet(bob, ann)
+    found = shown(ann)
+    assert (found["state"], sum(one["counts"] for one in found["opinions"])) == ("open", 1)
+
+
+def test_a_pattern_that_takes_somebody_out_does(team: Team) -> None:
+    require(team, line_of(team, "ann", "*@example.com,!bob@example.com"))
+    ann = open_review(team)
+    named(ann, "bob")
+    ok(ann, "note", "iris/wide", "-m", "I am Bob")
+    events = told(ann, "log")["events"]
+    assert [one["kind"] for one in events if one["unsigned_claim"]] == ["note"]
+
+
+@pytest.mark.wide
+def test_a_program_that_failed_once_is_asked_again(team: Team) -> None:
+    require(team, line_of(team, "ann"), line_of(team, "bob"))
+    ann, bob = open_review(team), join(team, "bob")
+    ok(bob, "pull")
+    ok(bob, "review", "approve", "wide")
+    ok(bob, "push")
+    ann.git("config", "gpg.ssh.program", "/bin/false")
+    ok(ann, "pull")
+    ann.expmgr("review", "list")
+    ann.git("config", "--unset", "gpg.ssh.program")
+    assert state(ann)[0] == "approved"
+
+
+@pytest.mark.parametrize("how", ["a merge that nobody made", "another baseline"])
+def test_no_veto_is_got_round(team: Team, how: str) -> None:
+    ann, bob, cleo = asked(team), team.join("bob"), team.join("cleo")
+    for one in (bob, cleo):
+        ok(one, "pull")
+    ok(cleo, "review", "veto", "wide", "-m", "no")
+    meet(cleo, ann)
+    found = shown(ann)
+    if how == "another baseline":
+        ok(ann, "new", "iris/other", "--from", "baseline", "--set", "model.hidden_units=[3, 3]")
+        ran(ann, "iris/other", 0.5, 0.51, 0.52)
+        ok(ann, "review", "open", "wide", "--against", "iris/other")
+    else:
+        bound = {name: found["evidence"][name] for name in ("digests", "result_set")}
+        commit = ann.git("rev-parse", "exp/iris/baseline").strip()
+        forge(ann, Merged, review=found["id"], commit=commit, target="main", approved_by=[], **bound)
+        assert found["id"] in [one["id"] for one in told(ann, "review", "list")["reviews"]]  # main does not have it
+        ok(ann, "review", "open", "wide", "--against", "baseline")
+    new = next(one["id"] for one in told(ann, "review", "list")["reviews"] if one["id"] != found["id"])
+    meet(ann, bob, cleo)
+    ok(bob, "review", "approve", new)
+    meet(bob, ann, cleo)
+    refused = ann.expmgr("review", "merge", new)
+    assert (refused.code, f"Cleo vetoes it in review {found['id'][:12]}" in refused.stderr) == (1, True)
+    ok(cleo, "review", "lift", new)
+    meet(cleo, ann)
+    assert shown(ann, new)["state"] == "approved"
+
+
+@pytest.mark.parametrize("what", ["blob", "tree", "tag", "nested", "large"])
+def test_a_log_that_is_none_breaks_nobodys(team: Team, what: str) -> None:
+    ann, bob = asked(team), team.join("bob")
+    ok(bob, "pull")
+    eve = team.join("eve")
+    name = "refs/expmgr/log/eve-0000000a"
+    blob = eve.git("hash-object", "-w", "README.md" if (eve.path / "README.md").exists() else SPEC).strip()
+    if what == "tag":
+        eve.git("tag", "-a", "-m", "x", "t", blob)
+        blob = eve.git("rev-parse", "t").strip()
+    elif what == "tree":
+        blob = eve.git("rev-parse", "HEAD^{tree}").strip()
+    elif what == "nested":
+        writer = logs_of(ann)[0]
+        eve.git("push", "--quiet", "origin", f":{writer}")
+        name = f"{writer}/x"
+        blob = "HEAD"
+    elif what == "large":
+        git = GitRepo.discover(eve.path)
+        commits = [NewCommit({"log.json": canonical({"format": 1, "writer": "eve-0000000a"})}, "a log\n")]
+        commits += [NewCommit({"event.json": b" " * 30_000_000}, f"{number}\n") for number in range(3)]
+        blob = str(git.extend("refs/heads/large", None, commits, "x"))
+    eve.git("push", "--quiet", "origin", f"{blob}:{name}")
+    ok(bob, "note", "iris/wide", "-m", "still here")
+    ok(bob, "push")
+    for repo in (ann, bob, team.join("fresh")):
+        pulled = repo.expmgr("pull")
+        assert pulled.code == 0, pulled.stderr
+        assert "still here" in ok(repo, "log")
+        ok(repo, "review", "list")
+
+
+@pytest.mark.parametrize(
+    "values", [{"metric": "fantasy"}, {"baseline": "iris/gone", "base_commit": "1" * 40}, {"commit": "1" * 40}]
+)
+def test_what_cannot_be_judged_can_be_closed(team: Team, values: dict[str, str]) -> None:
+    ann = asked(team)
+    opened = shown(ann)["events"][0]
+    about = {
+        key: opened[key] for key in ("candidate", "baseline", "target", "metric", "split", "commit", "base_commit")
+    }
+    about |= {key: opened[key] for key in ("digests", "result_set")}
+    gone = {"candidate": "iris/never"} if "commit" in values else {}
+    odd = forge(ann, ReviewOpened, **{**about, **gone, **values})
+    with pytest.raises(ExpmgrError, match="against itself"):
+        forge(ann, ReviewOpened, **{**about, "baseline": about["candidate"]})
+    if not gone:
+        checked = ann.expmgr("review", "check", "--base", "main", "--head", "exp/iris/wide")
+        assert f"Error: review {odd[:12]} of iris/wide cannot be judged: " in checked.stderr
+    ok(ann, "review", "veto", odd, "-m", "no")
+    ok(ann, "review", "lift", odd)
+    ok(ann, "review", "close", odd, "--reason", "abandoned")
+    assert [one["id"] for one in told(ann, "review", "list")["reviews"]] == [opened["id"]]
+
+
+def test_a_person_whose_address_changed_is_still_the_same_clone(team: Team) -> None:
+    ann = team.join("ann")
+    ok(ann, "new", "iris/wide")
+    (first,) = ran(ann, "iris/wide", 0.9)
+    named(ann, "anna")
+    shutil.rmtree(ann.path / ".git/expmgr/runs" / first.run_id)
+    put(Project.open(ann.path), first.model_copy(update={"attempts": [*first.attempts, first.attempts[0]]}))
+    ok(ann, "push")
+    fresh = team.join("fresh")
+    assert fresh.expmgr("pull").stderr == ""
+    assert len(told(fresh, "show", first.run_id)["attempts"]) == 2
+
+
+def test_names_of_all_scripts_stay(team: Team) -> None:
+    ann = team.join("ann")
+    name = "\u0639\u0644\u06cc\u200c\u0631\u0636\u0627 \U0001f469\u200d\U0001f4bb"
+    ann.git("config", "user.name", name)
+    ok(ann, "new", "iris/wide")
+    ok(ann, "note", "iris/wide", "-m", "x")
+    assert {one["actor"]["name"] for one in told(ann, "log")["events"]} == {name}
+    ann.git("config", "user.name", "x" * 3000)
+    ok(ann, "note", "iris/wide", "-m", "y")
+
+
+def test_processes_that_tell_at_once_tell_once(team: Team) -> None:
+    ann = team.join("ann")
+    ok(ann, "new", "iris/wide")
+    ran(ann, "iris/wide", 0.9, 0.8, tell=False)
+    code = "import sys; from pathlib import Path; from expmgr.project import Project; from expmgr.sharing import tell_runs\n"
+    code += "project = Project.open(Path(sys.argv[1])); tell_runs(project)"
+    several = [subprocess.Popen([sys.executable, "-c", code, str(ann.path)]) for _ in range(4)]
+    assert [one.wait() for one in several] == [0] * 4
+    assert [one["kind"] for one in told(ann, "log")["events"]].count("run") == 2
+
+
+def test_attributes_of_a_checkout_do_not_decide_a_merge(team: Team) -> None:
+    ann, bob = asked(team), team.join("bob")
+    ok(bob, "pull")
+    ann.write(SPEC, ann.read(SPEC).replace("[10, 10]", "[30, 30]"))
+    ann.commit("wider on main")
+    ann.write(".gitattributes", "*.yaml merge=union\n")
+    assert "conflicts with the target" in state(ann)[1]
+
+
+def test_seeds_that_were_seen_confirm_nothing(team: Team) -> None:
+    ann = asked(team)
+    ok(ann, "review", "close", "wide", "--reason", "superseded")
+    refused = ann.expmgr("review", "open", "wide", "--against", "baseline", "--confirm", "--seeds", "0-2")
+    assert refused.code == 1
+    assert refused.stderr.startswith("Error: seeds 0-2 have results on both sides, so they confirm nothing\n")
+
+
+def test_ci_shows_why_it_fails_whatever_the_reason(team: Team, tmp_path: Path) -> None:
+    from xml.etree import ElementTree as xml
+
+    ann = asked(team)
+    ann.write(SPEC, ann.read(SPEC).replace("[10, 10]", "[30, 30]"))
+    ann.commit("wider on main")
+
+    def failing(head: str) -> tuple[int, int]:
+        about = ("review", "check", "--base", "main", "--head", head, "--format")
+        annotated = ann.expmgr(*about, "github")
+        ann.expmgr(*about, "gitlab", "-o", str(tmp_path / "x.xml"))
+        failures = xml.parse(tmp_path / "x.xml").getroot().findall(".//failure")
+        return annotated.code, min(len(failures), annotated.stdout.count("::error "))
+
+    assert failing("exp/iris/wide") == (5, 1)  # a conflict
+    commit_on(ann, "exp/iris/baseline", SPEC, ann.read(SPEC).replace("0.1", "0.2"))
+    assert failing("exp/iris/baseline") == (1, 1)  # nobody asked

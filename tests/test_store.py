@@ -98,9 +98,11 @@ def test_what_is_put_is_got(store: Store) -> None:
 
 
 def test_what_is_not_there_or_another_is_an_error(store: Store, place: str) -> None:
-    with pytest.raises(StoreProblem, match="does not hold 000000000000"):
+    with pytest.raises(StoreProblem, match=r"does not hold 000000000000|is not there"):
         store.get("0" * 64)
     digest = store.put(b"weights")
+    with pytest.raises(StoreProblem, match="does not hold 000000000000"):
+        store.get("0" * 64)
     damage(place, digest, b"weighty")
     with pytest.raises(StoreProblem, match="holds other content than") as caught:
         store.get(digest)
@@ -609,7 +611,8 @@ def test_an_older_word_is_tried_before_giving_up(fetching: Fetching, ann: Repo) 
         f"Error: {name} does not hold {real[:12]}\n"
         f"  tried before: {name} does not hold 222222222222\n"
         f"  tried before: {name} does not hold 111111111111\n"
-        "Nothing was changed.\n",
+        "Nothing was changed.\n"
+        "Hint: expmgr push --checkpoints selected, in the clone that trained it, sends what the store has lost\n",
     )
 
 
@@ -645,7 +648,7 @@ def remove(store: Store, digest: str) -> None:
 def test_what_the_store_lost_is_sent_again_when_it_is_asked_for(fetching: Fetching, ann: Repo, lost: str) -> None:
     kinds = [one["kind"] for one in told(ann, "log")["events"]]
     if lost == "everything":
-        shutil.rmtree(Path(fetching.store.name))
+        shutil.rmtree(Path(fetching.store.name) / "sha256")
     elif lost == "the list":
         remove(fetching.store, fetching.events[0].contents)
     else:
@@ -778,3 +781,37 @@ def test_a_url_without_fsspec_names_what_to_install(tmp_path: Path, monkeypatch:
     with pytest.raises(ExpmgrError, match="which is not installed") as caught:
         open_store("s3://bucket/prefix", tmp_path)
     assert 'pip install "expmgr[s3]"' in str(caught.value.hint)
+
+
+@in_a_folder
+def test_a_store_that_is_not_mounted_gets_nothing(fetching: Fetching, ann: Repo, place: str) -> None:
+    """A folder of its name is not made anew: whoever looks in the real one later would not find what the log promises."""
+    Path(place).rename(f"{place}-away")
+    saved(ann, "iris/baseline", 1, b"more")
+    before = ann.git("for-each-ref")
+    refused = ann.expmgr("push")
+    assert (refused.code, Path(place).exists(), ann.git("for-each-ref")) == (1, False, before)
+    assert refused.stderr.startswith(
+        f"Error: the store {place} is not there, and the log says that checkpoints are in it\n"
+    )
+    fetched = fetching.repo.expmgr("pull", "iris/baseline")
+    assert f"the store {place} is not there" in fetched.stderr
+    Path(f"{place}-away").rename(place)
+    ok(ann, "push")
+
+
+@in_a_folder
+def test_a_run_is_fetched_by_its_id_and_nothing_where_one_seed_cannot_come_in(
+    fetching: Fetching, ann: Repo, place: str
+) -> None:
+    second = saved(ann, "iris/baseline", 1, b"second")
+    ok(ann, "push")
+    saved(fetching.repo, "iris/baseline", 1, b"one of my own")
+    before = fetching.repo.snapshot()
+    refused = fetching.repo.expmgr("pull", "iris/baseline")
+    assert refused.code == 1
+    assert "seed-1 holds the checkpoints of another run" in refused.stderr
+    after = fetching.repo.snapshot()
+    assert {name for name in before if before[name] != after[name]} <= {"refs", "expmgr"}  # what was said came in
+    ok(fetching.repo, "pull", second.run_id, "--fresh")
+    assert not (fetching.repo.path / "models/iris/baseline/seed-0").exists()
