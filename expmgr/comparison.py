@@ -22,7 +22,7 @@ from expmgr.records import ABOUT, RunRecord, is_foreign, teller_of
 from expmgr.results import Result, results_of
 from expmgr.spec import CLASSIFIER_METRICS, REGRESSOR_METRICS, ExperimentSpec, changes, flat
 from expmgr.statistics import mean_and_std
-from expmgr.stored import fetched_run, is_stored, selected_step
+from expmgr.stored import InTheStore, fetched_run, selected_step
 from expmgr.variants import Variant, all_variants, find_variant, origins, spec_of
 
 if TYPE_CHECKING:
@@ -305,16 +305,19 @@ def _with_lost(project: Project, subjects: Sequence[Subject]) -> list[Subject]:
     """`subjects`, with what is wrong with the code or the selected checkpoint of the runs that count."""
     commits = sorted({record.commit for one in subjects for record in one.counted})
     are_there = dict(zip(commits, project.repo.has(commits), strict=True))
-    return [replace(one, lost=_lost(project, one, are_there)) for one in subjects]
+    store = InTheStore(project)
+    return [replace(one, lost=_lost(project, one, are_there, store)) for one in subjects]
 
 
-def _lost(project: Project, subject: Subject, are_there: Mapping[str, bool]) -> dict[str, tuple[Answer, str]]:
+def _lost(
+    project: Project, subject: Subject, are_there: Mapping[str, bool], store: InTheStore
+) -> dict[str, tuple[Answer, str]]:
     lost: dict[str, tuple[Answer, str]] = {}
     for record in subject.counted:
         path = project.layout.model_dir(subject.name, record.seed)
         folder = ModelDir(path, shown=project.shown(path), variant=record.variant, seed=record.seed)
         if is_foreign(project.records.run_dir(record.run_id)):
-            wrong = _foreign_lost(project, folder, record)
+            wrong = _foreign_lost(project, folder, record, store)
         else:
             wrong = _checkpoint_lost(folder, record, subject.runs) if record.step else None
         if not are_there[record.commit]:
@@ -324,11 +327,13 @@ def _lost(project: Project, subject: Subject, are_there: Mapping[str, bool]) -> 
     return lost
 
 
-def _foreign_lost(project: Project, folder: ModelDir, record: RunRecord) -> tuple[Answer, str] | None:
+def _foreign_lost(
+    project: Project, folder: ModelDir, record: RunRecord, store: InTheStore
+) -> tuple[Answer, str] | None:
     """Why the checkpoint of another clone's run is not looked at; None where it was fetched, and is as it was recorded."""
     if fetched_run(folder.path) == record.run_id and _checkpoint_lost(folder, record, [record]) is None:
         return None
-    if is_stored(project, record, selected_step(record)):
+    if store.has(record, selected_step(record)):
         return None  # it is verified when it is fetched
     return Answer.UNKNOWN, (
         f"its checkpoint is in the clone of {teller_of(project.records.run_dir(record.run_id), record)}, and in no store"

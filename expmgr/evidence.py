@@ -27,7 +27,7 @@ from expmgr.project import Project
 from expmgr.records import ABOUT, RunRecord, is_foreign
 from expmgr.results import Result
 from expmgr.settings import shared_settings
-from expmgr.signing import newest, policy_at, target_of, trusted
+from expmgr.signing import Policy, newest, policy_at, target_of, trusted
 from expmgr.spec import CsvData, flat
 from expmgr.specfile import read_spec
 from expmgr.variants import Variant, find_variant
@@ -206,8 +206,11 @@ def _data_of(project: Project, tree: str, name: VariantName) -> list[str]:
     return [posixpath.normpath(f"{name.folder}/{one}") for one in named if one and not is_outside(one)]
 
 
-def gather(project: Project, question: Question, *, base: CommitId | None = None) -> Evidence:
-    """Look at a question, as the candidate would be when it is merged into `base` (the target as it is now)."""
+def gather(
+    project: Project, question: Question, *, base: CommitId | None = None, policy: Policy | None = None
+) -> Evidence:
+    """Look at a question, as the candidate would be when it is merged into `base` (the target as it is now). `policy`: what
+    signatures are worth there, where that is known."""
     repo = project.repo
     onto = base or target_commit(project, question.target)
     candidate = question.candidate
@@ -216,7 +219,7 @@ def gather(project: Project, question: Question, *, base: CommitId | None = None
     as_merged = candidate if tree is None or is_lost else replace(candidate, commit=CommitId(tree))
     brings = repo.changed(onto, tree) if tree is not None else []
     data = _Data(project, as_merged.commit)
-    heard = _heard(project, onto)
+    heard = _heard(project, policy or policy_at(project, onto))
     found = pair(project, question.baseline, as_merged, lambda run: bool(data.moved(run)), heard)
     comparison = compare(
         found.subjects,
@@ -256,9 +259,8 @@ def _is_prose(entry: TreeEntry, signers: str) -> bool:
     return is_file and entry.path.endswith(".md") and entry.path != signers and "/reviews/" not in entry.path
 
 
-def _heard(project: Project, onto: str) -> Callable[[RunRecord], bool]:
+def _heard(project: Project, policy: Policy) -> Callable[[RunRecord], bool]:
     """Whether a run counts: one of another clone, where signatures are required, by what its person signed alone."""
-    policy = policy_at(project, onto)
     if policy.signing != "require":
         return lambda _: True
     told = trusted(project, project.logs.events("run"), policy)

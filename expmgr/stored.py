@@ -20,6 +20,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -583,10 +584,22 @@ def ensure(
     return None
 
 
-def is_stored(project: Project, record: RunRecord, step: int) -> bool:
-    """Whether the store has a checkpoint of a run, by the word of who trained it."""
-    told = {one.writer for one in _stored_events(project) if (one.run_id, one.step) == (record.run_id, step)}
-    return bool(told & _writers_of(project, record.run_id))
+class InTheStore:
+    """What the store has, by the logs, which are read once, and where somebody asks."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+
+    @cached_property
+    def _told(self) -> dict[tuple[str, int], set[str]]:
+        found: dict[tuple[str, int], set[str]] = {}
+        for one in _stored_events(self._project):
+            found.setdefault((one.run_id, one.step), set()).add(one.writer)
+        return found
+
+    def has(self, record: RunRecord, step: int) -> bool:
+        """Whether it has a checkpoint of a run, by the word of who trained it."""
+        return bool(self._told.get((record.run_id, step), set()) & _writers_of(self._project, record.run_id))
 
 
 def _folder(project: Project, name: VariantName, seed: int) -> ModelDir:

@@ -575,7 +575,7 @@ def test_a_wrong_word_of_another_is_not_looked_at(fetching: Fetching, mallory: R
     ok(fetching.repo, "pull")
     (record, (first, second)) = (fetching.record, stored.find_stored(fetching.project, fetching.record, None))
     assert (first.size_bytes > 5, second.size_bytes) == (True, 5)
-    assert stored.is_stored(fetching.project, record, record.step)
+    assert stored.InTheStore(fetching.project).has(record, record.step)
     ok(fetching.repo, "pull", "iris/baseline")
     assert right(fetching, model_dir(fetching.repo))
 
@@ -632,7 +632,7 @@ def test_a_run_is_not_preferred_by_the_word_of_another(fetching: Fetching, ann: 
     runs = stored.runs_of(Project.open(fetching.repo.path), name)
     assert [one.run_id for one in runs] == [fetching.record.run_id, newest.run_id]  # of seed 0 the one that is stored
     assert newer.run_id != fetching.record.run_id
-    assert not stored.is_stored(fetching.project, older, older.step)
+    assert not stored.InTheStore(fetching.project).has(older, older.step)
 
 
 # What the store has lost.

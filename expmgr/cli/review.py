@@ -58,7 +58,9 @@ def _standing(project: Project, review: Review, *, base: CommitId | None = None)
     from expmgr.evidence import gather, question_of
     from expmgr.reviews import standing
 
-    evidence = gather(project, question_of(project, review.opened), base=base) if review.end is None else None
+    if review.end is not None:
+        return standing(project, review, None)
+    evidence = gather(project, question_of(project, review.opened), base=base, policy=review.policy)
     return standing(project, review, evidence)
 
 
@@ -413,7 +415,7 @@ def _between(project: Project, base: str, head: str) -> list[Standing]:
         if one.end is None and tip in (asked.candidate.commit, one.opened.commit):
             exactly = replace(asked, candidate=replace(asked.candidate, commit=tip))
             try:
-                found.append(standing(project, one, gather(project, exactly, base=onto)))
+                found.append(standing(project, one, gather(project, exactly, base=onto, policy=one.policy)))
             except ExpmgrError as error:
                 raise ReviewProblem(
                     f"review {one.short} of {one.opened.candidate} cannot be judged: {error.message}",
