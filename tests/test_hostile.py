@@ -100,10 +100,13 @@ def named(repo: Repo, name: str) -> None:
 # What an approval is bound to.
 
 
-@pytest.mark.parametrize(
-    "path", ["pyproject.toml", ".expmgr/allowed_signers", ".github/workflows/ci.yml", "experiments/other/spec.yaml",
-             "experiments/iris/reviews/0123456789ab.md", "experiments/iris/reviews/0123456789ab.json", "setup.py"],
+_BESIDES = (
+    ".expmgr/allowed_signers", ".github/workflows/ci.yml", "experiments/other/spec.yaml",
+    "experiments/iris/reviews/0123456789ab.md", "experiments/iris/reviews/0123456789ab.json", "setup.py",
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["pyproject.toml", *(pytest.param(one, marks=pytest.mark.wide) for one in _BESIDES)])
 def test_what_a_merge_would_bring_besides_expires_an_approval(team: Team, path: str) -> None:
     ann, bob = asked(team), team.join("bob")
     ok(bob, "pull")
@@ -614,6 +617,7 @@ def test_commands_of_ci_runners_are_text(team: Team) -> None:
 # Found by a strict reader.
 
 
+@pytest.mark.wide
 def test_a_fork_that_was_fetched_is_not_the_team(team: Team) -> None:
     """Neither its rules nor its commits are the target's."""
     ann, bob = asked(team), team.join("bob")
@@ -647,6 +651,7 @@ def test_what_the_target_says_is_known_after_a_pull(team: Team) -> None:
     assert ann.expmgr("review", "list").code == 0
 
 
+@pytest.mark.wide
 def test_two_keys_of_a_person_with_two_addresses_are_one_person(team: Team) -> None:
     key_of(team, "second")
     require(
@@ -688,6 +693,7 @@ def test_a_program_that_failed_once_is_asked_again(team: Team) -> None:
     assert state(ann)[0] == "approved"
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("how", ["a merge that nobody made", "another baseline"])
 def test_no_veto_is_got_round(team: Team, how: str) -> None:
     ann, bob, cleo = asked(team), team.join("bob"), team.join("cleo")
@@ -717,7 +723,10 @@ def test_no_veto_is_got_round(team: Team, how: str) -> None:
     assert shown(ann, new)["state"] == "approved"
 
 
-@pytest.mark.parametrize("what", ["blob", "tree", "tag", "nested", "large"])
+_WIDE = [pytest.param(what, marks=pytest.mark.wide) for what in ("tree", "tag", "large")]
+
+
+@pytest.mark.parametrize("what", ["blob", "nested", *_WIDE])
 def test_a_log_that_is_none_breaks_nobodys(team: Team, what: str) -> None:
     ann, bob = asked(team), team.join("bob")
     ok(bob, "pull")
@@ -750,7 +759,12 @@ def test_a_log_that_is_none_breaks_nobodys(team: Team, what: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"metric": "fantasy"}, {"baseline": "iris/gone", "base_commit": "1" * 40}, {"commit": "1" * 40}]
+    "values",
+    [
+        {"metric": "fantasy"},
+        pytest.param({"baseline": "iris/gone", "base_commit": "1" * 40}, marks=pytest.mark.wide),
+        pytest.param({"commit": "1" * 40}, marks=pytest.mark.wide),
+    ],
 )
 def test_what_cannot_be_judged_can_be_closed(team: Team, values: dict[str, str]) -> None:
     ann = asked(team)
@@ -807,6 +821,7 @@ def test_processes_that_tell_at_once_tell_once(team: Team) -> None:
     assert [one["kind"] for one in told(ann, "log")["events"]].count("run") == 2
 
 
+@pytest.mark.wide
 def test_attributes_of_a_checkout_do_not_decide_a_merge(team: Team) -> None:
     ann, bob = asked(team), team.join("bob")
     ok(bob, "pull")
@@ -816,6 +831,7 @@ def test_attributes_of_a_checkout_do_not_decide_a_merge(team: Team) -> None:
     assert "conflicts with the target" in state(ann)[1]
 
 
+@pytest.mark.wide
 def test_seeds_that_were_seen_confirm_nothing(team: Team) -> None:
     ann = asked(team)
     ok(ann, "review", "close", "wide", "--reason", "superseded")
@@ -824,6 +840,7 @@ def test_seeds_that_were_seen_confirm_nothing(team: Team) -> None:
     assert refused.stderr.startswith("Error: seeds 0-2 have results on both sides, so they confirm nothing\n")
 
 
+@pytest.mark.wide
 def test_ci_shows_why_it_fails_whatever_the_reason(team: Team, tmp_path: Path) -> None:
     from xml.etree import ElementTree as xml
 

@@ -684,6 +684,7 @@ def test_two_who_decide_at_once_lose_nothing(ann: Repo, bob: Repo, team: Team) -
 # What came up when others tried it.
 
 
+@pytest.mark.wide
 def test_a_merge_that_the_target_lost_is_said_and_made_again(ann: Repo, bob: Repo) -> None:
     """The push of main was refused, and a rebase dropped the merge; the log says merged all the same."""
     approved(ann, bob)
@@ -717,6 +718,7 @@ def test_a_list_says_who_vetoed_and_what_nobody_approved(ann: Repo, bob: Repo) -
     assert ",vetoed by Bob," in ok(bob, "review", "list", "--csv")
 
 
+@pytest.mark.wide
 def test_pull_shows_what_others_said(ann: Repo, bob: Repo) -> None:
     ok(bob, "review", "approve", "wide", "-m", "fine")
     ok(bob, "push")
@@ -731,6 +733,7 @@ def test_pull_shows_what_others_said(ann: Repo, bob: Repo) -> None:
     assert "approve review" in ok(ann, "log", "iris/baseline")
 
 
+@pytest.mark.wide
 def test_twice_is_said(ann: Repo, bob: Repo) -> None:
     ok(bob, "review", "comment", "wide", "-m", "why?", "--on", "run:iris/wide:1")
     (comment,) = shown(bob)["comments"]
