@@ -15,9 +15,10 @@ import contextlib
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 
 from expmgr.gitrepo import CommitId, GitRepo
@@ -27,6 +28,8 @@ from expmgr.settings import Settings, Signing, read_settings, shared_settings
 
 #: A commit of a log holds its event, and what is beside it: whoever signs other files signs no event.
 _OF_A_LOG = re.compile(r"[a-z][a-z_-]*\.json\Z")
+#: Commits that are asked for a signature by one process.
+_AT_ONCE = 32
 _STRICTER: tuple[Signing, ...] = ("off", "warn", "require")
 _TYPE = re.compile(r"(ssh|ecdsa|sk)-")
 _OPENPGP = re.compile(r"\s*(\S+)\s+openpgp\s+([0-9A-Fa-f ]{16,})\s*\Z")
@@ -211,21 +214,25 @@ def signed(project: Project, told: Iterable[Told], policy: Policy) -> dict[str, 
 
 
 def _signed_in(project: Project, signers: Signers, whole: Sequence[Told], events: Sequence[Told]) -> dict[str, str]:
-    mails = {one.mail for one in events}
-    named = [one for one in reversed(whole) if one.mail in mails]
-    flags = dict(zip((one.id for one in named), signers.are_signed([one.commit for one in named]), strict=True))
     found: dict[str, str] = {}
-    for mail in mails:
-        assert mail is not None
-        first = min(one.place for one in events if one.mail == mail)
-        for one in named:
-            if one.mail != mail or one.place < first or not flags[one.id]:
-                continue
+    for mail in {one.mail for one in events}:
+        asked = [one for one in events if one.mail == mail]
+        first = min(one.place for one in asked)
+        for one in _carrying(signers, whole, mail, first):
             whose = _whose(project, signers, one.commit)
-            if is_among(mail, whose):
-                found |= {other.id: whose for other in events if other.mail == mail and other.place <= one.place}
+            if is_among(mail or "", whose):
+                found |= {other.id: whose for other in asked if other.place <= one.place}
                 break
     return found
+
+
+def _carrying(signers: Signers, whole: Sequence[Told], mail: str | None, first: int) -> Iterator[Told]:
+    """The events of a log, the newest first and none before the place `first`, that name the person and carry a signature.
+    The newest mostly does, so few are looked at."""
+    named = (one for one in reversed(whole) if one.place >= first and one.mail == mail)
+    while some := list(islice(named, _AT_ONCE)):
+        flags = signers.are_signed([one.commit for one in some])
+        yield from (one for one, is_signed in zip(some, flags, strict=True) if is_signed)
 
 
 def _whose(project: Project, signers: Signers, commit: str) -> str:
