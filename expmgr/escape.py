@@ -26,7 +26,8 @@ def markdown(text: str) -> str:
     words = html.escape(one_line(clean(text)), quote=False)
     words = re.sub(r"([\\`*_{}\[\]|~$])", r"\\\1", words)
     # A list, heading or rule begins a line; @name and #1 notify people and link to what is not meant.
-    words = re.sub(r"^([-+>=]|\d+[.)])", r"\\\1", words)
+    words = re.sub(r"^([-+#](?!\d)|[>=])", r"\\\1", words)
+    words = re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", words)
     words = re.sub(r"(?<!&)#(?=\d)", "&#35;", words)  # `org/repo#12` too
     words = re.sub(r"\b(GH)-(?=\d)", r"\1&#45;", words, flags=re.IGNORECASE)
     return re.sub(r"(?<!\w)@(?=\w)", "@<!-- -->", words)
