@@ -26,7 +26,6 @@ from expmgr.places import is_outside
 from expmgr.project import Project
 from expmgr.records import ABOUT, RunRecord, is_foreign
 from expmgr.results import Result
-from expmgr.settings import shared_settings
 from expmgr.signing import Policy, newest, policy_at, target_of, trusted
 from expmgr.spec import CsvData, flat
 from expmgr.specfile import read_spec
@@ -89,7 +88,7 @@ class Evidence:
         is_run = variant == str(self.question.candidate.name) and f"expmgr run {variant}" in command
         if not (is_run and self.moved):
             return command
-        return f"git switch exp/{variant}; git merge {self.question.target}; {command}"
+        return f"git switch {self.question.candidate.name.branch}; git merge {self.question.target}; {command}"
 
     @property
     def blocks(self) -> list[Check]:
@@ -219,7 +218,8 @@ def gather(
     as_merged = candidate if tree is None or is_lost else replace(candidate, commit=CommitId(tree))
     brings = repo.changed(onto, tree) if tree is not None else []
     data = _Data(project, as_merged.commit)
-    heard = _heard(project, policy or policy_at(project, onto))
+    policy = policy or policy_at(project, onto)
+    heard = _heard(project, policy)
     found = pair(project, question.baseline, as_merged, lambda run: bool(data.moved(run)), heard)
     comparison = compare(
         found.subjects,
@@ -232,12 +232,11 @@ def gather(
         in_review=True,
     )
     sides = [row.side for row in comparison.rows]
-    signers = shared_settings(lambda path: repo.read(onto, path), question.target).allowed_signers
     asked = {
         "metric": [comparison.metric, comparison.mode, comparison.split, comparison.minimum_effect],
         "seeds": sorted(question.seeds) if question.seeds is not None else None,
         "sides": [[side.name, _spec(side), side.subject.code_digest] for side in sides],
-        "brings": [[one.path, one.mode, one.oid] for one in brings if not _is_prose(one, signers)],
+        "brings": [[one.path, one.mode, one.oid] for one in brings if not _is_prose(one, policy.allowed_signers)],
     }
     return Evidence(
         question,

@@ -106,15 +106,14 @@ def _made_before(project: Project, standing: Standing) -> tuple[CommitId, dict[s
     evidence, review = standing.evidence, standing.review
     assert evidence is not None
     repo, candidate = project.repo, evidence.question.candidate.commit
-    path = f"experiments/{review.opened.candidate.partition('/')[0]}/reviews/{review.short}.json"
     merges = repo.merges_with_trailer(evidence.target_commit, "Experiment-Review", review.id)
     for commit, parents in merges:
         if len(parents) != 2:
             continue
         onto, merged = parents
         is_ours = repo.is_ancestor(merged, candidate) or repo.is_ancestor(candidate, merged)
-        is_new = repo.read(onto, path) is None and repo.read(merged, path) is None
-        found = kept(repo.read(commit, path), review.id) if is_ours and is_new else {}
+        is_new = repo.read(onto, review.page) is None and repo.read(merged, review.page) is None
+        found = kept(repo.read(commit, review.page), review.id) if is_ours and is_new else {}
         if found.get("evidence"):
             return commit, found
     return None

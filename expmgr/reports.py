@@ -62,8 +62,8 @@ def report(standing: Standing) -> dict[str, Any]:
             for one in review.comments
         ],
         "signing": review.policy.signing,
-        "unsigned_claims": sorted(review.claims),
-        "claims": [{"id": one.id, "kind": one.kind, "by": _person(one.event)} for one in review.claimed],
+        "unsigned_claims": sorted(one.id for one in review.claims),
+        "claims": [{"id": one.id, "kind": one.kind, "by": _person(one.event)} for one in review.claims],
         "evidence": evidence.as_dict() if evidence else None,
         "events": [{"id": one.id, **json.loads(one.content)} for one in review.told],
     }

@@ -64,11 +64,9 @@ class Review:
     """Its events that count, in their order; the first one opened it."""
     policy: Policy
     """What signatures are worth on its target."""
-    claims: frozenset[str] = frozenset()
+    claims: tuple[Told, ...] = ()
     """The events that the person whom they name has not signed, where signatures are asked for; where they are required,
     these do not count."""
-    claimed: tuple[Told, ...] = ()
-    """The same, as events."""
     signed: Mapping[str, str] = field(default_factory=dict)
     """Id of an event to those who may sign with the key that it was signed with."""
     same: Mapping[str, str] = field(default_factory=dict)
@@ -89,6 +87,11 @@ class Review:
     @property
     def short(self) -> str:
         return self.id[:12]
+
+    @property
+    def page(self) -> str:
+        """The file in which a merge freezes what was decided."""
+        return f"experiments/{self.opened.candidate.partition('/')[0]}/reviews/{self.short}.json"
 
     @cached_property
     def opened(self) -> ReviewOpened:
@@ -195,15 +198,7 @@ def _of_target(
         if counted and counted[0].id == events[0].id:
             ours = {one.id: known[one.id] for one in counted if one.id in known}
             persons = policy.signers.persons if policy.signing != "off" else {}
-            yield Review(
-                events[0].id,
-                tuple(counted),
-                policy,
-                frozenset(one.id for one in claims),
-                claims,
-                ours,
-                _same(persons, counted, ours),
-            )
+            yield Review(events[0].id, tuple(counted), policy, claims, ours, _same(persons, counted, ours))
 
 
 def _same(persons: Mapping[str, str], told: Sequence[Told], known: Mapping[str, str]) -> dict[str, str]:
@@ -453,11 +448,10 @@ def is_landed(project: Project, review: Review) -> bool:
     have been squashed). True of one that was not merged."""
     if review.merged is None:
         return True
-    repo, opened = project.repo, review.opened
+    repo = project.repo
     with contextlib.suppress(ReviewProblem):
-        target = target_commit(project, opened.target)
-        folder = f"experiments/{opened.candidate.partition('/')[0]}/reviews"
-        page = repo.read(target, f"{folder}/{review.short}.json")
+        target = target_commit(project, review.opened.target)
+        page = repo.read(target, review.page)
         return page is not None or (
             repo.has([review.merged.commit])[0] and repo.is_ancestor(review.merged.commit, target)
         )

@@ -137,6 +137,8 @@ class Policy:
 
     signing: Signing
     signers: Signers
+    allowed_signers: str
+    """The file that the signers stand in, on that branch."""
 
     def counts(self, told: Told, signed: Mapping[str, str]) -> bool:
         """Whether what somebody says counts: all of it, unless signatures are required."""
@@ -148,7 +150,7 @@ def policy_at(project: Project, commit: str | None) -> Policy:
     shared = _shared(project, commit, "the target branch") if commit else Settings()
     signing = max(project.settings.signing, shared.signing, key=_STRICTER.index)
     content = project.repo.read(commit, shared.allowed_signers) if commit else None
-    return Policy(signing, Signers(project.repo, content))
+    return Policy(signing, Signers(project.repo, content), shared.allowed_signers)
 
 
 def policy_of(project: Project) -> Policy:
