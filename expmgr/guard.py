@@ -13,7 +13,8 @@ from itertools import zip_longest
 from typing import Any, Literal
 
 from expmgr.errors import CheckpointRefused
-from expmgr.rules import NEVER_ALLOWED, RULES, TRAINING, Rule, Verdict, seeds_option
+from expmgr.paths import seeds_option
+from expmgr.rules import NEVER_ALLOWED, RULES, TRAINING, Rule, Verdict
 from expmgr.signature import AVERAGE, DataContract, Feature, Signature, TrainingSetup, Variable, slot_path
 
 #: Kinds of models that code of the repository makes.

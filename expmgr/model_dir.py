@@ -30,8 +30,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from expmgr import durable
 from expmgr.errors import CheckpointRefused, ExpmgrError, ModelDirProblem, UnknownCheckpoint
+from expmgr.paths import seeds_option
 from expmgr.retention import Saved, retention
-from expmgr.rules import seeds_option
 from expmgr.signature import Signature, read_signature
 
 _CHECKPOINT_FILE = re.compile(r"model\.ckpt-(0|[1-9][0-9]*)\.(?:index|json|meta|data-[0-9]{5}-of-[0-9]{5})\Z")

@@ -215,3 +215,8 @@ class RunDir:
     def code(self) -> Path:
         """The run's own checkout at its commit; gone when the run has ended."""
         return self.path / "code"
+
+
+def seeds_option(seed: int) -> str:
+    """What a command needs to mean that seed."""
+    return f" --seeds {seed}" if seed else ""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from expmgr.paths import seeds_option
+
 
 class Verdict(str, Enum):
     """What may happen with a checkpoint, the mildest first."""
@@ -44,11 +46,6 @@ class Rule:
     def way_out(self, variant: str, seed: int = 0) -> str:
         """What a person can type about it."""
         return self.out.format(variant=variant, seeds=seeds_option(seed))
-
-
-def seeds_option(seed: int) -> str:
-    """What a command needs to mean that seed."""
-    return f" --seeds {seed}" if seed else ""
 
 
 _NEW = (
