@@ -12,7 +12,8 @@ from expmgr.events import Merged, OfReview
 from expmgr.gitrepo import CommitId, Worktree
 from expmgr.log import REVIEW_FILE, Draft
 from expmgr.project import Project
-from expmgr.reports import as_json, frozen_files, kept, report
+from expmgr.reports import as_json, frozen_files
+from expmgr.reviewpage import kept, report
 from expmgr.reviews import Standing
 from expmgr.sharing import tell
 

@@ -7,173 +7,15 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any, Literal
-from xml.etree import ElementTree as xml
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
-from expmgr.drawing import forest
-from expmgr.escape import CONTROL, clean, fenced, markdown, one_line
-from expmgr.events import Event, Moment
+from expmgr.escape import clean, fenced, markdown, one_line
 from expmgr.paths import seeds_text
-from expmgr.reviews import Standing, address
 
 #: Files that are named, of many.
 _MOST_FILES = 8
 #: What a bot looks for, so that it edits the one comment which it has.
 MARK = "<!-- expmgr-review: {id} -->"
-
-
-def report(standing: Standing) -> dict[str, Any]:
-    """Everything that is known of a review: `docs/reference/review.md` explains each key."""
-    review, evidence = standing.review, standing.evidence
-    opened = review.opened
-    result = evidence.result if evidence else None
-    found: dict[str, Any] = {
-        "format": 1,
-        "id": review.id,
-        "candidate": opened.candidate,
-        "baseline": opened.baseline,
-        "target": opened.target,
-        "question": opened.text,
-        "author": _person(opened),
-        "opened_at": opened.at,
-        "seeds": opened.seeds,
-        "is_confirmed": opened.is_confirmed,
-        "state": standing.state,
-        "remarks": standing.remarks,
-        "missing": [{"told": told, "mend": mend} for told, mend in standing.missing],
-        "failures": [{"told": told, "mend": mend} for told, mend in standing.failures],
-        "verdict": result.verdict.value if result and result.verdict else None,
-        "sentence": result.sentence if result else None,
-        "notes": result.notes if result else [],
-        "forest": forest([(opened.candidate, result)]) if result else [],
-        "checks": [],
-        "opinions": [
-            {**_said(one.event), "verdict": one.event.verdict, "counts": one.because is None, "because": one.because}
-            for one in standing.opinions
-        ],
-        "comments": [
-            {
-                **_said(one),
-                "on": one.on,
-                "resolved_by": _person(review.resolved[one.id]) if one.id in review.resolved else None,
-            }
-            for one in review.comments
-        ],
-        "signing": review.policy.signing,
-        "unsigned_claims": sorted(one.id for one in review.claims),
-        "claims": [{"id": one.id, "kind": one.kind, "by": _person(one.event)} for one in review.claims],
-        "evidence": evidence.as_dict() if evidence else None,
-        "events": [{"id": one.id, **json.loads(one.content)} for one in review.told],
-    }
-    for check in evidence.checks if evidence else ():
-        waiver = standing.waived.get(check.id)
-        excused = {**_said(waiver), "text": waiver.reason} if waiver is not None else None
-        found["checks"].append({**check.as_dict(), "waived": excused})
-    return found
-
-
-class _Part(BaseModel):
-    """Of a report, what is printed: what others kept is held against it before it is."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-class _By(_Part):
-    name: str
-
-
-class _Saying(_Part):
-    id: str
-    by: _By
-    at: Moment
-    text: str
-
-
-class _Opinion(_Saying):
-    verdict: str
-    counts: bool
-    because: str | None
-
-
-class _Comment(_Saying):
-    on: str | None
-    resolved_by: _By | None
-
-
-class _CheckPart(_Part):
-    id: str
-    answer: Literal["ok", "warn", "unknown", "block"]
-    told: str
-    mend: str | None
-    waived: _Saying | None
-
-
-class _Row(_Part):
-    variant: str
-    mean: float | None
-    std: float | None
-    values: dict[str, float]
-    runs: list[str]
-
-
-class _Comparison(_Part):
-    metric: str
-    split: str
-    variants: list[_Row]
-
-
-class _EvidencePart(_Part):
-    digests: str
-    result_set: str
-    brings: list[str] = []
-    comparison: _Comparison
-
-
-class _Kept(_Part):
-    id: str
-    sentence: str | None
-    notes: list[str]
-    forest: list[str]
-    checks: list[_CheckPart]
-    opinions: list[_Opinion]
-    comments: list[_Comment]
-    evidence: _EvidencePart | None
-
-
-def kept(content: bytes | None, review: str) -> dict[str, Any]:
-    """What was kept of a review when it ended; nothing where that is no report of it, which a later version or a hostile
-    hand may have written."""
-    try:
-        values = json.loads(content or b"{}")
-        return dict(values) if _Kept.model_validate(values).id == review else {}
-    except (ValueError, RecursionError):
-        return {}
-
-
-def ended(frozen: Mapping[str, Any], standing: Standing) -> dict[str, Any]:
-    """What was kept of a review that has ended, with what ended it, and what was said since."""
-    review = standing.review
-    end: Event | None = review.merged or review.closed
-    told = (
-        {"merge": review.merged.commit} if review.merged else {"reason": review.closed.reason if review.closed else ""}
-    )
-    by = {**_said(end), **told} if end is not None else None
-    events = [{"id": one.id, **json.loads(one.content)} for one in review.told]
-    lost = [] if standing.is_landed else [{"told": told, "mend": mend} for told, mend in standing.missing]
-    now = {"state": standing.state, "remarks": standing.remarks, "missing": lost, "ended": by, "events": events}
-    # Whose review it is, the log says; of what was kept, what was decided and on what.
-    numbers = ("verdict", "sentence", "notes", "forest", "checks", "opinions", "evidence")
-    return {**report(standing), **{key: frozen[key] for key in numbers if key in frozen}, **now}
-
-
-def _person(event: Event) -> dict[str, Any]:
-    return {"name": event.actor.name if event.actor is not None else event.writer, "email": address(event)}
-
-
-def _said(event: Event) -> dict[str, Any]:
-    return {"id": event.id, "by": _person(event), "at": event.at, "text": getattr(event, "text", "")}
 
 
 # For people.
@@ -192,10 +34,10 @@ def headline(found: Mapping[str, Any]) -> str:
 
 def as_lines(found: Mapping[str, Any], *, everything: bool = False) -> Iterator[str]:
     """For a terminal, or the log of a CI job: no words of anybody begin a line of their own there."""
-    return (_harmless(" ".join(line.splitlines())) for line in _lines(found, everything))
+    return (harmless(" ".join(line.splitlines())) for line in _lines(found, everything))
 
 
-def _harmless(line: str) -> str:
+def harmless(line: str) -> str:
     """A line in which no runner of CI finds a command: `##[...]` and `##vso[...]` are looked for anywhere in it, `::` at its
     beginning."""
     return re.sub(r"##(?=\w*\[)", "# #", re.sub(r"\A(\s*):(?=:)", r"\1: ", line))
@@ -220,7 +62,7 @@ def _lines(found: Mapping[str, Any], everything: bool) -> Iterator[str]:
     checks = [one for one in found["checks"] if everything or one["answer"] != "ok"]
     if checks:
         yield ""
-        yield from (f"{_word(one)} ({ids}): {one['told']}{_mend(one)}" for ids, one in _grouped(checks))
+        yield from (f"{answer_word(one)} ({ids}): {one['told']}{fix_of(one)}" for ids, one in _grouped(checks))
     fine = sum(one["answer"] == "ok" for one in found["checks"])
     if found["checks"] and not everything:
         yield f"{fine} of {len(found['checks'])} checks are ok"
@@ -272,7 +114,7 @@ def _grouped(checks: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping
     """Checks that say the same as one, with all their ids."""
     groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for one in checks:
-        groups.setdefault((_word(one), one["told"], one["mend"] or ""), []).append(one)
+        groups.setdefault((answer_word(one), one["told"], one["mend"] or ""), []).append(one)
     return ((", ".join(one["id"] for one in some), some[0]) for some in groups.values())
 
 
@@ -290,12 +132,12 @@ def _brings(found: Mapping[str, Any]) -> Iterator[str]:
 _WORDS = {"block": "Blocks", "warn": "Warning", "unknown": "Unknown", "ok": "ok"}
 
 
-def _word(check: Mapping[str, Any]) -> str:
+def answer_word(check: Mapping[str, Any]) -> str:
     waived = check.get("waived")
     return f"Waived by {waived['by']['name']}, {one_line(waived['text'])}" if waived else _WORDS[check["answer"]]
 
 
-def _mend(check: Mapping[str, Any]) -> str:
+def fix_of(check: Mapping[str, Any]) -> str:
     return f": {check['mend']}" if check.get("mend") and not check.get("waived") else ""
 
 
@@ -343,7 +185,7 @@ def _markdown(found: Mapping[str, Any]) -> Iterator[str]:
         yield "| check | answer | |"
         yield "|---|---|---|"
         for ids, one in _grouped([one for one in found["checks"] if one["answer"] != "ok"]):
-            yield f"| {markdown(ids)} | {markdown(_word(one))} | {markdown(one['told'] + _mend(one))} |"
+            yield f"| {markdown(ids)} | {markdown(answer_word(one))} | {markdown(one['told'] + fix_of(one))} |"
         fine = sum(one["answer"] == "ok" for one in found["checks"])
         yield f"| {fine} others | ok | |"
     for one in (*found["opinions"], *found["comments"]):
@@ -381,80 +223,6 @@ def _code(text: str) -> str:
 
 
 # For machines.
-
-
-def as_junit(all_found: Sequence[Mapping[str, Any]], problem: str | None = None) -> str:
-    """JUnit's XML: a suite a review, a case a check. A block is a failure, and so is what keeps the merge from being judged;
-    what is waived, and what is not known, is skipped. `problem`: why there is no review at all."""
-    root = xml.Element("testsuites", name="expmgr review")
-    if problem is not None:
-        suite = xml.SubElement(root, "testsuite", name="expmgr review", tests="1", failures="1", errors="0")
-        case = xml.SubElement(suite, "testcase", classname="expmgr", name="review")
-        xml.SubElement(case, "failure", message=_legal(problem), type="review").text = _legal(problem)
-    for found in all_found:
-        checks = found["checks"]
-        failures = sum(one["answer"] == "block" and not one["waived"] for one in checks)
-        name = f"{found['candidate']} against {found['baseline']}"
-        lost = found.get("failures") or []
-        counts = {"tests": str(len(checks) + len(lost)), "failures": str(failures + len(lost)), "errors": "0"}
-        suite = xml.SubElement(root, "testsuite", {"name": _legal(name), **counts})
-        for one in lost:
-            case = xml.SubElement(suite, "testcase", classname=f"expmgr.{_legal(found['candidate'])}", name="merge")
-            told = _legal(one["told"] + _mend(one))
-            xml.SubElement(case, "failure", message=told, type="merge").text = told
-        for one in checks:
-            case = xml.SubElement(
-                suite, "testcase", classname=f"expmgr.{_legal(found['candidate'])}", name=_legal(one["id"])
-            )
-            told = _legal(f"{one['told']}{_mend(one)}")
-            if one["waived"]:
-                xml.SubElement(case, "skipped", message=_legal(_word(one)))
-            elif one["answer"] == "block":
-                xml.SubElement(case, "failure", message=told, type=_legal(one["id"])).text = told
-            elif one["answer"] == "unknown":
-                xml.SubElement(case, "skipped", message=told)
-            elif one["answer"] == "warn":
-                xml.SubElement(case, "system-out").text = told
-    xml.indent(root)
-    return xml.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
-
-
-def _legal(text: str) -> str:
-    """`text` without the characters that XML cannot hold."""
-    return (
-        "".join(one for one in clean(text) if ord(one) >= 32 or one in "\t\n")
-        .replace("\ufffe", "")
-        .replace("\uffff", "")
-    )
-
-
-def as_annotations(all_found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """GitHub's workflow commands: a line a check that blocks, warns or is not known."""
-    levels = {"block": "error", "warn": "warning", "unknown": "notice"}
-    for found in all_found:
-        file = f"experiments/{found['candidate'].partition('/')[0]}/spec.yaml"
-        for one in found.get("failures") or []:
-            title = _property(f"{found['candidate']}: merge")
-            yield f"::error file={_property(file)},title={title}::{_data(one['told'] + _mend(one))}"
-        for one in found["checks"]:
-            level = "notice" if one["waived"] else levels.get(one["answer"])
-            if level is not None:
-                title = f"{found['candidate']}: {one['id']}{' (waived)' if one['waived'] else ''}"
-                yield f"::{level} file={_property(file)},title={_property(title)}::{_data(one['told'] + _mend(one))}"
-
-
-def as_error(title: str, told: str, hint: str | None) -> str:
-    """An annotation of its own."""
-    return f"::error title={_property(title)}::{_data(told + (f'. Hint: {hint}' if hint else ''))}"
-
-
-def _data(text: str) -> str:
-    """Text of a workflow command: a line break would begin another one."""
-    return CONTROL.sub("\ufffd", _harmless(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A"))
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def frozen_files(found: Mapping[str, Any]) -> dict[str, bytes]:

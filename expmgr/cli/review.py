@@ -67,7 +67,7 @@ def _standing(project: Project, review: Review, *, base: CommitId | None = None)
 def _report(project: Project, found: Standing) -> dict[str, Any]:
     """Everything that is known of it; of one that has ended, what was kept."""
     from expmgr.log import REVIEW_FILE
-    from expmgr.reports import ended, kept, report
+    from expmgr.reviewpage import ended, kept, report
 
     end = found.review.end
     if end is None:
@@ -156,7 +156,8 @@ def open_review(
     from expmgr.events import ReviewOpened
     from expmgr.evidence import Question, gather, target_name
     from expmgr.log import Draft
-    from expmgr.reports import as_lines, report
+    from expmgr.reports import as_lines
+    from expmgr.reviewpage import report
     from expmgr.reviews import all_reviews, find_review, standing
     from expmgr.sharing import tell
     from expmgr.variants import find_variant, spec_of
@@ -435,7 +436,7 @@ def _between(project: Project, base: str, head: str) -> list[Standing]:
 
 def _print_problem(error: ReviewProblem, layout: Layout, file: Path | None) -> None:
     """That there is no review to look at, where a host of CI looks for what fails."""
-    from expmgr.reports import as_error, as_junit
+    from expmgr.reviewci import as_error, as_junit
 
     if layout is Layout.GITHUB:
         output.show(as_error("experiment review", error.message, error.hint))
@@ -458,7 +459,8 @@ def _summarize(text: str) -> None:
 
 
 def _print_check(reports: list[dict[str, Any]], layout: Layout, file: Path | None, code: ExitCode) -> None:
-    from expmgr.reports import as_annotations, as_junit, as_lines, as_markdown
+    from expmgr.reports import as_lines, as_markdown
+    from expmgr.reviewci import as_annotations, as_junit
 
     def text() -> Iterator[str]:
         for number, one in enumerate(reports):
