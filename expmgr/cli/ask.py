@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from expmgr.cli import output
-from expmgr.cli.check import tell_uncommitted
-from expmgr.cli.run import parse_rules
+from expmgr.cli.options import parse_rules
+from expmgr.cli.preparing import from_store, tell_uncommitted
 from expmgr.errors import OutputProblem
 
 if TYPE_CHECKING:
     from expmgr.launch.tasks import Task
-    from expmgr.project import Project
-    from expmgr.records import RunRecord
 
 Which = Annotated[str, typer.Argument(metavar="VARIANT[@STEP]", help="The variant; @STEP, @best or @last.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="The seed whose checkpoint is asked.")]
@@ -193,25 +191,6 @@ def _task(
     source = Candidate(task.name, task.seed, step_of(project, task.name, task.seed, step))
     file = data.absolute() if data is not None else None
     return replace(task, ask=Ask(what, source, split, file, output, form))
-
-
-def from_store(
-    project: Project, text: str, seed: int, step: int | str | None, *, record: RunRecord | None = None
-) -> None:
-    """Fetch the checkpoint that is meant (of `record`, where one is named), where it is not here and the store has it."""
-    from expmgr.stored import ensure
-    from expmgr.variants import find_variant
-
-    if project.settings.store is not None:
-        name = find_variant(project.repo, text).name
-        wanted = step if isinstance(step, int) else None
-        shown = ensure(project, name, seed, wanted, record=record, on_problem=_tell_not_fetched)
-        if shown is not None:
-            output.tell([f"Note: {shown} was fetched from {project.settings.store}"])
-
-
-def _tell_not_fetched(reason: str) -> None:
-    output.tell([f"Note: nothing was fetched from the store: {reason}"])
 
 
 def _require_free(path: Path) -> None:

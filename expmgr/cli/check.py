@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from expmgr.cli import output
-from expmgr.cli.run import parse_seeds
+from expmgr.cli.options import parse_seeds
+from expmgr.cli.preparing import tell_uncommitted
 from expmgr.errors import reported, worst
 
 if TYPE_CHECKING:
@@ -65,24 +65,6 @@ def _asked(project: Project, tasks: Sequence[Task]) -> list[Outcome]:
     tell_uncommitted(project, tasks)
     with watcher(tasks, quiet=True) as watching:
         return run_tasks(project, tasks, watcher=watching)
-
-
-def tell_backend() -> None:
-    """Say that another backend of Keras, which the environment asks for, is not what runs."""
-    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    if backend != "tensorflow":
-        output.tell([f"Note: KERAS_BACKEND is {backend}; models are built and trained with the backend tensorflow"])
-
-
-def tell_uncommitted(project: Project, tasks: Sequence[Task]) -> None:
-    """Say which variants have changes in a checkout that are not looked at."""
-    from expmgr.code import uncommitted_code
-
-    tell_backend()
-    for task in {task.name: task for task in tasks}.values():
-        found = uncommitted_code(project.repo, task.commit, task.name)
-        if found is not None:
-            output.tell([f"Note: {task.name} has changes in {found[0]} that are not committed, and not looked at"])
 
 
 def _lines(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:

@@ -147,7 +147,7 @@ def stop(
 
 def _of(project: Project, name: str) -> list[RunRecord]:
     """The runs that `name` means and that go on."""
-    from expmgr.cli.show import run_named
+    from expmgr.named import run_named
     from expmgr.variants import find_variant
 
     record = run_named(project, name)
@@ -167,7 +167,7 @@ def _of(project: Project, name: str) -> list[RunRecord]:
 
 def _named(project: Project, name: str) -> RunRecord:
     """The run that `name` means; of a variant the newest."""
-    from expmgr.cli.show import run_named
+    from expmgr.named import run_named
     from expmgr.variants import find_variant
 
     record = run_named(project, name)

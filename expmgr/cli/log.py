@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from expmgr.cli import output
+from expmgr.cli.notes import who
 from expmgr.errors import EventProblem, UnknownEvent
 from expmgr.escape import one_line
 
@@ -64,7 +65,7 @@ def log(
                 (
                     one.id[:12],
                     output.moment(one.event.at),
-                    _who(one),
+                    who(one),
                     f"({', '.join(marks)}) {title}" if marks else title,
                 )
             )
@@ -75,10 +76,6 @@ def log(
         output.tell([f"Note: commit {commit[:12]} of a log was passed over: {reason}"])
 
 
-def _who(told: Told) -> str:
-    return told.event.actor.name if told.event.actor is not None else told.event.writer
-
-
 def _as_dict(told: Told, is_gone: bool, claims: set[str]) -> dict[str, Any]:
     import json
 
@@ -87,8 +84,8 @@ def _as_dict(told: Told, is_gone: bool, claims: set[str]) -> dict[str, Any]:
 
 def _meant(project: Project, what: str) -> tuple[str | None, str | None]:
     """The variant, and the run, that `what` names."""
-    from expmgr.cli.show import run_named
     from expmgr.errors import BadName, UnknownVariant
+    from expmgr.named import run_named
     from expmgr.paths import parse_variant
     from expmgr.variants import find_variant
 
@@ -129,20 +126,6 @@ def _claims(project: Project, told: Sequence[Told]) -> set[str]:
         return set()
     known = signed(project, told, policy)
     return {one.id for one in told if one.id not in known}
-
-
-def notes_on(project: Project, variant: str, run_id: str | None) -> Iterator[str]:
-    """The notes on a variant or a run that stand, a line each."""
-    from expmgr.signing import taken_back
-
-    told = project.logs.events("note")
-    gone = taken_back(project, told)
-    for one in told:
-        event = one.event
-        about = (getattr(event, "variant", None), getattr(event, "run_id", None))
-        if one.kind == "note" and one.id not in gone and about == (variant, run_id):
-            text = one_line(str(getattr(event, "text", "")))
-            yield f"{output.moment(event.at)} {_who(one)}: {text} ({one.id[:12]})"
 
 
 def note(
@@ -191,7 +174,7 @@ def retract(
     (told,) = found
     if told.event.writer != writer_id(project.layout.own):
         raise EventProblem(
-            f"{_who(told)} said this, and only they can take it back, in the clone that it was said in",
+            f"{who(told)} said this, and only they can take it back, in the clone that it was said in",
             left_alone="Nothing was changed.",
             hint='say otherwise: expmgr note VARIANT -m "..."',
         )

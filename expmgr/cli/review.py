@@ -152,7 +152,7 @@ def open_review(
 
     Example: expmgr review open iris/wide --against iris/baseline
     """
-    from expmgr.cli.run import parse_seeds
+    from expmgr.cli.options import parse_seeds
     from expmgr.events import ReviewOpened
     from expmgr.evidence import Question, gather, target_name
     from expmgr.log import Draft
@@ -215,7 +215,7 @@ def open_review(
 
 def _fresh(project: Project, names: Sequence[str], seeds: Sequence[int] | None) -> tuple[int, ...]:
     """Run both on seeds that no run has had, unless no seed could make them comparable."""
-    from expmgr.cli.compare import confirmed, is_hopeless
+    from expmgr.cli.confirming import confirmed, is_hopeless
     from expmgr.comparison import chosen
     from expmgr.paths import seeds_text
 
@@ -535,9 +535,9 @@ def comment(
 def _place(project: Project, review: Review, on: str) -> dict[str, object]:
     """What a comment is on has to be there: the id of a run, the commit of a line of code."""
     from expmgr.checks import CHECKS
-    from expmgr.cli.show import run_named
     from expmgr.errors import UnknownRun
     from expmgr.evidence import question_of
+    from expmgr.named import run_named
     from expmgr.paths import nearest
 
     kind, _, name = on.partition(":")

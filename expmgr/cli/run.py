@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from expmgr.cli import output
+from expmgr.cli.options import parse_rules, parse_seeds
 from expmgr.errors import ExitCode, ExpmgrError, worst
 from expmgr.paths import seeds_text
 
@@ -18,43 +19,9 @@ if TYPE_CHECKING:
     from expmgr.launch.tasks import Outcome, Task, WarmStart
     from expmgr.project import Project
 
-_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?\Z")
-_MOST_SEEDS = 1000
-
 
 def add_to(app: typer.Typer) -> None:
     app.command(name="run")(run)
-
-
-def parse_seeds(text: str) -> list[int]:
-    """`0-2,7` as [0, 1, 2, 7], in the order given, each once."""
-    seeds: list[int] = []
-    for part in text.split(","):
-        match = _RANGE.match(part.strip())
-        if not match:
-            raise typer.BadParameter(f"{part!r} is neither a seed nor a range of seeds, such as 0-4 or 0,3,5")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first:
-            raise typer.BadParameter(f"{part!r}: the last seed is smaller than the first")
-        if last - first >= _MOST_SEEDS:
-            raise typer.BadParameter(f"{part!r} has more than {_MOST_SEEDS} seeds")
-        seeds.extend(range(first, last + 1))
-    return list(dict.fromkeys(seeds))
-
-
-def parse_rules(ids: Sequence[str]) -> list[str]:
-    """The ids of rules that may be let pass, as given."""
-    from expmgr.paths import nearest
-    from expmgr.rules import NEVER_ALLOWED, RULES
-
-    for one in ids:
-        if one not in RULES:
-            near = nearest(one, RULES)
-            hint = f"did you mean {near}?" if near else "expmgr check VARIANT names the rules that fired"
-            raise typer.BadParameter(f"there is no rule {one!r}: {hint}")
-        if one in NEVER_ALLOWED:
-            raise typer.BadParameter(f"{one} is never let pass: {RULES[one].why}")
-    return list(dict.fromkeys(ids))
 
 
 def run(
@@ -160,7 +127,7 @@ def run(
             flags = {"--fresh": fresh, "--with-optimizer": with_optimizer, "--grow": grow}
             _detach(project, tasks, [*variants, *_as_arguments(options, lists, flags)], as_json)
             return
-        from expmgr.cli.check import tell_backend
+        from expmgr.cli.preparing import tell_backend
 
         tell_backend()
         if scratch:
@@ -200,7 +167,7 @@ def _fetch_lost(project: Project, tasks: Sequence[Task], warm: WarmStart | None)
     """Bring from the store what runs of this clone go on from, or start from, where it is not here any more."""
     if project.settings.store is None:
         return
-    from expmgr.cli.ask import from_store
+    from expmgr.cli.preparing import from_store
 
     for task in tasks:
         mine = project.records.newest(task.name, task.seed)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from expmgr.cli import output
-from expmgr.errors import UnknownRun, UnknownVariant
+from expmgr.errors import UnknownVariant
+from expmgr.named import run_named
 
 if TYPE_CHECKING:
     from expmgr.index import Head
@@ -245,28 +246,6 @@ def show(
     _show_variant(project, variant, as_json)
 
 
-def run_named(project: Project, text: str) -> RunRecord | None:
-    """The run that `text` names: by its id or the beginning of it, or VARIANT:SEED; None where it names none."""
-    name, colon, seed = text.rpartition(":")
-    if not colon:
-        return project.records.find(text)
-    from expmgr.errors import BadName
-    from expmgr.paths import parse_variant
-    from expmgr.variants import find_variant
-
-    try:
-        variant = parse_variant(name)  # also one whose branch is gone
-    except BadName:
-        variant = find_variant(project.repo, name).name
-    record = None
-    if seed.isdigit():
-        newest = project.records.newest
-        record = newest(variant, int(seed)) or newest(variant, int(seed), foreign=True)
-    if record is None:
-        raise UnknownRun(f"{name} has no run with seed {seed}", hint=f"expmgr show {name}")
-    return record
-
-
 def _show_variant(project: Project, variant: Variant, as_json: bool) -> None:
     from expmgr.records import counted_runs
     from expmgr.variants import origins
@@ -341,7 +320,7 @@ def _run_line(record: RunRecord) -> dict[str, Any]:
 
 
 def _show_notes(project: Project, variant: str, run_id: str | None) -> None:
-    from expmgr.cli.log import notes_on
+    from expmgr.cli.notes import notes_on
 
     notes = list(notes_on(project, variant, run_id))
     if notes:
@@ -392,7 +371,7 @@ def _show_run(project: Project, record: RunRecord, as_json: bool) -> None:
     if as_json:
         output.show_json(record.model_dump(mode="json"))
         return
-    from expmgr.cli.log import notes_on
+    from expmgr.cli.notes import notes_on
 
     environment = record.environment
     versions = ", ".join(

@@ -1,0 +1,33 @@
+"""A run by what a person calls it: its id, the beginning of it, or VARIANT:SEED."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from expmgr.errors import UnknownRun
+
+if TYPE_CHECKING:
+    from expmgr.project import Project
+    from expmgr.records import RunRecord
+
+
+def run_named(project: Project, text: str) -> RunRecord | None:
+    """The run that `text` names: by its id or the beginning of it, or VARIANT:SEED; None where it names none."""
+    name, colon, seed = text.rpartition(":")
+    if not colon:
+        return project.records.find(text)
+    from expmgr.errors import BadName
+    from expmgr.paths import parse_variant
+    from expmgr.variants import find_variant
+
+    try:
+        variant = parse_variant(name)  # also one whose branch is gone
+    except BadName:
+        variant = find_variant(project.repo, name).name
+    record = None
+    if seed.isdigit():
+        newest = project.records.newest
+        record = newest(variant, int(seed)) or newest(variant, int(seed), foreign=True)
+    if record is None:
+        raise UnknownRun(f"{name} has no run with seed {seed}", hint=f"expmgr show {name}")
+    return record
