@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from expmgr.disk.index import Index
 from expmgr.events import Noted, RunTold
 from expmgr.gitrepo import GitRepo
-from expmgr.index import Index
 from expmgr.log import OWN, Draft, Logs
 
 WRITER = "bench-00000001"

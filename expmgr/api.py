@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
-from expmgr import durable
+from expmgr.disk import durable
 from expmgr.errors import CheckpointRefused, ExpmgrError
 from expmgr.guard import Judgement, judge
 from expmgr.model_dir import Manifest

@@ -26,7 +26,7 @@ from expmgr.stored import InTheStore, fetched_run, selected_step
 from expmgr.variants import Variant, all_variants, find_variant, origins, spec_of
 
 if TYPE_CHECKING:
-    from expmgr.index import Head
+    from expmgr.disk.index import Head
     from expmgr.project import Project
 
 

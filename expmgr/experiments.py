@@ -11,8 +11,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from expmgr import durable
 from expmgr.csvdata import Table, distinct, is_number, is_numeric, read_table, require_column
+from expmgr.disk import durable
 from expmgr.errors import BadName, DataProblem, ExpmgrError
 from expmgr.gitrepo import CommitId
 from expmgr.paths import check_name, experiment_folder

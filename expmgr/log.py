@@ -18,7 +18,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from expmgr import durable
+from expmgr.disk import durable
+from expmgr.disk.index import Index, LogRow
 from expmgr.errors import Busy, EventProblem
 from expmgr.events import (
     LATEST,
@@ -33,7 +34,6 @@ from expmgr.events import (
     parse_event,
 )
 from expmgr.gitrepo import GitRepo, NewCommit
-from expmgr.index import Index, LogRow
 
 OWN = "refs/expmgr/log/"
 REMOTES = "refs/expmgr/remotes/"

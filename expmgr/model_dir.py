@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from expmgr import durable
+from expmgr.disk import durable
 from expmgr.errors import CheckpointRefused, ExpmgrError, ModelDirProblem, UnknownCheckpoint
 from expmgr.paths import seeds_option
 from expmgr.retention import Saved, retention

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expmgr import durable
+from expmgr.disk import durable
 from expmgr.errors import ExpmgrError, OutputProblem
 from expmgr.statistics import is_share
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from expmgr import durable
+from expmgr.disk import durable
 from expmgr.errors import ExpmgrError
 from expmgr.gitrepo import GitRepo
 from expmgr.log import Logs

@@ -20,10 +20,10 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from expmgr import durable
+from expmgr.disk import durable
+from expmgr.disk.index import LARGEST, Head, Index, is_final
+from expmgr.disk.locks import Process
 from expmgr.errors import ExpmgrError, OurBug, UnknownRun
-from expmgr.index import LARGEST, Head, Index, is_final
-from expmgr.locks import Process
 from expmgr.paths import Layout, RunDir, RunId, VariantName, run_command
 from expmgr.spec import ExperimentSpec, changes
 

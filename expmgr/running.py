@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from expmgr import durable
+from expmgr.disk import durable
 from expmgr.errors import DataProblem
 from expmgr.paths import RunDir
 

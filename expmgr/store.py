@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from expmgr import durable
+from expmgr.disk import durable
 from expmgr.errors import StoreProblem
 from expmgr.places import is_url
 

@@ -26,10 +26,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from expmgr import durable
+from expmgr.disk import durable
+from expmgr.disk.locks import Heartbeat, Lock
 from expmgr.errors import Busy, ExpmgrError, ModelDirProblem, StoreProblem, UnknownCheckpoint
 from expmgr.events import Digest, Moment, RunName, Stored, Variant
-from expmgr.locks import Heartbeat, Lock
 from expmgr.log import OWN, Draft, writer_of
 from expmgr.model_dir import ModelDir, SavedCheckpoint, is_file_of
 from expmgr.paths import VariantName

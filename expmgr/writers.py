@@ -15,7 +15,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from expmgr import durable
+from expmgr.disk import durable
 
 _MACHINE_ID = Path("/etc/machine-id")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from expmgr import durable
+from expmgr.disk import durable
 from expmgr.errors import CheckpointRefused, DiskFull, ExpmgrError, ModelDirProblem
 from expmgr.model_dir import About, ModelDir, is_file_of
 from tables import index_bytes

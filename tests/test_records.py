@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from expmgr import durable
+from expmgr.disk import durable
+from expmgr.disk.locks import Process
 from expmgr.errors import OurBug, UnknownRun
-from expmgr.locks import Process
 from expmgr.paths import Layout, VariantName
 from expmgr.records import Attempt, Records, RunRecord, counted_runs, fold, is_abandoned, new_run_id, thinned
 
@@ -254,7 +254,7 @@ def test_newest_of_a_variant(records: Records) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from expmgr import durable
+from expmgr.disk import durable
 number = 0
 while True:
     durable.write_json(Path(sys.argv[1]) / "run.json", {"number": number, "padding": "x" * 20000})

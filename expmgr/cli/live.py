@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from expmgr import durable
 from expmgr.cli import output
+from expmgr.disk import durable
 from expmgr.errors import Busy, ExitCode, UnknownRun
 from expmgr.escape import clean
 
@@ -181,7 +181,7 @@ def _named(project: Project, name: str) -> RunRecord:
 
 
 def _ask(record: RunRecord) -> None:
-    from expmgr.locks import Process
+    from expmgr.disk.locks import Process
 
     about = record.attempts[-1].worker or record.attempts[-1].launcher
     process = Process.from_dict(about)

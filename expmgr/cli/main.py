@@ -31,7 +31,7 @@ from expmgr.cli import (
     show,
     tensorboard,
 )
-from expmgr.durable import DISK_ERRORS
+from expmgr.disk.durable import DISK_ERRORS
 from expmgr.errors import DiskFull, ExitCode, ExpmgrError
 
 app = typer.Typer(

@@ -14,7 +14,7 @@ from expmgr.errors import UnknownVariant
 from expmgr.named import run_named
 
 if TYPE_CHECKING:
-    from expmgr.index import Head
+    from expmgr.disk.index import Head
     from expmgr.project import Project
     from expmgr.records import RunRecord
     from expmgr.variants import Variant

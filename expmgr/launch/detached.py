@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from expmgr import durable
+from expmgr.disk import durable
 from expmgr.errors import ExitCode, ExpmgrError
 from expmgr.launch.tasks import Task
 from expmgr.project import Project

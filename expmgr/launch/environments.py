@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from expmgr import durable
+from expmgr.disk import durable
 from expmgr.errors import EnvironmentProblem
 from expmgr.paths import nearest
 from expmgr.project import Project

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from expmgr import durable
+from expmgr.disk import durable
 from expmgr.errors import (
     DiskFull,
     ExitCode,

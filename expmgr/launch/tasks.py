@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from expmgr import __version__, durable
+from expmgr import __version__
 from expmgr.checkout import make_checkout
 from expmgr.code import code_digest, roots_of, uncommitted_code
+from expmgr.disk import durable
+from expmgr.disk.locks import Process
 from expmgr.errors import Busy, CheckpointRefused, ExpmgrError, SpecProblem, UncommittedChanges
 from expmgr.gitrepo import CommitId
 from expmgr.launch.environments import Environment
-from expmgr.locks import Process
 from expmgr.model_dir import ModelDir
 from expmgr.paths import RunDir, VariantName, run_command
 from expmgr.project import Project, keep_ref

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from expmgr import durable
+from expmgr.disk import durable
 from expmgr.errors import DataProblem, OutputProblem, UnknownCheckpoint
 from expmgr.guard import Judgement, judge, refusal
 from expmgr.model_dir import ModelDir, Whole

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from expmgr.adoption import Adoption
+from expmgr.disk.locks import Lock
 from expmgr.errors import Busy, Stopped, TrainingFailed
-from expmgr.locks import Lock
 from expmgr.model_dir import About, Aside, ModelDir, Whole
 from expmgr.signature import Signature
 from expmgr.spec import BestCheckpoint, ExperimentSpec

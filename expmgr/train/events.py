@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from expmgr import durable
+from expmgr.disk import durable
 from expmgr.paths import RunDir
 
 #: Seconds from one look at the progress to the next.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from expmgr.adoption import Adoption, plan_adoption
+from expmgr.disk.locks import Heartbeat, Lock, Process
 from expmgr.errors import (
     DiskFull,
     ExitCode,
@@ -26,7 +27,6 @@ from expmgr.errors import (
     worst,
 )
 from expmgr.guard import Judgement, judge, refusal
-from expmgr.locks import Heartbeat, Lock, Process
 from expmgr.model_dir import ModelDir, Whole
 from expmgr.paths import RunDir
 from expmgr.rules import WITHOUT_EFFECT

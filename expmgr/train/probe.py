@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from expmgr import durable
+from expmgr.disk import durable
 from expmgr.errors import ProbeMoved
 from expmgr.signature import ProbeValues
 from expmgr.train.checkpoints import live_variables

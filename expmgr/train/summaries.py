@@ -17,7 +17,7 @@ from typing import Any
 import tensorflow as tf
 from google.protobuf import struct_pb2
 
-from expmgr import durable
+from expmgr.disk import durable
 
 _PATTERN = "events.out.tfevents.*"
 Event = tf.compat.v1.Event

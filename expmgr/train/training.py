@@ -8,9 +8,9 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from expmgr import durable
+from expmgr.disk import durable
+from expmgr.disk.locks import Lock
 from expmgr.errors import DiskFull, Stopped
-from expmgr.locks import Lock
 from expmgr.model_dir import Whole
 from expmgr.signature import ProbeValues
 from expmgr.train import adopting, checkpoints, probe

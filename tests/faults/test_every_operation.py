@@ -26,7 +26,7 @@ from typing import Any, Literal, NamedTuple
 
 import pytest
 
-from expmgr import durable
+from expmgr.disk import durable
 from expmgr.errors import CheckpointRefused, DiskFull
 from expmgr.model_dir import About, ModelDir, SavedCheckpoint, SavedFile
 from expmgr.paths import Layout

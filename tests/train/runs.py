@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from expmgr import durable
+from expmgr.disk import durable
 from expmgr.paths import RunDir
 from expmgr.spec import ExperimentSpec
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from expmgr import durable
+from expmgr.disk import durable
 from expmgr.errors import DataProblem, OutputProblem
 from expmgr.spec import EstimatorModel
 from expmgr.train.asking import admitted, as_csv, as_json_lines, classified, export_to, row_of

@@ -19,8 +19,8 @@ import numpy as np
 import tensorflow as tf
 
 from expmgr.bundle import read_index
+from expmgr.disk.locks import Lock
 from expmgr.errors import CheckpointRefused, DiskFull, OurBug, Stopped
-from expmgr.locks import Lock
 from expmgr.model_dir import Aside, Whole, checkpoint_name, is_file_of
 from expmgr.signature import Signature, Variable
 from expmgr.train.checkpoints import disk_error

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from expmgr import durable
-from expmgr.index import VERSION, Head
-from expmgr.locks import Process
+from expmgr.disk import durable
+from expmgr.disk.index import VERSION, Head
+from expmgr.disk.locks import Process
 from expmgr.paths import Layout, RunDir, VariantName
 from expmgr.records import Records
 from world import Repo
@@ -159,7 +159,7 @@ def test_it_may_go_at_any_moment(store: Store) -> None:
 
 
 def test_one_that_is_locked_for_long_is_done_without(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("expmgr.index._BUSY_S", 0.1)
+    monkeypatch.setattr("expmgr.disk.index._BUSY_S", 0.1)
     before = store.told()
     holder = sqlite3.connect(store.path, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
@@ -205,7 +205,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_index import Store, record
+from disk.test_index import Store, record
 store, who = Store(Path(sys.argv[2])), int(sys.argv[3])
 for number in range(30):
     store.write(record(f"2027-{who}-{number:02d}", seed=number))
@@ -221,7 +221,7 @@ def test_several_processes_at_once_lose_nothing(store: Store, tmp_path: Path) ->
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     running = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(Path(__file__).parent), str(tmp_path), str(who)],
+            [sys.executable, "-c", PROGRAM, str(Path(__file__).parents[1]), str(tmp_path), str(who)],
             stderr=subprocess.PIPE, text=True, env=environment,
         )
         for who in range(4)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from expmgr.disk.locks import SILENCE_SECS, Lock, Process
 from expmgr.errors import Busy
-from expmgr.locks import SILENCE_SECS, Lock, Process
 
 
 def hold(folder: Path, owner: Process, generation: int = 1) -> Path:
@@ -115,7 +115,7 @@ CONTENDER = """
 import sys, os, time
 from pathlib import Path
 from expmgr.errors import Busy
-from expmgr.locks import Lock
+from expmgr.disk.locks import Lock
 folder, inside, total = Path(sys.argv[1]), Path(sys.argv[2]), 0
 deadline = time.monotonic() + 60
 while total < 10 and time.monotonic() < deadline:

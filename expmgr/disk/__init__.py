@@ -1,0 +1,1 @@
+"""Bytes on a disk: files that appear whole, locks with fencing, and the cache that nothing hangs on."""
