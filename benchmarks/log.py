@@ -18,7 +18,7 @@ from pathlib import Path
 
 from expmgr.disk.index import Index
 from expmgr.events import Noted, RunTold
-from expmgr.gitrepo import GitRepo
+from expmgr.git.repo import GitRepo
 from expmgr.log import OWN, Draft, Logs
 
 WRITER = "bench-00000001"

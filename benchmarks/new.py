@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from expmgr.gitrepo import CommitId, GitRepo
+from expmgr.git.repo import CommitId, GitRepo
 from expmgr.paths import VariantName
 
 FILES, FOLDERS, REPEAT = 20_000, 200, 31

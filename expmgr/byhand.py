@@ -19,7 +19,7 @@ from expmgr.code import code_digest
 from expmgr.disk import durable
 from expmgr.disk.locks import Process
 from expmgr.errors import ExpmgrError
-from expmgr.gitrepo import CommitId
+from expmgr.git.repo import CommitId
 from expmgr.paths import BRANCH_PREFIX, EXPERIMENTS, RunDir, VariantName, parse_variant
 from expmgr.project import Project, keep_ref
 from expmgr.records import Attempt, RunRecord, new_run_id, user_name

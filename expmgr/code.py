@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence, Set
 
 from expmgr.errors import SpecProblem
-from expmgr.gitrepo import SUBMODULE, GitRepo, TreeEntry
+from expmgr.git.repo import SUBMODULE, GitRepo, TreeEntry
 from expmgr.paths import VariantName, module_roots
 from expmgr.references import references_of
 from expmgr.spec import ScriptModel

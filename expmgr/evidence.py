@@ -20,7 +20,7 @@ from expmgr.comparability import Answer, Check, Side
 from expmgr.comparison import Comparison, Row, compare, pair
 from expmgr.errors import ReviewProblem, SpecProblem, UnknownVariant
 from expmgr.events import ReviewOpened, RunTold, canonical
-from expmgr.gitrepo import CommitId, TreeEntry
+from expmgr.git.repo import CommitId, TreeEntry
 from expmgr.paths import VariantName
 from expmgr.places import is_outside
 from expmgr.project import Project

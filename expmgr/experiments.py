@@ -14,7 +14,7 @@ from pathlib import Path
 from expmgr.csvdata import Table, distinct, is_number, is_numeric, read_table, require_column
 from expmgr.disk import durable
 from expmgr.errors import BadName, DataProblem, ExpmgrError
-from expmgr.gitrepo import CommitId
+from expmgr.git.repo import CommitId
 from expmgr.paths import check_name, experiment_folder
 from expmgr.project import Project
 from expmgr.specfile import read_spec

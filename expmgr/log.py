@@ -33,7 +33,7 @@ from expmgr.events import (
     is_writer,
     parse_event,
 )
-from expmgr.gitrepo import GitRepo, NewCommit
+from expmgr.git.repo import GitRepo, NewCommit
 
 OWN = "refs/expmgr/log/"
 REMOTES = "refs/expmgr/remotes/"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from expmgr.disk import durable
 from expmgr.errors import ExpmgrError
-from expmgr.gitrepo import GitRepo
+from expmgr.git.repo import GitRepo
 from expmgr.log import Logs
 from expmgr.paths import Layout
 from expmgr.records import Records, RunRecord

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from expmgr.errors import LogRewritten, RemoteProblem
 from expmgr.events import OfReview, is_writer
-from expmgr.gitrepo import Answer
+from expmgr.git.repo import Answer
 from expmgr.log import OWN, REMOTES, Told, writer_of
 from expmgr.paths import BRANCH_PREFIX
 from expmgr.project import Project

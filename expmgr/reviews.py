@@ -28,7 +28,7 @@ from expmgr.events import (
     Waived,
 )  # fmt: skip
 from expmgr.evidence import Evidence, target_commit, target_name
-from expmgr.gitrepo import CommitId
+from expmgr.git.repo import CommitId
 from expmgr.log import Told
 from expmgr.project import Project
 from expmgr.settings import ReviewRules, shared_settings

@@ -24,7 +24,7 @@ from expmgr.errors import EventProblem, ExpmgrError
 from expmgr.escape import clean, one_line
 from expmgr.events import Actor, Event, RunTold, VariantMade, Vouched
 from expmgr.foreign import wrong_in
-from expmgr.gitrepo import CommitId
+from expmgr.git.repo import CommitId
 from expmgr.log import OWN, RECORD_FILE, REVIEW_FILE, Draft, Told, writer_of
 from expmgr.project import KEEP, Project, keep_ref
 from expmgr.records import ORIGIN, RunRecord, is_foreign

@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 
-from expmgr.gitrepo import CommitId, GitRepo
+from expmgr.git.repo import CommitId, GitRepo
 from expmgr.log import OWN, Told
 from expmgr.project import Project
 from expmgr.settings import Settings, Signing, read_settings, shared_settings

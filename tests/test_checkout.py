@@ -11,7 +11,7 @@ import pytest
 
 from expmgr.checkout import make_checkout, remove_checkout
 from expmgr.errors import CheckoutFailed
-from expmgr.gitrepo import GitRepo
+from expmgr.git.repo import GitRepo
 from world import Repo, new_repo
 
 

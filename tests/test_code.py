@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from expmgr.code import code_digest, reached
-from expmgr.gitrepo import GitRepo
+from expmgr.git.repo import GitRepo
 from expmgr.paths import VariantName
 from world import Repo, new_repo
 

@@ -25,7 +25,7 @@ from expmgr.events import (
     Waived,
     canonical,
 )
-from expmgr.gitrepo import GitRepo, NewCommit
+from expmgr.git.repo import GitRepo, NewCommit
 from expmgr.log import OWN, Draft
 from expmgr.project import Project
 from expmgr.records import ORIGIN

@@ -13,7 +13,7 @@ import pytest
 from expmgr.disk.index import Index
 from expmgr.errors import EventProblem
 from expmgr.events import LATEST, Actor, Event, Noted, RunTold, canonical, parse_event
-from expmgr.gitrepo import GitRepo, NewCommit
+from expmgr.git.repo import GitRepo, NewCommit
 from expmgr.log import OWN, Draft, Logs
 from expmgr.writers import new_writer, writer_id
 from team import logs_of, ok, ran, told

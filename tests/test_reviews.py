@@ -12,7 +12,7 @@ import pytest
 from expmgr import merging
 from expmgr.errors import ExpmgrError
 from expmgr.events import Decided, ReviewOpened, Waived
-from expmgr.gitrepo import GitRepo
+from expmgr.git.repo import GitRepo
 from expmgr.records import DataSplit
 from expmgr.reviews import EXPIRED
 from team import Team, approved, asked, commit_on, forge, logs_of, meet, ok, ran, shown, state, told

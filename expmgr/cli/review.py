@@ -17,7 +17,7 @@ from expmgr.escape import one_line
 
 if TYPE_CHECKING:
     from expmgr.evidence import Evidence
-    from expmgr.gitrepo import CommitId
+    from expmgr.git.repo import CommitId
     from expmgr.project import Project
     from expmgr.reviews import Review, Standing
 

@@ -20,7 +20,7 @@ from expmgr.code import code_digest, roots_of, uncommitted_code
 from expmgr.disk import durable
 from expmgr.disk.locks import Process
 from expmgr.errors import Busy, CheckpointRefused, ExpmgrError, SpecProblem, UncommittedChanges
-from expmgr.gitrepo import CommitId
+from expmgr.git.repo import CommitId
 from expmgr.launch.environments import Environment
 from expmgr.model_dir import ModelDir
 from expmgr.paths import RunDir, VariantName, run_command

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from expmgr.events import Noted
-from expmgr.gitrepo import GitRepo, NewCommit
+from expmgr.git.repo import GitRepo, NewCommit
 from expmgr.log import Draft
 from expmgr.paths import VariantName
 from expmgr.project import Project
