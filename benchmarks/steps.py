@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from expmgr import csvdata
-from expmgr.specfile import read_spec
+from expmgr.spec.file import read_spec
 from expmgr.train.datasets import Batches, Rows, csv_rows
 from expmgr.train.loop import InnerLoop, Listener, Loop
 from expmgr.train.models import build_model

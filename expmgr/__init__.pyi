@@ -15,6 +15,6 @@ from expmgr.running import log_metrics as log_metrics
 from expmgr.scripts import fit as fit
 from expmgr.scripts import params as params
 from expmgr.scripts import seed as seed
-from expmgr.spec import ExperimentSpec as ExperimentSpec
+from expmgr.spec.experiment import ExperimentSpec as ExperimentSpec
 
 __version__: str

@@ -24,7 +24,7 @@ from expmgr.paths import BRANCH_PREFIX, EXPERIMENTS, RunDir, VariantName, parse_
 from expmgr.project import Project, keep_ref
 from expmgr.records import Attempt, RunRecord, new_run_id, user_name
 from expmgr.sharing import tell_runs
-from expmgr.spec import ExperimentSpec, ScriptModel
+from expmgr.spec.experiment import ExperimentSpec, ScriptModel
 
 _ILLEGAL = re.compile(r"[^a-z0-9._-]+")
 
@@ -129,7 +129,7 @@ class _Run:
         )
 
     def _spec(self, name: VariantName, path: str, commit: CommitId) -> ExperimentSpec:
-        from expmgr.specfile import read_spec
+        from expmgr.spec.file import read_spec
 
         content = self._project.repo.read(commit, name.spec_path)
         if content is None:

@@ -17,7 +17,7 @@ from expmgr.errors import SpecProblem
 from expmgr.git.repo import SUBMODULE, GitRepo, TreeEntry
 from expmgr.paths import VariantName, module_roots
 from expmgr.references import references_of
-from expmgr.spec import ScriptModel
+from expmgr.spec.experiment import ScriptModel
 
 
 def reached(paths: Iterable[str], name: VariantName, read: Callable[[str], bytes | None]) -> list[str]:
@@ -84,7 +84,7 @@ def _named(content: bytes | None, name: VariantName) -> tuple[frozenset[str], st
 
 @functools.lru_cache(maxsize=256)  # a list of reviews asks for the same specs again and again
 def _named_in(content: bytes, name: VariantName) -> tuple[frozenset[str], str]:
-    from expmgr.specfile import read_spec  # a list whose digests are known needs no YAML
+    from expmgr.spec.file import read_spec  # a list whose digests are known needs no YAML
 
     try:
         spec = read_spec(content, name.spec_path, name.experiment)

@@ -10,7 +10,7 @@ from typing import Any
 
 from expmgr.paths import VariantName, seeds_text
 from expmgr.records import RunRecord, counted_runs, is_outdated
-from expmgr.spec import ExperimentSpec
+from expmgr.spec.experiment import ExperimentSpec
 from expmgr.statistics import Difference, difference
 
 

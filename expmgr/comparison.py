@@ -20,7 +20,7 @@ from expmgr.model_dir import ModelDir
 from expmgr.paths import VariantName, nearest
 from expmgr.records import ABOUT, RunRecord, is_foreign, teller_of
 from expmgr.results import Result, results_of
-from expmgr.spec import CLASSIFIER_METRICS, REGRESSOR_METRICS, ExperimentSpec, changes, flat
+from expmgr.spec.experiment import CLASSIFIER_METRICS, REGRESSOR_METRICS, ExperimentSpec, changes, flat
 from expmgr.statistics import mean_and_std
 from expmgr.stored import InTheStore, fetched_run, selected_step
 from expmgr.variants import Variant, all_variants, find_variant, origins, spec_of

@@ -16,7 +16,7 @@ from expmgr.errors import ExpmgrError
 from expmgr.model_dir import ModelDir
 from expmgr.records import ABOUT, RunRecord
 from expmgr.signature import Signature
-from expmgr.spec import flat
+from expmgr.spec.experiment import flat
 
 if TYPE_CHECKING:
     from expmgr.project import Project

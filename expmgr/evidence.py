@@ -27,8 +27,8 @@ from expmgr.project import Project
 from expmgr.records import ABOUT, RunRecord, is_foreign
 from expmgr.results import Result
 from expmgr.signing import Policy, newest, policy_at, target_of, trusted
-from expmgr.spec import CsvData, flat
-from expmgr.specfile import read_spec
+from expmgr.spec.experiment import CsvData, flat
+from expmgr.spec.file import read_spec
 from expmgr.variants import Variant, find_variant
 
 

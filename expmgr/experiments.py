@@ -17,7 +17,7 @@ from expmgr.errors import BadName, DataProblem, ExpmgrError
 from expmgr.git.repo import CommitId
 from expmgr.paths import check_name, experiment_folder
 from expmgr.project import Project
-from expmgr.specfile import read_spec
+from expmgr.spec.file import read_spec
 
 _EVAL_SHARE = 0.2
 _MOST_CLASSES = 20

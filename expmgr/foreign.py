@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from expmgr.events import Moment, Plain
 from expmgr.records import RunRecord
-from expmgr.spec import ExperimentSpec
+from expmgr.spec.experiment import ExperimentSpec
 
 #: A seed is a 32-bit number of TensorFlow's.
 _SEEDS = 2**31

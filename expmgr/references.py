@@ -10,7 +10,15 @@ from typing import Any
 
 from expmgr.errors import SpecProblem
 from expmgr.paths import module_roots, nearest
-from expmgr.spec import EstimatorModel, ExperimentSpec, Named, PythonData, PythonModel, ScriptData, ScriptModel
+from expmgr.spec.experiment import (
+    EstimatorModel,
+    ExperimentSpec,
+    Named,
+    PythonData,
+    PythonModel,
+    ScriptData,
+    ScriptModel,
+)
 
 _UNTOUCHED = "Nothing was changed."
 #: What a plain type of Python, or one of pydantic's numbers, is.

@@ -11,7 +11,7 @@ from expmgr.git.repo import CommitId, GitRepo, branch_exists, call_git
 from expmgr.paths import BRANCH_PREFIX, VariantName, nearest, parse_variant
 
 if TYPE_CHECKING:
-    from expmgr.spec import CsvData, ExperimentSpec
+    from expmgr.spec.experiment import CsvData, ExperimentSpec
 
 # specfile is imported where it is used: `list` needs no YAML, and should not wait for it.
 
@@ -103,7 +103,7 @@ def _ambiguous(text: str, found: Sequence[Variant]) -> UnknownVariant:
 
 def spec_of(repo: GitRepo, variant: Variant) -> ExperimentSpec:
     """The spec at the variant's newest commit."""
-    from expmgr.specfile import read_spec
+    from expmgr.spec.file import read_spec
 
     content = repo.read(variant.commit, variant.name.spec_path)
     if content is None:
@@ -172,7 +172,7 @@ def plan_variant(
 
     `edit` is given the spec and a function that raises for one that is wrong, and gives the spec that is wanted.
     """
-    from expmgr.specfile import set_values
+    from expmgr.spec.file import set_values
 
     name = parse_variant(text)
     clash = repo.clash(name.ref)
@@ -198,8 +198,8 @@ def plan_variant(
 def check_spec(repo: GitRepo, commit: CommitId, name: VariantName, content: bytes, *, data: bool) -> None:
     """Raise `SpecProblem` or `DataProblem` where the commit has not the code that the new spec names, or not the data."""
     from expmgr.references import check_references, references_of
-    from expmgr.spec import CsvData, ScriptModel
-    from expmgr.specfile import read_spec
+    from expmgr.spec.experiment import CsvData, ScriptModel
+    from expmgr.spec.file import read_spec
 
     spec = read_spec(content, name.spec_path, name.experiment)
     if any(references_of(spec)) or isinstance(spec.model, ScriptModel):

@@ -14,8 +14,8 @@ from expmgr.comparability import Answer, Case, Side, Subject, Tried
 from expmgr.comparison import compare
 from expmgr.paths import VariantName
 from expmgr.records import Attempt, Checkpoint, DataSplit, RunRecord
-from expmgr.spec import ExperimentSpec
-from expmgr.specfile import read_spec
+from expmgr.spec.experiment import ExperimentSpec
+from expmgr.spec.file import read_spec
 from world import ROOT
 
 SPEC = read_spec((ROOT / "experiments/iris/spec.yaml").read_bytes(), "spec.yaml")

@@ -11,8 +11,8 @@ from expmgr.comparison import Subject, compare
 from expmgr.errors import UnknownMetric, UnknownVariant
 from expmgr.paths import VariantName
 from expmgr.records import Attempt, RunRecord
-from expmgr.spec import ExperimentSpec
-from expmgr.specfile import read_spec
+from expmgr.spec.experiment import ExperimentSpec
+from expmgr.spec.file import read_spec
 from world import ROOT
 
 SPEC = read_spec((ROOT / "experiments/iris/spec.yaml").read_bytes(), "spec.yaml")

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from expmgr import spec
 from expmgr.cli.main import app
 from expmgr.errors import ExitCode
 from expmgr.paths import RunDir
@@ -21,6 +20,7 @@ from expmgr.records import Attempt, RunRecord
 from expmgr.rules import RULES
 from expmgr.settings import ReviewRules, Settings
 from expmgr.signature import Signature
+from expmgr.spec import experiment
 from typed import ESTIMATOR, settled, typed
 from typed import commands as typed_commands
 from world import ROOT, Repo
@@ -132,33 +132,33 @@ def test_every_option_is_in_the_docs(repo: Repo) -> None:
 @pytest.mark.parametrize(
     "model",
     [
-        spec.ExperimentSpec,
-        spec.CsvData,
-        spec.PythonData,
-        spec.PythonModel,
-        spec.ScriptData,
-        spec.ScriptModel,
-        spec.EstimatorModel,
-        spec.DnnClassifier,
-        spec.Train,
-        spec.EarlyStopping,
-        spec.Eval,
-        spec.Callback,
-        spec.ExponentialDecay,
-        spec.PiecewiseConstantDecay,
-        spec.PolynomialDecay,
-        spec.InverseTimeDecay,
-        spec.CosineDecay,
-        spec.CosineDecayRestarts,
-        spec.RunConfig,
-        spec.BestCheckpoint,
-        spec.Compare,
-        spec.Adagrad,
-        spec.Sgd,
-        spec.Adam,
-        spec.AdamW,
-        spec.RmsProp,
-        spec.Ftrl,
+        experiment.ExperimentSpec,
+        experiment.CsvData,
+        experiment.PythonData,
+        experiment.PythonModel,
+        experiment.ScriptData,
+        experiment.ScriptModel,
+        experiment.EstimatorModel,
+        experiment.DnnClassifier,
+        experiment.Train,
+        experiment.EarlyStopping,
+        experiment.Eval,
+        experiment.Callback,
+        experiment.ExponentialDecay,
+        experiment.PiecewiseConstantDecay,
+        experiment.PolynomialDecay,
+        experiment.InverseTimeDecay,
+        experiment.CosineDecay,
+        experiment.CosineDecayRestarts,
+        experiment.RunConfig,
+        experiment.BestCheckpoint,
+        experiment.Compare,
+        experiment.Adagrad,
+        experiment.Sgd,
+        experiment.Adam,
+        experiment.AdamW,
+        experiment.RmsProp,
+        experiment.Ftrl,
     ],
 )
 def test_every_key_of_the_spec_is_in_the_docs(model: type[BaseModel]) -> None:

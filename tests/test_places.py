@@ -10,7 +10,7 @@ import pytest
 from expmgr import csvdata
 from expmgr.errors import DataProblem
 from expmgr.places import Places
-from expmgr.spec import CsvData
+from expmgr.spec.experiment import CsvData
 
 GOOD = "width,kind\n1,a\n2,b\n"
 

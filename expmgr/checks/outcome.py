@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from expmgr.checks.finding import SHARE, SHORT_S, Found
 from expmgr.comparability import Answer, Case, Side, trained_s
 from expmgr.paths import seeds_text
-from expmgr.spec import ExperimentSpec, direction_of
+from expmgr.spec.experiment import ExperimentSpec, direction_of
 from expmgr.statistics import difference, is_share, noise_of
 
 

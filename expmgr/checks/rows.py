@@ -7,7 +7,7 @@ from typing import Any
 
 from expmgr.checks.finding import Found, again, digest_of
 from expmgr.comparability import Answer, Case, Side
-from expmgr.spec import BestCheckpoint
+from expmgr.spec.experiment import BestCheckpoint
 
 #: Shares of evaluated rows that stand in training: below, chance; above, it is no evaluation any more.
 _FEW_ROWS, _MOST_ROWS = 0.01, 0.5

@@ -9,7 +9,7 @@ from typing import Any
 from expmgr.checks.finding import SHORT_S, Found, again, differ
 from expmgr.comparability import Answer, Case, chain, trained_s
 from expmgr.paths import seeds_text
-from expmgr.spec import ExperimentSpec
+from expmgr.spec.experiment import ExperimentSpec
 
 
 def budget(case: Case) -> Iterator[Found | str]:

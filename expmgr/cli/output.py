@@ -19,7 +19,7 @@ from expmgr.escape import CONTROL, clean, markdown
 if TYPE_CHECKING:
     from expmgr.project import Project
     from expmgr.records import Records, RunRecord
-    from expmgr.spec import Compared
+    from expmgr.spec.experiment import Compared
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, stable and documented.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]

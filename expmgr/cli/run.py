@@ -246,7 +246,7 @@ def _commit(project: Project, text: str, message: str) -> None:
     """Commit what a run of the variant would not see, in the checkout where it is checked out."""
     from expmgr.code import uncommitted_code
     from expmgr.errors import UncommittedChanges
-    from expmgr.specfile import read_spec
+    from expmgr.spec.file import read_spec
     from expmgr.variants import find_variant
 
     variant = find_variant(project.repo, text)

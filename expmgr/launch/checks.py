@@ -16,7 +16,7 @@ from expmgr.model_dir import Whole
 from expmgr.places import is_outside
 from expmgr.project import Project
 from expmgr.rules import Verdict
-from expmgr.spec import CsvData
+from expmgr.spec.experiment import CsvData
 
 _LINK = "120000"
 

@@ -20,7 +20,7 @@ from expmgr.disk import durable
 from expmgr.errors import EnvironmentProblem
 from expmgr.paths import nearest
 from expmgr.project import Project
-from expmgr.spec import EstimatorModel, ExperimentSpec
+from expmgr.spec.experiment import EstimatorModel, ExperimentSpec
 
 _OLDEST_PYTHON = (3, 10)
 _ASK_SECS = 60

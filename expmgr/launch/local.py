@@ -45,7 +45,7 @@ from expmgr.launch.worker import Worker
 from expmgr.project import Project
 from expmgr.records import RunRecord
 from expmgr.sharing import tell_runs
-from expmgr.spec import EstimatorModel
+from expmgr.spec.experiment import EstimatorModel
 
 _POLL_S = 0.1
 #: How TensorFlow's own lines on stderr begin, which explain nothing.

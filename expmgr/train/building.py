@@ -16,7 +16,7 @@ from expmgr.model_dir import ModelDir
 from expmgr.paths import RunDir, nearest
 from expmgr.places import Places
 from expmgr.signature import Signature
-from expmgr.spec import CsvData, ExperimentSpec, PythonData, PythonModel, ScriptData, ScriptModel
+from expmgr.spec.experiment import CsvData, ExperimentSpec, PythonData, PythonModel, ScriptData, ScriptModel
 from expmgr.train import signatures
 from expmgr.train.callbacks import Callbacks
 from expmgr.train.datasets import Rows

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from expmgr.errors import UserCodeFailed
-from expmgr.spec import Callback
+from expmgr.spec.experiment import Callback
 from expmgr.train.usercode import UserCode
 
 #: The key of a number that JSON does not have: infinity, as every "best so far" begins, and NaN.

@@ -13,7 +13,7 @@ from expmgr.disk.locks import Lock
 from expmgr.errors import Busy, Stopped, TrainingFailed
 from expmgr.model_dir import About, Aside, ModelDir, Whole
 from expmgr.signature import Signature
-from expmgr.spec import BestCheckpoint, ExperimentSpec
+from expmgr.spec.experiment import BestCheckpoint, ExperimentSpec
 from expmgr.train.curves import Look
 from expmgr.train.evaluations import Evaluations, Metrics
 from expmgr.train.events import Teller

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from expmgr import running
-from expmgr.spec import flat, learned_from
+from expmgr.spec.experiment import flat, learned_from
 from expmgr.train import summaries
 from expmgr.train.building import Built
 from expmgr.train.events import Teller

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from expmgr.errors import Stopped
 from expmgr.model_dir import ModelDir, SavedCheckpoint, Whole
-from expmgr.spec import BestCheckpoint, ExperimentSpec
+from expmgr.spec.experiment import BestCheckpoint, ExperimentSpec
 from expmgr.train.curves import Look
 from expmgr.train.stopping import StopFlag
 

@@ -30,7 +30,7 @@ from expmgr.guard import Judgement, judge, refusal
 from expmgr.model_dir import ModelDir, Whole
 from expmgr.paths import RunDir
 from expmgr.rules import WITHOUT_EFFECT
-from expmgr.spec import EstimatorModel
+from expmgr.spec.experiment import EstimatorModel
 from expmgr.train import adopting, checkpoints
 from expmgr.train.asking import answer
 from expmgr.train.building import Built, build

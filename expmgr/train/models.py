@@ -15,7 +15,7 @@ from typing import Any
 import keras
 
 from expmgr.signature import Feature
-from expmgr.spec import DnnClassifier, DnnRegressor, ExperimentSpec
+from expmgr.spec.experiment import DnnClassifier, DnnRegressor, ExperimentSpec
 from expmgr.train.optimizers import build_optimizer
 
 _ILLEGAL = re.compile(r"[^A-Za-z0-9_.-]")

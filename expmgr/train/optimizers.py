@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from expmgr.errors import OurBug
-from expmgr.spec import ExperimentSpec
+from expmgr.spec.experiment import ExperimentSpec
 
 _OPTIMIZERS = {
     "adagrad": keras.optimizers.Adagrad,

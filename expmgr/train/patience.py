@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from expmgr.spec import EarlyStopping, Mode
+from expmgr.spec.experiment import EarlyStopping, Mode
 
 
 @dataclass

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from expmgr.errors import OurBug
 from expmgr.paths import RunDir
-from expmgr.spec import ExperimentSpec
+from expmgr.spec.experiment import ExperimentSpec
 from expmgr.warmstart import Wish
 
 

@@ -12,7 +12,7 @@ from expmgr.csvdata import Dataset
 from expmgr.errors import DataProblem
 from expmgr.places import Places
 from expmgr.signature import DataContract
-from expmgr.spec import CsvData
+from expmgr.spec.experiment import CsvData
 from expmgr.train import signatures
 from expmgr.train.datasets import Batches, Rows, csv_rows
 from expmgr.train.loop import Feed

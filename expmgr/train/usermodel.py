@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from expmgr.errors import SpecProblem, UserCodeFailed
-from expmgr.spec import ExperimentSpec, Named, PythonModel
+from expmgr.spec.experiment import ExperimentSpec, Named, PythonModel
 from expmgr.train.optimizers import build_optimizer
 from expmgr.train.structure import parts_of
 from expmgr.train.usercode import UserCode

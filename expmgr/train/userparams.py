@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from expmgr.errors import SpecProblem
 from expmgr.paths import nearest
-from expmgr.spec import flat
+from expmgr.spec.experiment import flat
 from expmgr.train.usercode import UserCode
 
 

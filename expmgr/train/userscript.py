@@ -18,7 +18,7 @@ from expmgr import running
 from expmgr.datafiles import Content
 from expmgr.errors import DataProblem, UserCodeFailed
 from expmgr.signature import DataContract
-from expmgr.spec import ExperimentSpec, ScriptData, ScriptModel
+from expmgr.spec.experiment import ExperimentSpec, ScriptData, ScriptModel
 from expmgr.train.datasets import Rows
 from expmgr.train.pipelines import Stream, tensors
 from expmgr.train.signatures import FIRST_ROWS

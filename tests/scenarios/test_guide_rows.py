@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from expmgr.specfile import read_spec
+from expmgr.spec.file import read_spec
 from world import Repo
 
 pytestmark = pytest.mark.tf

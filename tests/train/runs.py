@@ -15,7 +15,7 @@ from typing import Any
 
 from expmgr.disk import durable
 from expmgr.paths import RunDir
-from expmgr.spec import ExperimentSpec
+from expmgr.spec.experiment import ExperimentSpec
 
 ROOT = Path(__file__).parents[2]
 

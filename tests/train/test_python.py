@@ -226,7 +226,7 @@ class Kind:
     is_exact: bool = True
 
     def spec(self, **changes: Any) -> dict[str, Any]:
-        from expmgr.spec import ExperimentSpec
+        from expmgr.spec.experiment import ExperimentSpec
 
         about: dict[str, Any] = {
             "experiment": "tiny",

@@ -14,7 +14,7 @@ from expmgr.errors import Stopped, UserCodeFailed, WarmStartProblem
 from expmgr.model_dir import ModelDir
 from expmgr.paths import RunDir
 from expmgr.signature import Signature, TrainingSetup, Variable
-from expmgr.spec import EstimatorModel, ExperimentSpec
+from expmgr.spec.experiment import EstimatorModel, ExperimentSpec
 from expmgr.train.building import source_of
 from expmgr.train.environment import bits, environment, versions
 from expmgr.train.estimators import graphs

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from expmgr.errors import DataProblem
 from expmgr.signature import DataContract
-from expmgr.spec import PythonData
+from expmgr.spec.experiment import PythonData
 from expmgr.train.datasets import Batches, Rows
 from expmgr.train.sources import Source
 from expmgr.train.structure import leaves, packed, parts_of

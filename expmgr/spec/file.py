@@ -14,8 +14,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from expmgr.errors import SpecProblem
 from expmgr.paths import check_name, nearest
-from expmgr.spec import NUMBER, RUN_CONFIG_REASONS, ExperimentSpec, RunConfig
-from expmgr.spectext import with_value
+from expmgr.spec.experiment import NUMBER, RUN_CONFIG_REASONS, ExperimentSpec, RunConfig
+from expmgr.spec.text import with_value
 
 _MAX_BYTES = 1_000_000
 _OF_RUN_CONFIG = re.compile(r"(run_config\.\w+): (.*)", re.DOTALL)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expmgr.errors import SpecProblem
-from expmgr.spec import RUN_CONFIG_REASONS, ExperimentSpec, RunConfig, changes, flat
-from expmgr.specfile import read_spec, set_values
+from expmgr.spec.experiment import RUN_CONFIG_REASONS, ExperimentSpec, RunConfig, changes, flat
+from expmgr.spec.file import read_spec, set_values
 from world import ROOT
 
 TEXT = """\
