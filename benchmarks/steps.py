@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from expmgr import csvdata
+from expmgr.data import csvdata
 from expmgr.spec.file import read_spec
 from expmgr.train.datasets import Batches, Rows, csv_rows
 from expmgr.train.loop import InnerLoop, Listener, Loop

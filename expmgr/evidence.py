@@ -18,11 +18,11 @@ from typing import Any
 from expmgr.code import code_digest, counted_files
 from expmgr.comparability import Answer, Check, Side
 from expmgr.comparison import Comparison, Row, compare, pair
+from expmgr.data.places import is_outside
 from expmgr.errors import ReviewProblem, SpecProblem, UnknownVariant
 from expmgr.events import ReviewOpened, RunTold, canonical
 from expmgr.git.repo import CommitId, TreeEntry
 from expmgr.paths import VariantName
-from expmgr.places import is_outside
 from expmgr.project import Project
 from expmgr.records import ABOUT, RunRecord, is_foreign
 from expmgr.results import Result

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from expmgr.csvdata import Table, distinct, is_number, is_numeric, read_table, require_column
+from expmgr.data.csvdata import Table, distinct, is_number, is_numeric, read_table, require_column
 from expmgr.disk import durable
 from expmgr.errors import BadName, DataProblem, ExpmgrError
 from expmgr.git.repo import CommitId

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from expmgr.data.places import is_url
 from expmgr.disk import durable
 from expmgr.errors import StoreProblem
-from expmgr.places import is_url
 
 PIECE_BYTES = 8 << 20
 #: How often one piece is tried before the whole is said to have failed.

@@ -216,8 +216,8 @@ def _check_data(repo: GitRepo, commit: CommitId, name: VariantName, data: CsvDat
     """
     from posixpath import normpath
 
-    from expmgr import csvdata
-    from expmgr.places import is_outside
+    from expmgr.data import csvdata
+    from expmgr.data.places import is_outside
 
     entries = {entry.path: entry for entry in repo.tree(commit, name.folder)}
     tables = {}

@@ -10,11 +10,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from expmgr.datafiles import Content, contents
+from expmgr.data.files import Content, contents
+from expmgr.data.places import Places
 from expmgr.errors import DataProblem, SpecProblem, UserCodeFailed
 from expmgr.model_dir import ModelDir
 from expmgr.paths import RunDir, nearest
-from expmgr.places import Places
 from expmgr.signature import Signature
 from expmgr.spec.experiment import CsvData, ExperimentSpec, PythonData, PythonModel, ScriptData, ScriptModel
 from expmgr.train import signatures

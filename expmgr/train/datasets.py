@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from expmgr.csvdata import Split
+from expmgr.data.csvdata import Split
 from expmgr.errors import DataProblem
 from expmgr.signature import Feature
 from expmgr.train.models import input_names

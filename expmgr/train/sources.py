@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from expmgr import csvdata
-from expmgr.csvdata import Dataset
+from expmgr.data import csvdata
+from expmgr.data.csvdata import Dataset
+from expmgr.data.places import Places
 from expmgr.errors import DataProblem
-from expmgr.places import Places
 from expmgr.signature import DataContract
 from expmgr.spec.experiment import CsvData
 from expmgr.train import signatures

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
-from expmgr.datafiles import Content
+from expmgr.data.files import Content
 from expmgr.errors import DataProblem
 from expmgr.signature import DataContract, Feature, SplitContent
 from expmgr.train import signatures

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from expmgr import running
-from expmgr.datafiles import Content
+from expmgr.data.files import Content
 from expmgr.errors import DataProblem, UserCodeFailed
 from expmgr.signature import DataContract
 from expmgr.spec.experiment import ExperimentSpec, ScriptData, ScriptModel

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from expmgr import csvdata
+from expmgr.data import csvdata
 from expmgr.errors import DataProblem
 from expmgr.spec.experiment import CsvData
 

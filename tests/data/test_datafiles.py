@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from expmgr.datafiles import Content, contents
+from expmgr.data.files import Content, contents
+from expmgr.data.places import Places
 from expmgr.errors import DataProblem
-from expmgr.places import Places
 
 
 @pytest.fixture(autouse=True)

@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from expmgr.data.places import Places, is_outside
 from expmgr.errors import DataProblem
 from expmgr.paths import nearest
-from expmgr.places import Places, is_outside
 from expmgr.signature import DataContract, Feature, SplitContent
 from expmgr.spec.experiment import CsvData
 

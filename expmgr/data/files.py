@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from expmgr.data.places import Places, is_outside, is_url
 from expmgr.errors import DataProblem
-from expmgr.places import Places, is_outside, is_url
 
 _BLOCK_BYTES = 1 << 20
 _LEFT = "Nothing was changed."

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from expmgr import csvdata
+from expmgr.data import csvdata
+from expmgr.data.places import Places
 from expmgr.errors import DataProblem
-from expmgr.places import Places
 from expmgr.spec.experiment import CsvData
 
 GOOD = "width,kind\n1,a\n2,b\n"
