@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from expmgr.bundle import VALUE
+from expmgr.checkpoints.bundle import VALUE
+from expmgr.checkpoints.signature import Signature, Variable
 from expmgr.errors import CheckpointRefused, WarmStartProblem
-from expmgr.signature import Signature, Variable
 
 _STEPS = ("global_step", f"global_step{VALUE}", f"save_counter{VALUE}")
 #: Slots of Keras 3, and what TensorFlow's optimizers before it called them: name-based keys of TF 2 and TF 1.

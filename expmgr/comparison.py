@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
+from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.checks import OF_ONE, checks_of
 from expmgr.code import code_digest
 from expmgr.comparability import Answer, Case, Check, Side, Subject, Tried, chain, trained_s
 from expmgr.errors import ExpmgrError, UnknownMetric, UnknownVariant
-from expmgr.model_dir import ModelDir
 from expmgr.paths import VariantName, nearest
 from expmgr.records import ABOUT, RunRecord, is_foreign, teller_of
 from expmgr.results import Result, results_of

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from expmgr.checkpoints.model_dir import ModelDir
+from expmgr.checkpoints.signature import Signature
 from expmgr.code import counted_files
 from expmgr.comparability import Side, Subject
 from expmgr.errors import ExpmgrError
-from expmgr.model_dir import ModelDir
 from expmgr.records import ABOUT, RunRecord
-from expmgr.signature import Signature
 from expmgr.spec.experiment import flat
 
 if TYPE_CHECKING:

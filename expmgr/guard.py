@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, Literal
 
+from expmgr.checkpoints.signature import AVERAGE, DataContract, Feature, Signature, TrainingSetup, Variable, slot_path
 from expmgr.errors import CheckpointRefused
 from expmgr.paths import seeds_option
 from expmgr.rules import NEVER_ALLOWED, RULES, TRAINING, Rule, Verdict
-from expmgr.signature import AVERAGE, DataContract, Feature, Signature, TrainingSetup, Variable, slot_path
 
 #: Kinds of models that code of the repository makes.
 _OWN = frozenset({"python", "script", "estimator"})

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from expmgr.checkpoints.model_dir import About, ModelDir
+from expmgr.checkpoints.signature import DataContract, Fingerprint, Signature, TrainingSetup
 from expmgr.code import code_digest
 from expmgr.events import Event
 from expmgr.log import Draft
-from expmgr.model_dir import About, ModelDir
 from expmgr.paths import VariantName
 from expmgr.project import Project, keep_ref
 from expmgr.records import Attempt, Checkpoint, DataSplit, RunRecord, new_run_id
 from expmgr.sharing import tell, tell_runs
-from expmgr.signature import DataContract, Fingerprint, Signature, TrainingSetup
 from expmgr.variants import find_variant, spec_of
 from tables import index_bytes
 from world import Repo

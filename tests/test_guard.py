@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from expmgr.checkpoints.signature import (
+    DataContract,
+    Feature,
+    Fingerprint,
+    Signature,
+    SplitContent,
+    TrainingSetup,
+    Variable,
+)
 from expmgr.guard import judge, refusal
 from expmgr.rules import RULES, Verdict
-from expmgr.signature import DataContract, Feature, Fingerprint, Signature, SplitContent, TrainingSetup, Variable
 
 
 def variables(*widths: int) -> list[Variable]:

@@ -14,8 +14,8 @@ from expmgr.errors import reported, worst
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from expmgr.checkpoints.model_dir import SavedCheckpoint
     from expmgr.launch.tasks import Outcome, Task
-    from expmgr.model_dir import SavedCheckpoint
     from expmgr.project import Project
 
 Seeds = Annotated[str | None, typer.Option("--seeds", metavar="SEEDS", help="Such as 0-4 or 0,3,5; default: 0.")]

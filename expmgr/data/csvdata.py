@@ -16,10 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from expmgr.checkpoints.signature import DataContract, Feature, SplitContent
 from expmgr.data.places import Places, is_outside
 from expmgr.errors import DataProblem
 from expmgr.paths import nearest
-from expmgr.signature import DataContract, Feature, SplitContent
 from expmgr.spec.experiment import CsvData
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)

@@ -16,13 +16,13 @@ from typing import IO, Any, Literal
 
 from expmgr import __version__
 from expmgr.checkout import make_checkout
+from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.code import code_digest, roots_of, uncommitted_code
 from expmgr.disk import durable
 from expmgr.disk.locks import Process
 from expmgr.errors import Busy, CheckpointRefused, ExpmgrError, SpecProblem, UncommittedChanges
 from expmgr.git.repo import CommitId
 from expmgr.launch.environments import Environment
-from expmgr.model_dir import ModelDir
 from expmgr.paths import RunDir, VariantName, run_command
 from expmgr.project import Project, keep_ref
 from expmgr.records import Attempt, RunRecord, is_outdated, is_seen_running, new_run_id, user_name

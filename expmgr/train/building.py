@@ -10,12 +10,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from expmgr.checkpoints.model_dir import ModelDir
+from expmgr.checkpoints.signature import Signature
 from expmgr.data.files import Content, contents
 from expmgr.data.places import Places
 from expmgr.errors import DataProblem, SpecProblem, UserCodeFailed
-from expmgr.model_dir import ModelDir
 from expmgr.paths import RunDir, nearest
-from expmgr.signature import Signature
 from expmgr.spec.experiment import CsvData, ExperimentSpec, PythonData, PythonModel, ScriptData, ScriptModel
 from expmgr.train import signatures
 from expmgr.train.callbacks import Callbacks

@@ -18,9 +18,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from expmgr.bundle import VALUE, key_of
+from expmgr.checkpoints.bundle import VALUE, key_of
+from expmgr.checkpoints.signature import AVERAGE, Signature, Variable, slot_path
 from expmgr.errors import CheckpointRefused, DiskFull, OurBug
-from expmgr.signature import AVERAGE, Signature, Variable, slot_path
 from expmgr.train.optimizers import averages, inner_optimizer
 from expmgr.warmstart import Plan
 

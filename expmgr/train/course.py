@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from expmgr.adoption import Adoption
+from expmgr.checkpoints.model_dir import About, Aside, ModelDir, Whole
+from expmgr.checkpoints.signature import Signature
 from expmgr.disk.locks import Lock
 from expmgr.errors import Busy, Stopped, TrainingFailed
-from expmgr.model_dir import About, Aside, ModelDir, Whole
-from expmgr.signature import Signature
 from expmgr.spec.experiment import BestCheckpoint, ExperimentSpec
 from expmgr.train.curves import Look
 from expmgr.train.evaluations import Evaluations, Metrics

@@ -11,9 +11,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from expmgr.checkpoints.signature import Feature
 from expmgr.data.csvdata import Split
 from expmgr.errors import DataProblem
-from expmgr.signature import Feature
 from expmgr.train.models import input_names
 from expmgr.train.structure import any_rows, leaves, parts_of
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from expmgr.checkpoints.model_dir import ModelDir, SavedCheckpoint, Whole
 from expmgr.errors import Stopped
-from expmgr.model_dir import ModelDir, SavedCheckpoint, Whole
 from expmgr.spec.experiment import BestCheckpoint, ExperimentSpec
 from expmgr.train.curves import Look
 from expmgr.train.stopping import StopFlag

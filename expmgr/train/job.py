@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from expmgr.adoption import Adoption, plan_adoption
+from expmgr.checkpoints.model_dir import ModelDir, Whole
 from expmgr.disk.locks import Heartbeat, Lock, Process
 from expmgr.errors import (
     DiskFull,
@@ -27,7 +28,6 @@ from expmgr.errors import (
     worst,
 )
 from expmgr.guard import Judgement, judge, refusal
-from expmgr.model_dir import ModelDir, Whole
 from expmgr.paths import RunDir
 from expmgr.rules import WITHOUT_EFFECT
 from expmgr.spec.experiment import EstimatorModel

@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from expmgr.signature import Feature
+from expmgr.checkpoints.signature import Feature
 from expmgr.spec.experiment import DnnClassifier, DnnRegressor, ExperimentSpec
 from expmgr.train.optimizers import build_optimizer
 

@@ -19,9 +19,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from expmgr.checkpoints.signature import ProbeValues
 from expmgr.disk import durable
 from expmgr.errors import ProbeMoved
-from expmgr.signature import ProbeValues
 from expmgr.train.checkpoints import live_variables
 from expmgr.train.loop import StepFunction
 from expmgr.train.measures import measures_of

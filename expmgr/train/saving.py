@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from expmgr.model_dir import Aside, ModelDir
+from expmgr.checkpoints.model_dir import Aside, ModelDir
 from expmgr.train import checkpoints
 
 #: From this size on, writing takes so much longer than a copy that another thread is worth it.

@@ -11,7 +11,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from expmgr.signature import DataContract, Feature, Fingerprint, Signature, SplitContent, TrainingSetup, Variable
+from expmgr.checkpoints.signature import (
+    DataContract,
+    Feature,
+    Fingerprint,
+    Signature,
+    SplitContent,
+    TrainingSetup,
+    Variable,
+)
 from expmgr.train.checkpoints import described as describe
 from expmgr.train.checkpoints import live_variables, other_optimizers
 from expmgr.train.fingerprint import CannotTrace, Traced, digest_of, trace_inference, trace_training

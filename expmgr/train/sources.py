@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+from expmgr.checkpoints.signature import DataContract
 from expmgr.data import csvdata
 from expmgr.data.csvdata import Dataset
 from expmgr.data.places import Places
 from expmgr.errors import DataProblem
-from expmgr.signature import DataContract
 from expmgr.spec.experiment import CsvData
 from expmgr.train import signatures
 from expmgr.train.datasets import Batches, Rows, csv_rows

@@ -8,11 +8,11 @@ from typing import Any
 
 from google.protobuf import text_format
 
+from expmgr.checkpoints.model_dir import Whole
+from expmgr.checkpoints.signature import ProbeValues
 from expmgr.disk import durable
 from expmgr.disk.locks import Lock
 from expmgr.errors import DiskFull, Stopped
-from expmgr.model_dir import Whole
-from expmgr.signature import ProbeValues
 from expmgr.train import adopting, checkpoints, probe
 from expmgr.train.building import Built
 from expmgr.train.course import Course, ForeignStart, Outcome, Start

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
+from expmgr.checkpoints.signature import DataContract, Feature, SplitContent
 from expmgr.data.files import Content
 from expmgr.errors import DataProblem
-from expmgr.signature import DataContract, Feature, SplitContent
 from expmgr.train import signatures
 from expmgr.train.datasets import Batches, Rows
 from expmgr.train.fingerprint import digest_of

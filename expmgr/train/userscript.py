@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from expmgr import running
+from expmgr.checkpoints.signature import DataContract
 from expmgr.data.files import Content
 from expmgr.errors import DataProblem, UserCodeFailed
-from expmgr.signature import DataContract
 from expmgr.spec.experiment import ExperimentSpec, ScriptData, ScriptModel
 from expmgr.train.datasets import Rows
 from expmgr.train.pipelines import Stream, tensors

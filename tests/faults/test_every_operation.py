@@ -25,14 +25,14 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pytest
+from test_model_dir import Folder, signature, write
 
+from expmgr.checkpoints.model_dir import About, ModelDir, SavedCheckpoint, SavedFile
 from expmgr.disk import durable
 from expmgr.errors import CheckpointRefused, DiskFull
-from expmgr.model_dir import About, ModelDir, SavedCheckpoint, SavedFile
 from expmgr.paths import Layout
 from expmgr.project import Project
 from expmgr.records import Attempt, Records, RunRecord
-from test_model_dir import Folder, signature, write
 from test_records import DEAD, ended, point, ready, record, saved
 from world import Repo
 

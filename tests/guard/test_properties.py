@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from expmgr.checkpoints.signature import Signature
 from expmgr.guard import judge
-from expmgr.signature import Signature
 from world import ROOT
 
 pytestmark = pytest.mark.tf

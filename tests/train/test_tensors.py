@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from expmgr.checkpoints.signature import Feature
 from expmgr.errors import CheckpointRefused
-from expmgr.signature import Feature
 from train.runs import Site, WorkerProcess, spec_of
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.disk import durable
 from expmgr.disk.locks import Lock, Process
-from expmgr.model_dir import ModelDir
 from train.runs import ROOT, Site, Trained, WorkerProcess, csv_text, spec_of, tree, worker_process
 
 pytestmark = pytest.mark.tf

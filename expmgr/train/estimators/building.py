@@ -10,10 +10,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from expmgr.checkpoints.model_dir import ModelDir
+from expmgr.checkpoints.signature import Signature, TrainingSetup, Variable
 from expmgr.errors import Stopped, UserCodeFailed, WarmStartProblem
-from expmgr.model_dir import ModelDir
 from expmgr.paths import RunDir
-from expmgr.signature import Signature, TrainingSetup, Variable
 from expmgr.spec.experiment import EstimatorModel, ExperimentSpec
 from expmgr.train.building import source_of
 from expmgr.train.environment import bits, environment, versions

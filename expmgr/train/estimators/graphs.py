@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from expmgr.checkpoints.signature import Fingerprint, Variable
 from expmgr.errors import UserCodeFailed
-from expmgr.signature import Fingerprint, Variable
 from expmgr.train.fingerprint import (
     PYTHON_OPERATIONS,
     CannotTrace,

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from expmgr.checkpoints.signature import DataContract
 from expmgr.errors import DataProblem
-from expmgr.signature import DataContract
 from expmgr.spec.experiment import PythonData
 from expmgr.train.datasets import Batches, Rows
 from expmgr.train.sources import Source

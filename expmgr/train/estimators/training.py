@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from expmgr.bundle import read_index
+from expmgr.checkpoints.bundle import read_index
+from expmgr.checkpoints.model_dir import Aside, Whole, checkpoint_name, is_file_of
+from expmgr.checkpoints.signature import Signature, Variable
 from expmgr.disk.locks import Lock
 from expmgr.errors import CheckpointRefused, DiskFull, OurBug, Stopped
-from expmgr.model_dir import Aside, Whole, checkpoint_name, is_file_of
-from expmgr.signature import Signature, Variable
 from expmgr.train.checkpoints import disk_error
 from expmgr.train.course import Course, ForeignStart, Outcome
 from expmgr.train.environment import moved_bits

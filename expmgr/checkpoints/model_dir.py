@@ -28,11 +28,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from expmgr.checkpoints.retention import Saved, retention
+from expmgr.checkpoints.signature import Signature, read_signature
 from expmgr.disk import durable
 from expmgr.errors import CheckpointRefused, ExpmgrError, ModelDirProblem, UnknownCheckpoint
 from expmgr.paths import seeds_option
-from expmgr.retention import Saved, retention
-from expmgr.signature import Signature, read_signature
 
 _CHECKPOINT_FILE = re.compile(r"model\.ckpt-(0|[1-9][0-9]*)\.(?:index|json|meta|data-[0-9]{5}-of-[0-9]{5})\Z")
 _ANY_CHECKPOINT = re.compile(r".*\.index\Z|checkpoint\Z|.*\.data-\d{5}-of-\d{5}\Z|.*\.weights\.h5\Z")

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
-from expmgr.bundle import VALUE, NotAnIndex, Tensor, key_of, read_index
+from expmgr.checkpoints.bundle import VALUE, NotAnIndex, Tensor, key_of, read_index
 from expmgr.errors import CheckpointRefused
 
 FORMAT = 2

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expmgr.bundle import NotAnIndex, Tensor, read_index
+from expmgr.checkpoints.bundle import NotAnIndex, Tensor, read_index
 from tables import index_bytes
 
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expmgr.retention import Saved, retention
+from expmgr.checkpoints.retention import Saved, retention
 
 HOUR = 3600.0
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from expmgr.checkpoints.model_dir import About, ModelDir, is_file_of
 from expmgr.disk import durable
 from expmgr.errors import CheckpointRefused, DiskFull, ExpmgrError, ModelDirProblem
-from expmgr.model_dir import About, ModelDir, is_file_of
 from tables import index_bytes
 from team import signature
 from train.runs import tree
