@@ -15,8 +15,8 @@ from expmgr.checkpoints.model_dir import Manifest
 from expmgr.checkpoints.signature import DataContract, Signature, TrainingSetup, read_signature
 from expmgr.disk import durable
 from expmgr.errors import CheckpointRefused, ExpmgrError
-from expmgr.guard import Judgement, judge
-from expmgr.rules import Verdict
+from expmgr.guard.judge import Judgement, judge
+from expmgr.guard.rules import Verdict
 from expmgr.train import checkpoints, signatures
 from expmgr.train.environment import versions
 from expmgr.train.sourcecode import code_of

@@ -16,9 +16,9 @@ from pydantic import BaseModel
 from expmgr.checkpoints.signature import Signature
 from expmgr.cli.main import app
 from expmgr.errors import ExitCode
+from expmgr.guard.rules import RULES
 from expmgr.paths import RunDir
 from expmgr.records import Attempt, RunRecord
-from expmgr.rules import RULES
 from expmgr.settings import ReviewRules, Settings
 from expmgr.spec import experiment
 from typed import ESTIMATOR, settled, typed

@@ -92,7 +92,7 @@ def _show_check(outcome: Outcome, everything: bool) -> None:
 
 
 def _show_judgement(task: Task, told: dict[str, Any], everything: bool) -> None:
-    from expmgr.rules import RULES
+    from expmgr.guard.rules import RULES
 
     judgement = told["judgement"]
     output.show(f"{task}: {judgement['verdict']} ({told['checkpoint']})")

@@ -29,8 +29,8 @@ def parse_seeds(text: str) -> list[int]:
 
 def parse_rules(ids: Sequence[str]) -> list[str]:
     """The ids of rules that may be let pass, as given."""
+    from expmgr.guard.rules import NEVER_ALLOWED, RULES
     from expmgr.paths import nearest
-    from expmgr.rules import NEVER_ALLOWED, RULES
 
     for one in ids:
         if one not in RULES:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from expmgr.cli import output
 from expmgr.escape import clean
+from expmgr.guard.rules import told
 from expmgr.launch.local import Watcher
 from expmgr.launch.tasks import Outcome, Prepared, Task
-from expmgr.rules import told
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -11,11 +11,11 @@ from expmgr import __version__
 from expmgr.checkpoints.model_dir import Whole
 from expmgr.data.places import is_outside
 from expmgr.errors import BadName, ExitCode, ExpmgrError
-from expmgr.guard import Judgement
+from expmgr.guard.judge import Judgement
+from expmgr.guard.rules import Verdict
 from expmgr.launch.environments import TENSORFLOWS, environment_of
 from expmgr.launch.tasks import Candidate, Task, check_still_there, model_dir_of, plan_tasks, spec_digest, step_of
 from expmgr.project import Project
-from expmgr.rules import Verdict
 from expmgr.spec.experiment import CsvData
 
 _LINK = "120000"

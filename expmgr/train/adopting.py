@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-from expmgr.adoption import Adoption, Tensor
 from expmgr.errors import CheckpointRefused, WarmStartProblem
+from expmgr.guard.adoption import Adoption, Tensor
 from expmgr.train.checkpoints import live_variables
 
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"

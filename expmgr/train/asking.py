@@ -20,7 +20,7 @@ from expmgr.checkpoints.model_dir import ModelDir, Whole
 from expmgr.checkpoints.signature import Signature
 from expmgr.disk import durable
 from expmgr.errors import DataProblem, OutputProblem, UnknownCheckpoint
-from expmgr.guard import Judgement, judge, refusal
+from expmgr.guard.judge import Judgement, judge, refusal
 from expmgr.train import checkpoints, probe
 from expmgr.train.building import Built
 from expmgr.train.datasets import Rows

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from expmgr.adoption import Adoption
 from expmgr.checkpoints.model_dir import About, Aside, ModelDir, Whole
 from expmgr.checkpoints.signature import Signature
 from expmgr.disk.locks import Lock
 from expmgr.errors import Busy, Stopped, TrainingFailed
+from expmgr.guard.adoption import Adoption
+from expmgr.guard.warm_start import Plan
 from expmgr.spec.experiment import BestCheckpoint, ExperimentSpec
 from expmgr.train.curves import Look
 from expmgr.train.evaluations import Evaluations, Metrics
@@ -21,7 +22,6 @@ from expmgr.train.loop import Listener, NotFinite
 from expmgr.train.patience import Patience
 from expmgr.train.request import Request
 from expmgr.train.stopping import StopFlag
-from expmgr.warmstart import Plan
 
 #: What a stop may cut short at a step.
 _EVALUATION, _CHECKPOINT = "evaluation", "checkpoint"

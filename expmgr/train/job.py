@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expmgr.adoption import Adoption, plan_adoption
 from expmgr.checkpoints.model_dir import ModelDir, Whole
 from expmgr.disk.locks import Heartbeat, Lock, Process
 from expmgr.errors import (
@@ -27,9 +26,11 @@ from expmgr.errors import (
     WarmStartProblem,
     worst,
 )
-from expmgr.guard import Judgement, judge, refusal
+from expmgr.guard.adoption import Adoption, plan_adoption
+from expmgr.guard.judge import Judgement, judge, refusal
+from expmgr.guard.rules import WITHOUT_EFFECT
+from expmgr.guard.warm_start import Plan, plan_warm_start
 from expmgr.paths import RunDir
-from expmgr.rules import WITHOUT_EFFECT
 from expmgr.spec.experiment import EstimatorModel
 from expmgr.train import adopting, checkpoints
 from expmgr.train.asking import answer
@@ -40,7 +41,6 @@ from expmgr.train.request import Candidate, read_request
 from expmgr.train.stopping import StopFlag
 from expmgr.train.training import Training
 from expmgr.train.userparams import unread
-from expmgr.warmstart import Plan, plan_warm_start
 
 
 @dataclass(frozen=True)

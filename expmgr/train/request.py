@@ -8,9 +8,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from expmgr.errors import OurBug
+from expmgr.guard.warm_start import Wish
 from expmgr.paths import RunDir
 from expmgr.spec.experiment import ExperimentSpec
-from expmgr.warmstart import Wish
 
 
 class Candidate(BaseModel):

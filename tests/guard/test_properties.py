@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from expmgr.checkpoints.signature import Signature
-from expmgr.guard import judge
+from expmgr.guard.judge import judge
 from world import ROOT
 
 pytestmark = pytest.mark.tf

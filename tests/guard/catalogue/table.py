@@ -14,7 +14,7 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[3])]
 import keras
 import tensorflow as tf
 
-from expmgr.guard import judge
+from expmgr.guard.judge import judge
 from guard.catalogue.native import tried
 from guard.catalogue.rows import ROWS
 from guard.catalogue.sides import CASES

@@ -82,7 +82,7 @@ _ROWS = [pytest.param(row, marks=[pytest.mark.wide] if number % 5 else []) for n
 def test_the_right_verdict(row: str, trained: Callable[[Callable[[], Side]], Trained]) -> None:
     import numpy as np
 
-    from expmgr.guard import judge
+    from expmgr.guard.judge import judge
     from expmgr.train import checkpoints
     from guard.catalogue.sides import CASES
 

@@ -18,8 +18,8 @@ from expmgr.checkpoints.signature import (
     TrainingSetup,
     Variable,
 )
-from expmgr.guard import judge, refusal
-from expmgr.rules import RULES, Verdict
+from expmgr.guard.judge import judge, refusal
+from expmgr.guard.rules import RULES, Verdict
 
 
 def variables(*widths: int) -> list[Variable]:

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from expmgr.checkpoints.signature import AVERAGE, DataContract, Feature, Signature, TrainingSetup, Variable, slot_path
 from expmgr.errors import CheckpointRefused
+from expmgr.guard.rules import NEVER_ALLOWED, RULES, TRAINING, Rule, Verdict
 from expmgr.paths import seeds_option
-from expmgr.rules import NEVER_ALLOWED, RULES, TRAINING, Rule, Verdict
 
 #: Kinds of models that code of the repository makes.
 _OWN = frozenset({"python", "script", "estimator"})

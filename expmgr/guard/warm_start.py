@@ -14,8 +14,8 @@ from typing import Any
 
 from expmgr.checkpoints.signature import Signature, Variable, slot_path
 from expmgr.errors import CheckpointRefused, WarmStartProblem
-from expmgr.guard import Difference, judge, layer_differences
-from expmgr.rules import RULES
+from expmgr.guard.judge import Difference, judge, layer_differences
+from expmgr.guard.rules import RULES
 
 #: Rules whose change makes a weight of the same name and shape mean something else.
 _MEANING = frozenset({"role", "computation", "code", "features", "vocabulary", "labels", "preprocessing"})
