@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from expmgr.disk.index import Index
-from expmgr.events import Noted, RunTold
 from expmgr.git.repo import GitRepo
-from expmgr.log import OWN, Draft, Logs
+from expmgr.log.events import Noted, RunTold
+from expmgr.log.logs import OWN, Draft, Logs
 
 WRITER = "bench-00000001"
 REPEATS = 5

@@ -20,8 +20,8 @@ from expmgr.comparability import Answer, Check, Side
 from expmgr.comparison import Comparison, Row, compare, pair
 from expmgr.data.places import is_outside
 from expmgr.errors import ReviewProblem, SpecProblem, UnknownVariant
-from expmgr.events import ReviewOpened, RunTold, canonical
 from expmgr.git.repo import CommitId, TreeEntry
+from expmgr.log.events import ReviewOpened, RunTold, canonical
 from expmgr.paths import VariantName
 from expmgr.project import Project
 from expmgr.records import ABOUT, RunRecord, is_foreign

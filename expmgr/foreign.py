@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from expmgr.events import Moment, Plain
+from expmgr.log.events import Moment, Plain
 from expmgr.records import RunRecord
 from expmgr.spec.experiment import ExperimentSpec
 

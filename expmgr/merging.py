@@ -8,9 +8,9 @@ from typing import Any
 
 from expmgr.errors import ExitCode, ExpmgrError, GitFailed, MergeRefused, ReviewProblem
 from expmgr.escape import clean, one_line
-from expmgr.events import Merged, OfReview
 from expmgr.git.repo import CommitId, Worktree
-from expmgr.log import REVIEW_FILE, Draft
+from expmgr.log.events import Merged, OfReview
+from expmgr.log.logs import REVIEW_FILE, Draft
 from expmgr.project import Project
 from expmgr.reports import as_json, frozen_files
 from expmgr.reviewpage import kept, report

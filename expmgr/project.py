@@ -11,7 +11,7 @@ from pathlib import Path
 from expmgr.disk import durable
 from expmgr.errors import ExpmgrError
 from expmgr.git.repo import GitRepo
-from expmgr.log import Logs
+from expmgr.log.logs import Logs
 from expmgr.paths import Layout
 from expmgr.records import Records, RunRecord
 from expmgr.settings import Settings, models_root, read_settings

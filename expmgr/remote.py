@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from expmgr.errors import LogRewritten, RemoteProblem
-from expmgr.events import OfReview, is_writer
 from expmgr.git.repo import Answer
-from expmgr.log import OWN, REMOTES, Told, writer_of
+from expmgr.log.events import OfReview, is_writer
+from expmgr.log.logs import OWN, REMOTES, Told, writer_of
+from expmgr.log.writers import new_writer, writer_id
 from expmgr.paths import BRANCH_PREFIX
 from expmgr.project import Project
 from expmgr.sharing import TakenOver, catch_up, retold, take_over, tell
 from expmgr.signing import target_of, team_remote
-from expmgr.writers import new_writer, writer_id
 
 _VARIANTS = f"refs/heads/{BRANCH_PREFIX}"
 #: Somebody may push while we look.

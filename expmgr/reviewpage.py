@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from expmgr.drawing import forest
-from expmgr.events import Event, Moment
+from expmgr.log.events import Event, Moment
 from expmgr.reviews import Standing, address
 
 

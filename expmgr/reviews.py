@@ -15,7 +15,9 @@ from functools import cached_property
 from expmgr.comparability import Check
 from expmgr.errors import ReviewProblem, UnknownReview
 from expmgr.escape import one_line
-from expmgr.events import (
+from expmgr.evidence import Evidence, target_commit, target_name
+from expmgr.git.repo import CommitId
+from expmgr.log.events import (  # fmt: skip
     Checked,
     Commented,
     Decided,
@@ -26,10 +28,8 @@ from expmgr.events import (
     ReviewOpened,
     VariantMade,
     Waived,
-)  # fmt: skip
-from expmgr.evidence import Evidence, target_commit, target_name
-from expmgr.git.repo import CommitId
-from expmgr.log import Told
+)
+from expmgr.log.logs import Told
 from expmgr.project import Project
 from expmgr.settings import ReviewRules, shared_settings
 from expmgr.signing import Policy, is_among, policy_at, policy_of, signed

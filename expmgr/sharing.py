@@ -22,16 +22,16 @@ from pydantic import ValidationError
 
 from expmgr.errors import EventProblem, ExpmgrError
 from expmgr.escape import clean, one_line
-from expmgr.events import Actor, Event, RunTold, VariantMade, Vouched
 from expmgr.foreign import wrong_in
 from expmgr.git.repo import CommitId
-from expmgr.log import OWN, RECORD_FILE, REVIEW_FILE, Draft, Told, writer_of
+from expmgr.log.events import Actor, Event, RunTold, VariantMade, Vouched
+from expmgr.log.logs import OWN, RECORD_FILE, REVIEW_FILE, Draft, Told, writer_of
+from expmgr.log.writers import writer_id
 from expmgr.project import KEEP, Project, keep_ref
 from expmgr.records import ORIGIN, RunRecord, is_foreign
 from expmgr.settings import Signing
 from expmgr.signing import policy_of, trusted
 from expmgr.variants import Variant, VariantPlan, all_variants, make_variant, origins
-from expmgr.writers import writer_id
 
 #: A record with curves of many metrics is some hundred kB.
 _MOST_RECORD_BYTES = 64_000_000

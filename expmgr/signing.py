@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 
 from expmgr.git.repo import CommitId, GitRepo
-from expmgr.log import OWN, Told
+from expmgr.log.logs import OWN, Told
 from expmgr.project import Project
 from expmgr.settings import Settings, Signing, read_settings, shared_settings
 

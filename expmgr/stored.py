@@ -31,15 +31,15 @@ from expmgr.checkpoints.signature import read_signature
 from expmgr.disk import durable
 from expmgr.disk.locks import Heartbeat, Lock
 from expmgr.errors import Busy, ExpmgrError, ModelDirProblem, StoreProblem, UnknownCheckpoint
-from expmgr.events import Digest, Moment, RunName, Stored, Variant
-from expmgr.log import OWN, Draft, writer_of
+from expmgr.log.events import Digest, Moment, RunName, Stored, Variant
+from expmgr.log.logs import OWN, Draft, writer_of
+from expmgr.log.writers import all_writers
 from expmgr.paths import VariantName
 from expmgr.project import Project
 from expmgr.records import RunRecord, counted_runs, is_foreign, is_outdated, origin_of, teller_of
 from expmgr.sharing import tell, tell_runs
 from expmgr.signing import trusted
 from expmgr.store import PIECE_BYTES, Store, open_store
-from expmgr.writers import all_writers
 
 Which = Literal["selected", "all", "none"]
 Progress = Callable[[int], None]

@@ -13,8 +13,8 @@ from typing import Any
 from expmgr.checkpoints.model_dir import About, ModelDir
 from expmgr.checkpoints.signature import DataContract, Fingerprint, Signature, TrainingSetup
 from expmgr.code import code_digest
-from expmgr.events import Event
-from expmgr.log import Draft
+from expmgr.log.events import Event
+from expmgr.log.logs import Draft
 from expmgr.paths import VariantName
 from expmgr.project import Project, keep_ref
 from expmgr.records import Attempt, Checkpoint, DataSplit, RunRecord, new_run_id

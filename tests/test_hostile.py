@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from expmgr.errors import ExpmgrError
-from expmgr.events import (
+from expmgr.git.repo import GitRepo, NewCommit
+from expmgr.log.events import (
     LATEST,
     Actor,
     Decided,
@@ -25,8 +26,7 @@ from expmgr.events import (
     Waived,
     canonical,
 )
-from expmgr.git.repo import GitRepo, NewCommit
-from expmgr.log import OWN, Draft
+from expmgr.log.logs import OWN, Draft
 from expmgr.project import Project
 from expmgr.records import ORIGIN
 from expmgr.sharing import tell

@@ -11,8 +11,8 @@ import pytest
 
 from expmgr import merging
 from expmgr.errors import ExpmgrError
-from expmgr.events import Decided, ReviewOpened, Waived
 from expmgr.git.repo import GitRepo
+from expmgr.log.events import Decided, ReviewOpened, Waived
 from expmgr.records import DataSplit
 from expmgr.reviews import EXPIRED
 from team import Team, approved, asked, commit_on, forge, logs_of, meet, ok, ran, shown, state, told

@@ -81,8 +81,8 @@ def evaluate(
 
 def _tell(task: Task, told: dict[str, Any], split: str) -> None:
     """Say in the log what a checkpoint was evaluated to."""
-    from expmgr.events import Evaluated
-    from expmgr.log import Draft
+    from expmgr.log.events import Evaluated
+    from expmgr.log.logs import Draft
     from expmgr.project import Project
     from expmgr.sharing import tell
 

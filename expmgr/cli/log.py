@@ -13,7 +13,7 @@ from expmgr.errors import EventProblem, UnknownEvent
 from expmgr.escape import one_line
 
 if TYPE_CHECKING:
-    from expmgr.log import Told
+    from expmgr.log.logs import Told
     from expmgr.project import Project
 
 Message = Annotated[str, typer.Option("-m", "--message", metavar="TEXT", help="The words.")]
@@ -137,8 +137,8 @@ def note(
 
     Example: expmgr note iris/wide -m "the seeds differ more than I thought"
     """
-    from expmgr.events import Noted
-    from expmgr.log import Draft
+    from expmgr.log.events import Noted
+    from expmgr.log.logs import Draft
     from expmgr.project import Project
 
     project = Project.open(output.folder())
@@ -158,11 +158,11 @@ def retract(
 
     Example: expmgr retract 3f2a9c -m "that was another variant"
     """
-    from expmgr.events import TAKEN_BACK, Retracted
-    from expmgr.log import Draft
+    from expmgr.log.events import TAKEN_BACK, Retracted
+    from expmgr.log.logs import Draft
+    from expmgr.log.writers import writer_id
     from expmgr.project import Project
     from expmgr.signing import taken_back
-    from expmgr.writers import writer_id
 
     project = Project.open(output.folder())
     if not message.strip():

@@ -9,7 +9,7 @@ from expmgr.cli import output
 from expmgr.escape import one_line
 
 if TYPE_CHECKING:
-    from expmgr.log import Told
+    from expmgr.log.logs import Told
     from expmgr.project import Project
 
 

@@ -66,7 +66,7 @@ def _standing(project: Project, review: Review, *, base: CommitId | None = None)
 
 def _report(project: Project, found: Standing) -> dict[str, Any]:
     """Everything that is known of it; of one that has ended, what was kept."""
-    from expmgr.log import REVIEW_FILE
+    from expmgr.log.logs import REVIEW_FILE
     from expmgr.reviewpage import ended, kept, report
 
     end = found.review.end
@@ -108,7 +108,7 @@ def _unjudged(project: Project, text: str) -> tuple[Review, Standing]:
 
 
 def _tell(project: Project, kind: Any, values: dict[str, object], as_json: bool) -> None:
-    from expmgr.log import Draft
+    from expmgr.log.logs import Draft
     from expmgr.sharing import tell
 
     (event,) = tell(project, [Draft(kind, values)])
@@ -153,9 +153,9 @@ def open_review(
     Example: expmgr review open iris/wide --against iris/baseline
     """
     from expmgr.cli.options import parse_seeds
-    from expmgr.events import ReviewOpened
     from expmgr.evidence import Question, gather, target_name
-    from expmgr.log import Draft
+    from expmgr.log.events import ReviewOpened
+    from expmgr.log.logs import Draft
     from expmgr.reports import as_lines
     from expmgr.reviewpage import report
     from expmgr.reviews import all_reviews, find_review, standing
@@ -376,8 +376,8 @@ def _code_of(found: Standing) -> ExitCode:
 
 def _log_check(project: Project, found: Standing) -> None:
     """Keep what the checks said, unless that stands in the log."""
-    from expmgr.events import Checked
-    from expmgr.log import Draft
+    from expmgr.log.events import Checked
+    from expmgr.log.logs import Draft
     from expmgr.sharing import tell
 
     evidence, before = found.evidence, found.review.checked
@@ -521,7 +521,7 @@ def comment(
 
     Example: expmgr review comment 3f2a9c -m "why this rate?" --on experiments/iris/spec.yaml:5
     """
-    from expmgr.events import Commented
+    from expmgr.log.events import Commented
     from expmgr.reviews import find_review
 
     project = _opened()
@@ -575,7 +575,7 @@ def resolve(
     Example: expmgr review resolve 3f2a9c 81d0
     """
     from expmgr.errors import UnknownEvent
-    from expmgr.events import Resolved
+    from expmgr.log.events import Resolved
     from expmgr.reviews import find_review
 
     project = _opened()
@@ -600,7 +600,7 @@ def waive(
 
     Example: expmgr review waive 3f2a9c overlap -m "the customer's own split"
     """
-    from expmgr.events import Waived
+    from expmgr.log.events import Waived
 
     project = _opened()
     found, now, evidence = _live(project, review)
@@ -691,8 +691,8 @@ def lift(
 
     Example: expmgr review lift 3f2a9c
     """
+    from expmgr.log.writers import writer_id
     from expmgr.sharing import actor_of
-    from expmgr.writers import writer_id
 
     project = _opened()
     found, now = _unjudged(project, review)
@@ -709,7 +709,7 @@ def lift(
 
 
 def _decide(project: Project, review: Review, now: Standing, verdict: str, message: str, as_json: bool) -> None:
-    from expmgr.events import Decided
+    from expmgr.log.events import Decided
 
     _tell(project, Decided, _decision(review, now, verdict, message), as_json)
 
@@ -740,8 +740,8 @@ def close(
 
     Example: expmgr review close 3f2a9c --reason "no gain" -m "twice the parameters for nothing"
     """
-    from expmgr.events import Decided
-    from expmgr.log import Draft
+    from expmgr.log.events import Decided
+    from expmgr.log.logs import Draft
     from expmgr.merging import end_with
     from expmgr.reviews import REASONS
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from expmgr.events import Noted
 from expmgr.git.repo import GitRepo, NewCommit
-from expmgr.log import Draft
+from expmgr.log.events import Noted
+from expmgr.log.logs import Draft
 from expmgr.paths import VariantName
 from expmgr.project import Project
 from expmgr.sharing import tell, tell_runs

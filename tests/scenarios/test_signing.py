@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from expmgr.events import Noted
-from expmgr.log import Draft
+from expmgr.log.events import Noted
+from expmgr.log.logs import Draft
 from expmgr.project import Project
 from team import Team, logs_of, ok, ran, told
 from world import Repo

@@ -12,10 +12,10 @@ import pytest
 
 from expmgr.disk.index import Index
 from expmgr.errors import EventProblem
-from expmgr.events import LATEST, Actor, Event, Noted, RunTold, canonical, parse_event
 from expmgr.git.repo import GitRepo, NewCommit
-from expmgr.log import OWN, Draft, Logs
-from expmgr.writers import new_writer, writer_id
+from expmgr.log.events import LATEST, Actor, Event, Noted, RunTold, canonical, parse_event
+from expmgr.log.logs import OWN, Draft, Logs
+from expmgr.log.writers import new_writer, writer_id
 from team import logs_of, ok, ran, told
 from world import Repo
 

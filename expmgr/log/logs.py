@@ -21,7 +21,8 @@ from pydantic import ValidationError
 from expmgr.disk import durable
 from expmgr.disk.index import Index, LogRow
 from expmgr.errors import Busy, EventProblem
-from expmgr.events import (
+from expmgr.git.repo import GitRepo, NewCommit
+from expmgr.log.events import (
     LATEST,
     MOST_BYTES,
     TAKEN_BACK,
@@ -33,7 +34,6 @@ from expmgr.events import (
     is_writer,
     parse_event,
 )
-from expmgr.git.repo import GitRepo, NewCommit
 
 OWN = "refs/expmgr/log/"
 REMOTES = "refs/expmgr/remotes/"
