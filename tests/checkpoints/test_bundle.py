@@ -61,6 +61,6 @@ def test_it_reads_what_tensorflow_reads(tmp_path: Path) -> None:
 
 def test_it_reads_an_estimators(tmp_path: Path) -> None:
     """Written by TensorFlow 2.15.1."""
-    found = read_index(Path(__file__).parent / "data/estimator_iris/model.ckpt-200.index")
+    found = read_index(Path(__file__).parents[1] / "data/estimator_iris/model.ckpt-200.index")
     assert found["dnn/hiddenlayer_0/kernel"] == Tensor("float32", (4, 10))
     assert found["global_step"] == Tensor("int64", ())

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pytest
-from test_model_dir import Folder, signature, write
+from checkpoints.test_model_dir import Folder, signature, write
 
 from expmgr.checkpoints.model_dir import About, ModelDir, SavedCheckpoint, SavedFile
 from expmgr.disk import durable

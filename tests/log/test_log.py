@@ -176,7 +176,7 @@ WRITE = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_log import say
+from log.test_log import say
 from world import Repo
 for number in range(8):
     say(Repo(Path(sys.argv[2])), f"{sys.argv[3]}-{number}")
@@ -184,7 +184,7 @@ for number in range(8):
 
 
 def test_processes_that_write_at_once_lose_nothing(repo: Repo) -> None:
-    command = [sys.executable, "-c", WRITE, str(Path(__file__).parent), str(repo.path)]
+    command = [sys.executable, "-c", WRITE, str(Path(__file__).parents[1]), str(repo.path)]
     writing = [subprocess.Popen([*command, str(number)]) for number in range(4)]
     assert [one.wait() for one in writing] == [0] * 4
     assert sorted(heard(repo)) == sorted(f"{one}-{number}" for one in range(4) for number in range(8))
