@@ -10,8 +10,8 @@ from expmgr.errors import TrainingFailed as TrainingFailed
 from expmgr.errors import UserCodeFailed as UserCodeFailed
 from expmgr.repository import compare as compare
 from expmgr.repository import open as open
-from expmgr.running import log_artifact as log_artifact
-from expmgr.running import log_metrics as log_metrics
+from expmgr.runs.user_logging import log_artifact as log_artifact
+from expmgr.runs.user_logging import log_metrics as log_metrics
 from expmgr.scripts import fit as fit
 from expmgr.scripts import params as params
 from expmgr.scripts import seed as seed

@@ -22,7 +22,7 @@ from expmgr.errors import ExpmgrError
 from expmgr.git.repo import CommitId
 from expmgr.paths import BRANCH_PREFIX, EXPERIMENTS, RunDir, VariantName, parse_variant
 from expmgr.project import Project, keep_ref
-from expmgr.records import Attempt, RunRecord, new_run_id, user_name
+from expmgr.runs.records import Attempt, RunRecord, new_run_id, user_name
 from expmgr.sharing import tell_runs
 from expmgr.spec.experiment import ExperimentSpec, ScriptModel
 

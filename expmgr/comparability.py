@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from expmgr.paths import VariantName, seeds_text
-from expmgr.records import RunRecord, counted_runs, is_outdated
+from expmgr.runs.records import RunRecord, counted_runs, is_outdated
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.statistics import Difference, difference
 

@@ -18,8 +18,8 @@ from expmgr.code import code_digest
 from expmgr.comparability import Answer, Case, Check, Side, Subject, Tried, chain, trained_s
 from expmgr.errors import ExpmgrError, UnknownMetric, UnknownVariant
 from expmgr.paths import VariantName, nearest
-from expmgr.records import ABOUT, RunRecord, is_foreign, teller_of
 from expmgr.results import Result, results_of
+from expmgr.runs.records import ABOUT, RunRecord, is_foreign, teller_of
 from expmgr.spec.experiment import CLASSIFIER_METRICS, REGRESSOR_METRICS, ExperimentSpec, changes, flat
 from expmgr.statistics import mean_and_std
 from expmgr.stored import InTheStore, fetched_run, selected_step

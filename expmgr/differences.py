@@ -15,7 +15,7 @@ from expmgr.checkpoints.signature import Signature
 from expmgr.code import counted_files
 from expmgr.comparability import Side, Subject
 from expmgr.errors import ExpmgrError
-from expmgr.records import ABOUT, RunRecord
+from expmgr.runs.records import ABOUT, RunRecord
 from expmgr.spec.experiment import flat
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from expmgr.git.repo import CommitId, TreeEntry
 from expmgr.log.events import ReviewOpened, RunTold, canonical
 from expmgr.paths import VariantName
 from expmgr.project import Project
-from expmgr.records import ABOUT, RunRecord, is_foreign
 from expmgr.results import Result
+from expmgr.runs.records import ABOUT, RunRecord, is_foreign
 from expmgr.signing import Policy, newest, policy_at, target_of, trusted
 from expmgr.spec.experiment import CsvData, flat
 from expmgr.spec.file import read_spec

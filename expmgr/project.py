@@ -13,7 +13,7 @@ from expmgr.errors import ExpmgrError
 from expmgr.git.repo import GitRepo
 from expmgr.log.logs import Logs
 from expmgr.paths import Layout
-from expmgr.records import Records, RunRecord
+from expmgr.runs.records import Records, RunRecord
 from expmgr.settings import Settings, models_root, read_settings
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from expmgr.comparison import Comparison
     from expmgr.differences import Differences
     from expmgr.launch.tasks import Outcome, Prepared
-    from expmgr.records import RunRecord
+    from expmgr.runs.records import RunRecord
 
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2")
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from expmgr import running
 from expmgr.errors import SpecProblem
 from expmgr.paths import nearest
+from expmgr.runs import user_logging
 
 #: The positional arguments of `keras.Model.fit`, in their order.
 _ARGUMENTS: tuple[str, ...] = (
@@ -36,7 +36,7 @@ def params(defaults: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises `SpecProblem` where the spec names one that is not among them.
     """
-    given = running.lent.params if running.lent is not None else {}
+    given = user_logging.lent.params if user_logging.lent is not None else {}
     for name in given:
         if name not in defaults:
             near = nearest(name, defaults)
@@ -46,14 +46,14 @@ def params(defaults: Mapping[str, Any]) -> dict[str, Any]:
                 hint=f"did you mean model.params.{near}?" if near else f"it has {', '.join(defaults) or 'none'}",
             )
     values = {**defaults, **given}
-    if running.lent is not None:
-        running.lent.taken.update(values)
+    if user_logging.lent is not None:
+        user_logging.lent.taken.update(values)
     return values
 
 
 def seed(default: int = 0) -> int:
     """The run's seed; `default` outside of a run."""
-    return running.lent.seed if running.lent is not None else default
+    return user_logging.lent.seed if user_logging.lent is not None else default
 
 
 def fit(model: Any, *args: Any, **how: Any) -> Any:
@@ -64,10 +64,10 @@ def fit(model: Any, *args: Any, **how: Any) -> Any:
     changes, a snapshot of it. Returns Keras' `History`.
     """
     given = {**dict(zip(_ARGUMENTS, args, strict=False)), **how}
-    if running.lent is not None:
-        running.lent.take(model, given)
+    if user_logging.lent is not None:
+        user_logging.lent.take(model, given)
     script = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
-    if running.is_inside() or not script.is_file():
+    if user_logging.is_inside() or not script.is_file():
         return model.fit(**given)
     from expmgr.byhand import recorded
 

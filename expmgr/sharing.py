@@ -28,7 +28,7 @@ from expmgr.log.events import Actor, Event, RunTold, VariantMade, Vouched
 from expmgr.log.logs import OWN, RECORD_FILE, REVIEW_FILE, Draft, Told, writer_of
 from expmgr.log.writers import writer_id
 from expmgr.project import KEEP, Project, keep_ref
-from expmgr.records import ORIGIN, RunRecord, is_foreign
+from expmgr.runs.records import ORIGIN, RunRecord, is_foreign
 from expmgr.settings import Signing
 from expmgr.signing import policy_of, trusted
 from expmgr.variants import Variant, VariantPlan, all_variants, make_variant, origins

@@ -17,7 +17,7 @@ from expmgr.log.events import Event
 from expmgr.log.logs import Draft
 from expmgr.paths import VariantName
 from expmgr.project import Project, keep_ref
-from expmgr.records import Attempt, Checkpoint, DataSplit, RunRecord, new_run_id
+from expmgr.runs.records import Attempt, Checkpoint, DataSplit, RunRecord, new_run_id
 from expmgr.sharing import tell, tell_runs
 from expmgr.variants import find_variant, spec_of
 from tables import index_bytes

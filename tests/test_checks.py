@@ -13,7 +13,7 @@ from expmgr.checks import CHECKS, checks_of
 from expmgr.comparability import Answer, Case, Side, Subject, Tried
 from expmgr.comparison import compare
 from expmgr.paths import VariantName
-from expmgr.records import Attempt, Checkpoint, DataSplit, RunRecord
+from expmgr.runs.records import Attempt, Checkpoint, DataSplit, RunRecord
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.file import read_spec
 from world import ROOT

@@ -28,7 +28,7 @@ from expmgr.log.events import (
 )
 from expmgr.log.logs import OWN, Draft
 from expmgr.project import Project
-from expmgr.records import ORIGIN
+from expmgr.runs.records import ORIGIN
 from expmgr.sharing import tell
 from team import (
     Team,

@@ -13,8 +13,8 @@ from expmgr import merging
 from expmgr.errors import ExpmgrError
 from expmgr.git.repo import GitRepo
 from expmgr.log.events import Decided, ReviewOpened, Waived
-from expmgr.records import DataSplit
 from expmgr.reviews import EXPIRED
+from expmgr.runs.records import DataSplit
 from team import Team, approved, asked, commit_on, forge, logs_of, meet, ok, ran, shown, state, told
 from world import Repo
 

@@ -27,7 +27,7 @@ from expmgr.log.events import Stored
 from expmgr.log.logs import Draft
 from expmgr.paths import VariantName
 from expmgr.project import Project
-from expmgr.records import Checkpoint, RunRecord
+from expmgr.runs.records import Checkpoint, RunRecord
 from expmgr.sharing import tell
 from expmgr.store import PIECE_BYTES, Store, open_store
 from team import Team, ok, put, record_of, saved, told

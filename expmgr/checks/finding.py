@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from expmgr.comparability import Answer, Case
 from expmgr.paths import seeds_text
-from expmgr.records import RunRecord
+from expmgr.runs.records import RunRecord
 
 #: By how much budgets, sizes and times may differ.
 SHARE = 0.10

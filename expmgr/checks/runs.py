@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from expmgr.checks.finding import Found
 from expmgr.comparability import Answer, Case, Side, equal_weights, weights_of
 from expmgr.paths import seeds_text
-from expmgr.records import is_outdated
+from expmgr.runs.records import is_outdated
 from expmgr.statistics import FEWEST_SEEDS
 
 

@@ -19,7 +19,7 @@ from expmgr.escape import clean
 
 if TYPE_CHECKING:
     from expmgr.project import Project
-    from expmgr.records import RunRecord
+    from expmgr.runs.records import RunRecord
 
 _POLL_S = 0.2
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from expmgr.launch.tasks import Task
     from expmgr.project import Project
-    from expmgr.records import RunRecord
+    from expmgr.runs.records import RunRecord
 
 
 def tell_backend() -> None:

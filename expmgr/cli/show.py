@@ -16,7 +16,7 @@ from expmgr.named import run_named
 if TYPE_CHECKING:
     from expmgr.disk.index import Head
     from expmgr.project import Project
-    from expmgr.records import RunRecord
+    from expmgr.runs.records import RunRecord
     from expmgr.variants import Variant
 
 
@@ -140,7 +140,7 @@ def _current(project: Project, variant: Variant, runs: Sequence[Head]) -> list[H
         return list(runs)
     from expmgr.comparison import code_digest_of
     from expmgr.errors import ExpmgrError
-    from expmgr.records import is_outdated
+    from expmgr.runs.records import is_outdated
     from expmgr.variants import spec_of
 
     try:
@@ -152,7 +152,7 @@ def _current(project: Project, variant: Variant, runs: Sequence[Head]) -> list[H
 
 
 def _summary(project: Project, variant: Variant, origin: Any, runs: Sequence[Head]) -> dict[str, Any]:
-    from expmgr.records import counted_runs
+    from expmgr.runs.records import counted_runs
     from expmgr.statistics import mean_and_std
 
     metric, split = (runs[-1].metric_name, runs[-1].split) if runs else (None, None)
@@ -247,7 +247,7 @@ def show(
 
 
 def _show_variant(project: Project, variant: Variant, as_json: bool) -> None:
-    from expmgr.records import counted_runs
+    from expmgr.runs.records import counted_runs
     from expmgr.variants import origins
 
     heads = [head for head in project.records.heads() if head.variant == str(variant.name)]

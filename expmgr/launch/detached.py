@@ -15,7 +15,7 @@ from expmgr.disk import durable
 from expmgr.errors import ExitCode, ExpmgrError
 from expmgr.launch.tasks import Task
 from expmgr.project import Project
-from expmgr.records import RunRecord
+from expmgr.runs.records import RunRecord
 
 _POLL_S = 0.1
 

@@ -43,7 +43,7 @@ from expmgr.launch.tasks import (
 )
 from expmgr.launch.worker import Worker
 from expmgr.project import Project
-from expmgr.records import RunRecord
+from expmgr.runs.records import RunRecord
 from expmgr.sharing import tell_runs
 from expmgr.spec.experiment import EstimatorModel
 

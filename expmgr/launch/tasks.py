@@ -25,7 +25,7 @@ from expmgr.git.repo import CommitId
 from expmgr.launch.environments import Environment
 from expmgr.paths import RunDir, VariantName, run_command
 from expmgr.project import Project, keep_ref
-from expmgr.records import Attempt, RunRecord, is_outdated, is_seen_running, new_run_id, user_name
+from expmgr.runs.records import Attempt, RunRecord, is_outdated, is_seen_running, new_run_id, user_name
 from expmgr.spec.experiment import ExperimentSpec, learned_from
 from expmgr.stored import fetched_here
 from expmgr.variants import Variant, find_variant, spec_of

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from expmgr import running
+from expmgr.runs import user_logging
 from expmgr.spec.experiment import flat, learned_from
 from expmgr.train import summaries
 from expmgr.train.building import Built
@@ -50,7 +50,7 @@ class Curves:
             )
             for split, folder in _FOLDERS.items()
         }
-        running.listeners.append(self._files["logged"].write)  # what the user's code logs
+        user_logging.listeners.append(self._files["logged"].write)  # what the user's code logs
         self._reported = (start_step, time.monotonic())
         self._rate: float | None = None
         self._block_at: float | None = None
@@ -61,7 +61,7 @@ class Curves:
             file.cut_back()
 
     def close(self) -> None:
-        running.listeners.clear()
+        user_logging.listeners.clear()
         for file in self._files.values():
             file.close()
 

@@ -14,10 +14,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from expmgr import running
 from expmgr.checkpoints.signature import DataContract
 from expmgr.data.files import Content
 from expmgr.errors import DataProblem, UserCodeFailed
+from expmgr.runs import user_logging
 from expmgr.spec.experiment import ExperimentSpec, ScriptData, ScriptModel
 from expmgr.train.datasets import Rows
 from expmgr.train.pipelines import Stream, tensors
@@ -64,7 +64,7 @@ def run_script(spec: ExperimentSpec, code: UserCode, seed: int) -> Call:
         found.append(Call(model, given))
         raise _Taken
 
-    lent = running.lent = running.Lent(dict(about.params), seed, take)
+    lent = user_logging.lent = user_logging.Lent(dict(about.params), seed, take)
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed % 2**32)
     code.prepare()
@@ -82,7 +82,7 @@ def run_script(spec: ExperimentSpec, code: UserCode, seed: int) -> Call:
             raise
         # What the script did on its way out, behind the call, counts no more.
     finally:
-        running.lent = None
+        user_logging.lent = None
     code.look_at_modules("model.script")
     if not found:
         raise UserCodeFailed(

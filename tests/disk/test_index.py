@@ -17,7 +17,7 @@ from expmgr.disk import durable
 from expmgr.disk.index import VERSION, Head
 from expmgr.disk.locks import Process
 from expmgr.paths import Layout, RunDir, VariantName
-from expmgr.records import Records
+from expmgr.runs.records import Records
 from world import Repo
 
 WIDE = VariantName("iris", "wide")

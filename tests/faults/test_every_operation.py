@@ -25,15 +25,15 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pytest
-from checkpoints.test_model_dir import Folder, signature, write
+from test_records import DEAD, ended, point, ready, record, saved
 
+from checkpoints.test_model_dir import Folder, signature, write
 from expmgr.checkpoints.model_dir import About, ModelDir, SavedCheckpoint, SavedFile
 from expmgr.disk import durable
 from expmgr.errors import CheckpointRefused, DiskFull
 from expmgr.paths import Layout
 from expmgr.project import Project
-from expmgr.records import Attempt, Records, RunRecord
-from test_records import DEAD, ended, point, ready, record, saved
+from expmgr.runs.records import Attempt, Records, RunRecord
 from world import Repo
 
 Way = Literal["killed", "an error", "a full disk"]

@@ -20,7 +20,7 @@ from expmgr.disk import durable
 from expmgr.disk.locks import Process
 from expmgr.errors import OurBug, UnknownRun
 from expmgr.paths import Layout, VariantName
-from expmgr.records import Attempt, Records, RunRecord, counted_runs, fold, is_abandoned, new_run_id, thinned
+from expmgr.runs.records import Attempt, Records, RunRecord, counted_runs, fold, is_abandoned, new_run_id, thinned
 
 DEAD = replace(Process.current(), boot="another boot").as_dict()
 ALIVE = Process.current().as_dict()
