@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from expmgr import __version__
-from expmgr.code import code_digest
 from expmgr.disk import durable
 from expmgr.disk.locks import Process
 from expmgr.errors import ExpmgrError
@@ -25,6 +24,7 @@ from expmgr.project import Project, keep_ref
 from expmgr.runs.records import Attempt, RunRecord, new_run_id, user_name
 from expmgr.sharing import tell_runs
 from expmgr.spec.experiment import ExperimentSpec, ScriptModel
+from expmgr.variants.code import code_digest
 
 _ILLEGAL = re.compile(r"[^a-z0-9._-]+")
 

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.checks import OF_ONE, checks_of
-from expmgr.code import code_digest
 from expmgr.comparability import Answer, Case, Check, Side, Subject, Tried, chain, trained_s
 from expmgr.errors import ExpmgrError, UnknownMetric, UnknownVariant
 from expmgr.paths import VariantName, nearest
@@ -23,7 +22,8 @@ from expmgr.runs.records import ABOUT, RunRecord, is_foreign, teller_of
 from expmgr.spec.experiment import CLASSIFIER_METRICS, REGRESSOR_METRICS, ExperimentSpec, changes, flat
 from expmgr.statistics import mean_and_std
 from expmgr.stored import InTheStore, fetched_run, selected_step
-from expmgr.variants import Variant, all_variants, find_variant, origins, spec_of
+from expmgr.variants.code import code_digest
+from expmgr.variants.variants import Variant, all_variants, find_variant, origins, spec_of
 
 if TYPE_CHECKING:
     from expmgr.disk.index import Head

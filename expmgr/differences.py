@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.checkpoints.signature import Signature
-from expmgr.code import counted_files
 from expmgr.comparability import Side, Subject
 from expmgr.errors import ExpmgrError
 from expmgr.runs.records import ABOUT, RunRecord
 from expmgr.spec.experiment import flat
+from expmgr.variants.code import counted_files
 
 if TYPE_CHECKING:
     from expmgr.project import Project

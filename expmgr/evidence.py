@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from expmgr.code import code_digest, counted_files
 from expmgr.comparability import Answer, Check, Side
 from expmgr.comparison import Comparison, Row, compare, pair
 from expmgr.data.places import is_outside
@@ -29,7 +28,8 @@ from expmgr.runs.records import ABOUT, RunRecord, is_foreign
 from expmgr.signing import Policy, newest, policy_at, target_of, trusted
 from expmgr.spec.experiment import CsvData, flat
 from expmgr.spec.file import read_spec
-from expmgr.variants import Variant, find_variant
+from expmgr.variants.code import code_digest, counted_files
+from expmgr.variants.variants import Variant, find_variant
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class Repository:
     @property
     def variants(self) -> list[str]:
         """Their names."""
-        from expmgr.variants import all_variants
+        from expmgr.variants.variants import all_variants
 
         return [str(one.name) for one in all_variants(self._project.repo)]
 
@@ -63,7 +63,7 @@ class Repository:
         Raises `SpecProblem`, `BranchExists` and the like, and nothing has changed.
         """
         from expmgr.sharing import new_variant
-        from expmgr.variants import plan_variant
+        from expmgr.variants.variants import plan_variant
 
         assignments = [f"{key}={json.dumps(value)}" for key, value in (set or {}).items()]
         plan = plan_variant(self._project.repo, variant, base, assignments, why)
@@ -97,7 +97,7 @@ class Repository:
 
     def runs(self, variant: str) -> Runs:
         """Every run of a variant that is recorded here."""
-        from expmgr.variants import find_variant
+        from expmgr.variants.variants import find_variant
 
         return Runs(self._project.records.of_variant(find_variant(self._project.repo, variant).name))
 

@@ -31,7 +31,7 @@ from expmgr.project import KEEP, Project, keep_ref
 from expmgr.runs.records import ORIGIN, RunRecord, is_foreign
 from expmgr.settings import Signing
 from expmgr.signing import policy_of, trusted
-from expmgr.variants import Variant, VariantPlan, all_variants, make_variant, origins
+from expmgr.variants.variants import Variant, VariantPlan, all_variants, make_variant, origins
 
 #: A record with curves of many metrics is some hundred kB.
 _MOST_RECORD_BYTES = 64_000_000

@@ -12,14 +12,14 @@ from typing import Any
 
 from expmgr.checkpoints.model_dir import About, ModelDir
 from expmgr.checkpoints.signature import DataContract, Fingerprint, Signature, TrainingSetup
-from expmgr.code import code_digest
 from expmgr.log.events import Event
 from expmgr.log.logs import Draft
 from expmgr.paths import VariantName
 from expmgr.project import Project, keep_ref
 from expmgr.runs.records import Attempt, Checkpoint, DataSplit, RunRecord, new_run_id
 from expmgr.sharing import tell, tell_runs
-from expmgr.variants import find_variant, spec_of
+from expmgr.variants.code import code_digest
+from expmgr.variants.variants import find_variant, spec_of
 from tables import index_bytes
 from world import Repo
 

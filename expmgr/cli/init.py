@@ -36,9 +36,9 @@ def init(
 
     Example: expmgr init --example iris --commit
     """
-    from expmgr import experiments
-    from expmgr.examples import example_files
     from expmgr.project import Project
+    from expmgr.variants.examples import example_files
+    from expmgr.variants.variants import experiments
 
     if example is not None and experiment is not None:
         raise typer.BadParameter("--example and --experiment cannot be given together")

@@ -147,8 +147,8 @@ def stop(
 
 def _of(project: Project, name: str) -> list[RunRecord]:
     """The runs that `name` means and that go on."""
-    from expmgr.named import run_named
-    from expmgr.variants import find_variant
+    from expmgr.variants.named_run import run_named
+    from expmgr.variants.variants import find_variant
 
     record = run_named(project, name)
     if record is not None:
@@ -167,8 +167,8 @@ def _of(project: Project, name: str) -> list[RunRecord]:
 
 def _named(project: Project, name: str) -> RunRecord:
     """The run that `name` means; of a variant the newest."""
-    from expmgr.named import run_named
-    from expmgr.variants import find_variant
+    from expmgr.variants.named_run import run_named
+    from expmgr.variants.variants import find_variant
 
     record = run_named(project, name)
     if record is not None:

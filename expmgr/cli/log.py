@@ -85,9 +85,9 @@ def _as_dict(told: Told, is_gone: bool, claims: set[str]) -> dict[str, Any]:
 def _meant(project: Project, what: str) -> tuple[str | None, str | None]:
     """The variant, and the run, that `what` names."""
     from expmgr.errors import BadName, UnknownVariant
-    from expmgr.named import run_named
     from expmgr.paths import parse_variant
-    from expmgr.variants import find_variant
+    from expmgr.variants.named_run import run_named
+    from expmgr.variants.variants import find_variant
 
     record = run_named(project, what)
     if record is not None:

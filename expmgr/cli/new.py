@@ -47,7 +47,7 @@ def new(
     """
     from expmgr.project import Project
     from expmgr.sharing import new_variant
-    from expmgr.variants import plan_variant
+    from expmgr.variants.variants import plan_variant
 
     project = Project.open(output.folder())
     if switch and project.repo.root is None:

@@ -24,7 +24,7 @@ def tell_backend() -> None:
 
 def tell_uncommitted(project: Project, tasks: Sequence[Task]) -> None:
     """Say which variants have changes in a checkout that are not looked at."""
-    from expmgr.code import uncommitted_code
+    from expmgr.variants.code import uncommitted_code
 
     tell_backend()
     for task in {task.name: task for task in tasks}.values():
@@ -38,7 +38,7 @@ def from_store(
 ) -> None:
     """Fetch the checkpoint that is meant (of `record`, where one is named), where it is not here and the store has it."""
     from expmgr.stored import ensure
-    from expmgr.variants import find_variant
+    from expmgr.variants.variants import find_variant
 
     if project.settings.store is not None:
         name = find_variant(project.repo, text).name

@@ -160,7 +160,7 @@ def open_review(
     from expmgr.reviewpage import report
     from expmgr.reviews import all_reviews, find_review, standing
     from expmgr.sharing import tell
-    from expmgr.variants import find_variant, spec_of
+    from expmgr.variants.variants import find_variant, spec_of
 
     project = _opened()
     candidate = find_variant(project.repo, variant)
@@ -537,8 +537,8 @@ def _place(project: Project, review: Review, on: str) -> dict[str, object]:
     from expmgr.checks import CHECKS
     from expmgr.errors import UnknownRun
     from expmgr.evidence import question_of
-    from expmgr.named import run_named
     from expmgr.paths import nearest
+    from expmgr.variants.named_run import run_named
 
     kind, _, name = on.partition(":")
     if kind == "check" and name:

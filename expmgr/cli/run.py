@@ -216,7 +216,7 @@ def _warm_start(
 ) -> WarmStart:
     from expmgr.launch.checks import parse_checkpoint
     from expmgr.launch.tasks import WarmStart
-    from expmgr.variants import find_variant
+    from expmgr.variants.variants import find_variant
 
     name, step = parse_checkpoint(text)
     name, colon, seed = name.partition(":")
@@ -244,10 +244,10 @@ def _tell_unsaid(project: Project) -> None:
 
 def _commit(project: Project, text: str, message: str) -> None:
     """Commit what a run of the variant would not see, in the checkout where it is checked out."""
-    from expmgr.code import uncommitted_code
     from expmgr.errors import UncommittedChanges
     from expmgr.spec.file import read_spec
-    from expmgr.variants import find_variant
+    from expmgr.variants.code import uncommitted_code
+    from expmgr.variants.variants import find_variant
 
     variant = find_variant(project.repo, text)
     if all(worktree.ref != variant.name.ref for worktree in project.repo.worktrees()):

@@ -193,7 +193,7 @@ def _fetch(project: Project, text: str, seed: int | None, *, fresh: bool, quiet:
     from expmgr import stored
     from expmgr.errors import UnknownRun
     from expmgr.launch.checks import parse_checkpoint
-    from expmgr.variants import find_variant
+    from expmgr.variants.variants import find_variant
 
     store = stored.store_of(project)
     named, step = parse_checkpoint(text)

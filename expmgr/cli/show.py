@@ -11,13 +11,13 @@ import typer
 
 from expmgr.cli import output
 from expmgr.errors import UnknownVariant
-from expmgr.named import run_named
+from expmgr.variants.named_run import run_named
 
 if TYPE_CHECKING:
     from expmgr.disk.index import Head
     from expmgr.project import Project
     from expmgr.runs.records import RunRecord
-    from expmgr.variants import Variant
+    from expmgr.variants.variants import Variant
 
 
 def add_to(app: typer.Typer) -> None:
@@ -47,7 +47,7 @@ def list_variants(
     Example: expmgr list
     """
     from expmgr.project import Project
-    from expmgr.variants import all_variants, origins
+    from expmgr.variants.variants import all_variants, origins
 
     how = output.form(as_json, as_csv, as_markdown)
     project = Project.open(output.folder())
@@ -124,7 +124,7 @@ def _flat_spec(project: Project, variant: Variant, runs: Sequence[Head]) -> dict
     """The variant's spec at its newest commit, by dotted key; empty where it cannot be read."""
     from expmgr.errors import ExpmgrError
     from expmgr.spec.experiment import flat
-    from expmgr.variants import spec_of
+    from expmgr.variants.variants import spec_of
 
     if runs and runs[-1].commit == variant.commit:
         return flat(runs[-1].spec)
@@ -141,7 +141,7 @@ def _current(project: Project, variant: Variant, runs: Sequence[Head]) -> list[H
     from expmgr.comparison import code_digest_of
     from expmgr.errors import ExpmgrError
     from expmgr.runs.records import is_outdated
-    from expmgr.variants import spec_of
+    from expmgr.variants.variants import spec_of
 
     try:
         spec = spec_of(project.repo, variant)
@@ -218,7 +218,7 @@ def show(
     Example: expmgr show iris/wide
     """
     from expmgr.project import Project
-    from expmgr.variants import find_variant, require_commit
+    from expmgr.variants.variants import find_variant, require_commit
 
     project = Project.open(output.folder())
     require_commit(project.repo)
@@ -248,7 +248,7 @@ def show(
 
 def _show_variant(project: Project, variant: Variant, as_json: bool) -> None:
     from expmgr.runs.records import counted_runs
-    from expmgr.variants import origins
+    from expmgr.variants.variants import origins
 
     heads = [head for head in project.records.heads() if head.variant == str(variant.name)]
     runs = project.records.whole(heads)

@@ -93,7 +93,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _folders(project: Project, names: list[str]) -> dict[str, Path]:
     """Name to model_dir of every seed that has curves."""
-    from expmgr.variants import all_variants, find_variant
+    from expmgr.variants.variants import all_variants, find_variant
 
     asked = [find_variant(project.repo, name) for name in names] if names else all_variants(project.repo)
     found = {}

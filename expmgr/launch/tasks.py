@@ -17,7 +17,6 @@ from typing import IO, Any, Literal
 from expmgr import __version__
 from expmgr.checkout import make_checkout
 from expmgr.checkpoints.model_dir import ModelDir
-from expmgr.code import code_digest, roots_of, uncommitted_code
 from expmgr.disk import durable
 from expmgr.disk.locks import Process
 from expmgr.errors import Busy, CheckpointRefused, ExpmgrError, SpecProblem, UncommittedChanges
@@ -28,7 +27,8 @@ from expmgr.project import Project, keep_ref
 from expmgr.runs.records import Attempt, RunRecord, is_outdated, is_seen_running, new_run_id, user_name
 from expmgr.spec.experiment import ExperimentSpec, learned_from
 from expmgr.stored import fetched_here
-from expmgr.variants import Variant, find_variant, spec_of
+from expmgr.variants.code import code_digest, roots_of, uncommitted_code
+from expmgr.variants.variants import Variant, find_variant, spec_of
 
 Mode = Literal["train", "check"]
 

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from expmgr.errors import SpecProblem
 from expmgr.git.repo import SUBMODULE, GitRepo, TreeEntry
 from expmgr.paths import VariantName, module_roots
-from expmgr.references import references_of
 from expmgr.spec.experiment import ScriptModel
+from expmgr.variants.references import references_of
 
 
 def reached(paths: Iterable[str], name: VariantName, read: Callable[[str], bytes | None]) -> list[str]:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from expmgr.code import code_digest, reached
 from expmgr.git.repo import GitRepo
 from expmgr.paths import VariantName
+from expmgr.variants.code import code_digest, reached
 from world import Repo, new_repo
 
 FOLDER = "experiments/iris"

@@ -18,7 +18,7 @@ def run_named(project: Project, text: str) -> RunRecord | None:
         return project.records.find(text)
     from expmgr.errors import BadName
     from expmgr.paths import parse_variant
-    from expmgr.variants import find_variant
+    from expmgr.variants.variants import find_variant
 
     try:
         variant = parse_variant(name)  # also one whose branch is gone

@@ -197,9 +197,9 @@ def plan_variant(
 
 def check_spec(repo: GitRepo, commit: CommitId, name: VariantName, content: bytes, *, data: bool) -> None:
     """Raise `SpecProblem` or `DataProblem` where the commit has not the code that the new spec names, or not the data."""
-    from expmgr.references import check_references, references_of
     from expmgr.spec.experiment import CsvData, ScriptModel
     from expmgr.spec.file import read_spec
+    from expmgr.variants.references import check_references, references_of
 
     spec = read_spec(content, name.spec_path, name.experiment)
     if any(references_of(spec)) or isinstance(spec.model, ScriptModel):

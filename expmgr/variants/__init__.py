@@ -1,0 +1,1 @@
+"""A variant: a branch, its spec, and the code that it reaches."""
