@@ -25,9 +25,9 @@ from expmgr.paths import VariantName
 from expmgr.project import Project
 from expmgr.results import Result
 from expmgr.runs.records import ABOUT, RunRecord, is_foreign
-from expmgr.signing import Policy, newest, policy_at, target_of, trusted
 from expmgr.spec.experiment import CsvData, flat
 from expmgr.spec.file import read_spec
+from expmgr.team.signing import Policy, newest, policy_at, target_of, trusted
 from expmgr.variants.code import code_digest, counted_files
 from expmgr.variants.variants import Variant, find_variant
 

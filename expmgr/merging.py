@@ -15,7 +15,7 @@ from expmgr.project import Project
 from expmgr.reports import as_json, frozen_files
 from expmgr.reviewpage import kept, report
 from expmgr.reviews import Standing
-from expmgr.sharing import tell
+from expmgr.team.publish import tell
 
 
 @dataclass(frozen=True)

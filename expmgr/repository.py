@@ -62,7 +62,7 @@ class Repository:
 
         Raises `SpecProblem`, `BranchExists` and the like, and nothing has changed.
         """
-        from expmgr.sharing import new_variant
+        from expmgr.team.publish import new_variant
         from expmgr.variants.variants import plan_variant
 
         assignments = [f"{key}={json.dumps(value)}" for key, value in (set or {}).items()]

@@ -32,8 +32,8 @@ from expmgr.log.events import (  # fmt: skip
 from expmgr.log.logs import Told
 from expmgr.project import Project
 from expmgr.settings import ReviewRules, shared_settings
-from expmgr.signing import Policy, is_among, policy_at, policy_of, signed
 from expmgr.statistics import FEWEST_SEEDS
+from expmgr.team.signing import Policy, is_among, policy_at, policy_of, signed
 
 #: Why a review ends without a merge.
 REASONS = ("no gain", "worse", "not comparable", "superseded", "abandoned")

@@ -17,7 +17,7 @@ from expmgr.log.logs import Draft
 from expmgr.paths import VariantName
 from expmgr.project import Project, keep_ref
 from expmgr.runs.records import Attempt, Checkpoint, DataSplit, RunRecord, new_run_id
-from expmgr.sharing import tell, tell_runs
+from expmgr.team.publish import tell, tell_runs
 from expmgr.variants.code import code_digest
 from expmgr.variants.variants import find_variant, spec_of
 from tables import index_bytes

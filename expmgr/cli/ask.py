@@ -84,7 +84,7 @@ def _tell(task: Task, told: dict[str, Any], split: str) -> None:
     from expmgr.log.events import Evaluated
     from expmgr.log.logs import Draft
     from expmgr.project import Project
-    from expmgr.sharing import tell
+    from expmgr.team.publish import tell
 
     project = Project.open(output.folder())
     runs = [one for one in project.records.of_variant(task.name) if one.seed == task.seed]

@@ -46,7 +46,7 @@ def new(
     Example: expmgr new iris/wide --from iris/baseline --set 'model.hidden_units=[20, 20]' -m "twice the width"
     """
     from expmgr.project import Project
-    from expmgr.sharing import new_variant
+    from expmgr.team.publish import new_variant
     from expmgr.variants.variants import plan_variant
 
     project = Project.open(output.folder())

@@ -19,7 +19,7 @@ def who(told: Told) -> str:
 
 def notes_on(project: Project, variant: str, run_id: str | None) -> Iterator[str]:
     """The notes on a variant or a run that stand, a line each."""
-    from expmgr.signing import taken_back
+    from expmgr.team.signing import taken_back
 
     told = project.logs.events("note")
     gone = taken_back(project, told)

@@ -109,7 +109,7 @@ def _unjudged(project: Project, text: str) -> tuple[Review, Standing]:
 
 def _tell(project: Project, kind: Any, values: dict[str, object], as_json: bool) -> None:
     from expmgr.log.logs import Draft
-    from expmgr.sharing import tell
+    from expmgr.team.publish import tell
 
     (event,) = tell(project, [Draft(kind, values)])
     if as_json:
@@ -159,7 +159,7 @@ def open_review(
     from expmgr.reports import as_lines
     from expmgr.reviewpage import report
     from expmgr.reviews import all_reviews, find_review, standing
-    from expmgr.sharing import tell
+    from expmgr.team.publish import tell
     from expmgr.variants.variants import find_variant, spec_of
 
     project = _opened()
@@ -378,7 +378,7 @@ def _log_check(project: Project, found: Standing) -> None:
     """Keep what the checks said, unless that stands in the log."""
     from expmgr.log.events import Checked
     from expmgr.log.logs import Draft
-    from expmgr.sharing import tell
+    from expmgr.team.publish import tell
 
     evidence, before = found.evidence, found.review.checked
     assert evidence is not None
@@ -626,7 +626,7 @@ def waive(
 def _require_other(project: Project, now: Standing, evidence: Evidence, what: str) -> None:
     """The rule of the target branch: nobody decides on their own work."""
     from expmgr.reviews import authors_of
-    from expmgr.sharing import actor_of
+    from expmgr.team.publish import actor_of
 
     if not now.rules.by_others:
         return
@@ -692,7 +692,7 @@ def lift(
     Example: expmgr review lift 3f2a9c
     """
     from expmgr.log.writers import writer_id
-    from expmgr.sharing import actor_of
+    from expmgr.team.publish import actor_of
 
     project = _opened()
     found, now = _unjudged(project, review)

@@ -234,7 +234,7 @@ def _warm_start(
 
 def _tell_unsaid(project: Project) -> None:
     """Say why the log does not say what ended, where it does not."""
-    from expmgr.sharing import tell_runs
+    from expmgr.team.publish import tell_runs
 
     try:
         tell_runs(project)

@@ -16,7 +16,7 @@ from expmgr.escape import one_line
 
 if TYPE_CHECKING:
     from expmgr.project import Project
-    from expmgr.remote import Pulled
+    from expmgr.team.remote import Pulled
 
 Remote = Annotated[
     str | None,
@@ -55,8 +55,8 @@ def push(
 
     Example: expmgr push
     """
-    from expmgr import remote as remotes
     from expmgr.project import Project
+    from expmgr.team import remote as remotes
 
     project = Project.open(output.folder())
     name = remotes.remote_of(project, remote)
@@ -157,8 +157,8 @@ def pull(
 
     Example: expmgr pull
     """
-    from expmgr import remote as remotes
     from expmgr.project import Project
+    from expmgr.team import remote as remotes
 
     if variant is None and (seed is not None or fresh):
         raise typer.BadParameter("--seed and --fresh need a VARIANT whose checkpoints are fetched")

@@ -44,8 +44,8 @@ from expmgr.launch.tasks import (
 from expmgr.launch.worker import Worker
 from expmgr.project import Project
 from expmgr.runs.records import RunRecord
-from expmgr.sharing import tell_runs
 from expmgr.spec.experiment import EstimatorModel
+from expmgr.team.publish import tell_runs
 
 _POLL_S = 0.1
 #: How TensorFlow's own lines on stderr begin, which explain nothing.

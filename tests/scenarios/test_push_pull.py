@@ -17,7 +17,7 @@ from expmgr.log.events import Noted
 from expmgr.log.logs import Draft
 from expmgr.paths import VariantName
 from expmgr.project import Project
-from expmgr.sharing import tell, tell_runs
+from expmgr.team.publish import tell, tell_runs
 from team import Team, logs_of, ok, put, ran, record_of, told
 from world import Repo, sealed
 

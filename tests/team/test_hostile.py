@@ -29,7 +29,7 @@ from expmgr.log.events import (
 from expmgr.log.logs import OWN, Draft
 from expmgr.project import Project
 from expmgr.runs.records import ORIGIN
-from expmgr.sharing import tell
+from expmgr.team.publish import tell
 from team import (
     Team,
     approved,
@@ -814,7 +814,7 @@ def test_processes_that_tell_at_once_tell_once(team: Team) -> None:
     ann = team.join("ann")
     ok(ann, "new", "iris/wide")
     ran(ann, "iris/wide", 0.9, 0.8, tell=False)
-    code = "import sys; from pathlib import Path; from expmgr.project import Project; from expmgr.sharing import tell_runs\n"
+    code = "import sys; from pathlib import Path; from expmgr.project import Project; from expmgr.team.publish import tell_runs\n"
     code += "project = Project.open(Path(sys.argv[1])); tell_runs(project)"
     several = [subprocess.Popen([sys.executable, "-c", code, str(ann.path)]) for _ in range(4)]
     assert [one.wait() for one in several] == [0] * 4

@@ -22,7 +22,6 @@ from pydantic import ValidationError
 
 from expmgr.errors import EventProblem, ExpmgrError
 from expmgr.escape import clean, one_line
-from expmgr.foreign import wrong_in
 from expmgr.git.repo import CommitId
 from expmgr.log.events import Actor, Event, RunTold, VariantMade, Vouched
 from expmgr.log.logs import OWN, RECORD_FILE, REVIEW_FILE, Draft, Told, writer_of
@@ -30,7 +29,8 @@ from expmgr.log.writers import writer_id
 from expmgr.project import KEEP, Project, keep_ref
 from expmgr.runs.records import ORIGIN, RunRecord, is_foreign
 from expmgr.settings import Signing
-from expmgr.signing import policy_of, trusted
+from expmgr.team.foreign import wrong_in
+from expmgr.team.signing import policy_of, trusted
 from expmgr.variants.variants import Variant, VariantPlan, all_variants, make_variant, origins
 
 #: A record with curves of many metrics is some hundred kB.

@@ -1,0 +1,1 @@
+"""What clones send one another: published, signed, fetched, received."""
