@@ -37,8 +37,8 @@ def init(
     Example: expmgr init --example iris --commit
     """
     from expmgr.project import Project
+    from expmgr.variants import experiments
     from expmgr.variants.examples import example_files
-    from expmgr.variants.variants import experiments
 
     if example is not None and experiment is not None:
         raise typer.BadParameter("--example and --experiment cannot be given together")

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pytest
-from test_records import DEAD, ended, point, ready, record, saved
 
 from checkpoints.test_model_dir import Folder, signature, write
 from expmgr.checkpoints.model_dir import About, ModelDir, SavedCheckpoint, SavedFile
@@ -34,6 +33,7 @@ from expmgr.errors import CheckpointRefused, DiskFull
 from expmgr.paths import Layout
 from expmgr.project import Project
 from expmgr.runs.records import Attempt, Records, RunRecord
+from runs.test_records import DEAD, ended, point, ready, record, saved
 from world import Repo
 
 Way = Literal["killed", "an error", "a full disk"]
