@@ -21,7 +21,7 @@ from expmgr.results import Result, results_of
 from expmgr.runs.records import ABOUT, RunRecord, is_foreign, teller_of
 from expmgr.spec.experiment import CLASSIFIER_METRICS, REGRESSOR_METRICS, ExperimentSpec, changes, flat
 from expmgr.statistics import mean_and_std
-from expmgr.stored import InTheStore, fetched_run, selected_step
+from expmgr.store.fetch import InTheStore, fetched_run, selected_step
 from expmgr.variants.code import code_digest
 from expmgr.variants.variants import Variant, all_variants, find_variant, origins, spec_of
 

@@ -37,7 +37,7 @@ def from_store(
     project: Project, text: str, seed: int, step: int | str | None, *, record: RunRecord | None = None
 ) -> None:
     """Fetch the checkpoint that is meant (of `record`, where one is named), where it is not here and the store has it."""
-    from expmgr.stored import ensure
+    from expmgr.store.fetch import ensure
     from expmgr.variants.variants import find_variant
 
     if project.settings.store is not None:

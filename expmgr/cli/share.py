@@ -60,15 +60,15 @@ def push(
 
     project = Project.open(output.folder())
     name = remotes.remote_of(project, remote)
-    stored, sent = 0, 0
+    fetch, sent = 0, 0
     if checkpoints not in (None, Which.NONE) or (project.settings.store is not None and checkpoints is None):
         which, is_asked = (checkpoints or Which.SELECTED).value, checkpoints is not None
-        stored, sent = _upload(project, which, is_asked=is_asked, quiet=as_json)
+        fetch, sent = _upload(project, which, is_asked=is_asked, quiet=as_json)
     done = remotes.push(project, name)
     code = ExitCode.MISTAKE if done.refused else ExitCode.DONE
     if as_json:
         about = {"remote": done.remote, "events": done.events, "branches": done.branches, "refused": done.refused}
-        about |= {"checkpoints": stored, "sent_bytes": sent}
+        about |= {"checkpoints": fetch, "sent_bytes": sent}
         output.show_json({"format": 1, **about, "new_writer": done.new_writer})
         raise typer.Exit(code)
     if done.new_writer:
@@ -94,13 +94,13 @@ def push(
 def _upload(project: Project, which: Any, *, is_asked: bool, quiet: bool) -> tuple[int, int]:
     """Send checkpoints to the store; how many, and the bytes that it did not have. Where somebody asked for them, the store
     is asked whether it still holds what the log says."""
-    from expmgr import stored
+    from expmgr.store.backends import fetch
 
-    store = stored.store_of(project)
-    wanted = stored.plan_uploads(project, which, store if is_asked else None)
+    store = fetch.store_of(project)
+    wanted = fetch.plan_uploads(project, which, store if is_asked else None)
     total = sum(one.size_bytes for one in wanted)
     with _progress("to the store", total, quiet=quiet) as moved:
-        sent = stored.upload(project, store, wanted, moved)
+        sent = fetch.upload(project, store, wanted, moved)
     if wanted and not quiet:
         count = f"{len(wanted)} checkpoint{'' if len(wanted) == 1 else 's'}"
         output.show(f"stored {count} in {store.name}: {output.size(total)}, {output.size(sent)} of it new there")
@@ -190,24 +190,24 @@ def pull(
 
 def _fetch(project: Project, text: str, seed: int | None, *, fresh: bool, quiet: bool) -> list[str]:
     """The checkpoints of a variant from the store; those that were not here."""
-    from expmgr import stored
     from expmgr.errors import UnknownRun
     from expmgr.launch.checks import parse_checkpoint
+    from expmgr.store.backends import fetch
     from expmgr.variants.variants import find_variant
 
-    store = stored.store_of(project)
+    store = fetch.store_of(project)
     named, step = parse_checkpoint(text)
     run = project.records.find(named)
     name = run.name if run is not None else find_variant(project.repo, named).name
-    runs = [run] if run is not None else stored.runs_of(project, name, seed)
+    runs = [run] if run is not None else fetch.runs_of(project, name, seed)
     if not runs:
         of_seed = "" if seed is None else f" with seed {seed}"
         raise UnknownRun(f"nobody has told of a run of {name}{of_seed}", hint=f"expmgr log {name}")
-    wanted = [(one, stored.find_stored(project, one, step if isinstance(step, int) else None)) for one in runs]
+    wanted = [(one, fetch.find_stored(project, one, step if isinstance(step, int) else None)) for one in runs]
     for record in () if fresh else runs:
-        stored.check_free(project, record)
+        fetch.check_free(project, record)
     with _progress("from the store", sum(places[0].size_bytes for _, places in wanted), quiet=quiet) as moved:
-        found = [stored.fetch(project, store, record, places, fresh=fresh, progress=moved) for record, places in wanted]
+        found = [fetch.fetch(project, store, record, places, fresh=fresh, progress=moved) for record, places in wanted]
     return [one for one in found if one is not None]
 
 

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from buckets import KEYS, Wire, make_bucket, s3_server
-from expmgr import stored
 from expmgr.disk.locks import Lock
 from expmgr.errors import Busy, ExpmgrError, StoreProblem
 from expmgr.launch.environments import environment_of
@@ -28,7 +27,7 @@ from expmgr.log.logs import Draft
 from expmgr.paths import VariantName
 from expmgr.project import Project
 from expmgr.runs.records import Checkpoint, RunRecord
-from expmgr.store import PIECE_BYTES, Store, open_store
+from expmgr.store.backends import PIECE_BYTES, Store, fetch, open_store
 from expmgr.team.publish import tell
 from team import Team, ok, put, record_of, saved, told
 from world import Repo
@@ -131,7 +130,7 @@ def test_a_store_that_is_not_there_is_said(tmp_path: Path, wire: Wire, s3_port: 
 
 @pytest.fixture
 def ann(team: Team, place: str, monkeypatch: pytest.MonkeyPatch) -> Repo:
-    monkeypatch.setattr(stored, "PIECE_BYTES", PIECE)
+    monkeypatch.setattr(fetch, "PIECE_BYTES", PIECE)
     repo = settled(team.join("ann"), place)
     ok(repo, "new", "iris/baseline")
     return repo
@@ -292,10 +291,10 @@ def test_a_list_that_names_other_files_than_the_record_does_not_come_in(ann: Rep
     ok(ann, "push")
     bob = pulled(team, place)
     project = Project.open(bob.path)
-    events = {e.event.run_id: e.event for e in project.logs.events("stored") if isinstance(e.event, stored.Stored)}
+    events = {e.event.run_id: e.event for e in project.logs.events("stored") if isinstance(e.event, fetch.Stored)}
     forged = events[one.run_id].model_copy(update={"contents": events[two.run_id].contents})
     with pytest.raises(StoreProblem, match="is not the checkpoint of step"):
-        stored.fetch(project, stored.store_of(project), project.records.load(one.run_id), [forged])
+        fetch.fetch(project, fetch.store_of(project), project.records.load(one.run_id), [forged])
     assert not model_dir(bob).exists()
 
 
@@ -324,7 +323,7 @@ class Fetching:
         return self.events[0].model_copy(update={"contents": self.store.put(content)})
 
     def fetch(self, *places: Stored) -> str | None:
-        return stored.fetch(self.project, self.store, self.record, places or self.events[:1])
+        return fetch.fetch(self.project, self.store, self.record, places or self.events[:1])
 
     def refused(self, content: bytes, match: str) -> None:
         """The list does not come in, and every byte is where it was."""
@@ -343,7 +342,7 @@ def fetching(ann: Repo, team: Team, place: str) -> Fetching:
     ok(ann, "push")
     bob = pulled(team, place)
     project = Project.open(bob.path)
-    return Fetching(bob, project, stored.store_of(project), project.records.load(record.run_id))
+    return Fetching(bob, project, fetch.store_of(project), project.records.load(record.run_id))
 
 
 in_a_folder = pytest.mark.parametrize("place", ["folder"], indirect=True)
@@ -418,9 +417,9 @@ def test_a_list_cannot_say_what_cannot_be(fetching: Fetching) -> None:
 
 @in_a_folder
 def test_a_list_of_any_length_is_not_read(fetching: Fetching, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored, "MOST_LIST_BYTES", 10_000)
+    monkeypatch.setattr(fetch, "MOST_LIST_BYTES", 10_000)
     fetching.refused(b" " * 10_001, "holds other content than")
-    monkeypatch.setattr(stored, "MOST_PIECES", 3)
+    monkeypatch.setattr(fetch, "MOST_PIECES", 3)
     fetching.refused(json.dumps(fetching.values).encode(), "it has more than 3 pieces")
 
 
@@ -477,7 +476,7 @@ def half_way(fetching: Fetching) -> Iterator[None]:
     data = max(fetching.values["files"].values(), key=lambda one: one["size_bytes"])
     slow = Waiting(fetching.store, data["pieces"][1])
     with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(stored.fetch, fetching.project, slow, fetching.record, fetching.events)
+        done = pool.submit(fetch.fetch, fetching.project, slow, fetching.record, fetching.events)
         try:
             assert slow.is_there.wait(60)
             yield
@@ -518,7 +517,7 @@ def test_who_lost_the_lock_on_the_way_writes_nothing(fetching: Fetching, fresh: 
         (locks / "00000009.json").write_text('{"format": 1, "released": true}')
 
     with pytest.raises(Busy, match="was taken over by another process"):
-        stored.fetch(
+        fetch.fetch(
             fetching.project, fetching.store, fetching.record, fetching.events, fresh=fresh, progress=lose
         )  # fmt: skip
     assert fetching.repo.digest("models/iris/baseline/seed-0") == before
@@ -535,9 +534,7 @@ def test_who_waited_for_the_lock_looks_again(fetching: Fetching, monkeypatch: py
 
     monkeypatch.setattr(Lock, "acquire", late)
     seen: list[int] = []
-    assert (
-        stored.fetch(fetching.project, fetching.store, fetching.record, fetching.events, progress=seen.append) is None
-    )
+    assert fetch.fetch(fetching.project, fetching.store, fetching.record, fetching.events, progress=seen.append) is None
     assert seen == []
     assert right(fetching, model_dir(fetching.repo))
 
@@ -549,7 +546,7 @@ def test_fetches_into_two_model_dirs_do_not_meet(fetching: Fetching, tmp_path: P
         fetching.project, layout=replace(fetching.project.layout, models_root=tmp_path / "elsewhere")
     )  # fmt: skip
     with half_way(fetching):
-        assert stored.fetch(elsewhere, fetching.store, fetching.record, fetching.events) is not None
+        assert fetch.fetch(elsewhere, fetching.store, fetching.record, fetching.events) is not None
     assert right(fetching, model_dir(fetching.repo))
     assert right(fetching, tmp_path / "elsewhere/iris/baseline/seed-0")
 
@@ -573,9 +570,9 @@ def test_a_wrong_word_of_another_is_not_looked_at(fetching: Fetching, mallory: R
     tell_stored(mallory, fetching.events[0], size_bytes=5)
     ok(mallory, "push")
     ok(fetching.repo, "pull")
-    (record, (first, second)) = (fetching.record, stored.find_stored(fetching.project, fetching.record, None))
+    (record, (first, second)) = (fetching.record, fetch.find_stored(fetching.project, fetching.record, None))
     assert (first.size_bytes > 5, second.size_bytes) == (True, 5)
-    assert stored.InTheStore(fetching.project).has(record, record.step)
+    assert fetch.InTheStore(fetching.project).has(record, record.step)
     ok(fetching.repo, "pull", "iris/baseline")
     assert right(fetching, model_dir(fetching.repo))
 
@@ -629,10 +626,10 @@ def test_a_run_is_not_preferred_by_the_word_of_another(fetching: Fetching, ann: 
     ok(mallory, "push")
     ok(fetching.repo, "pull")
     name = VariantName("iris", "baseline")
-    runs = stored.runs_of(Project.open(fetching.repo.path), name)
+    runs = fetch.runs_of(Project.open(fetching.repo.path), name)
     assert [one.run_id for one in runs] == [fetching.record.run_id, newest.run_id]  # of seed 0 the one that is stored
     assert newer.run_id != fetching.record.run_id
-    assert not stored.InTheStore(fetching.project).has(older, older.step)
+    assert not fetch.InTheStore(fetching.project).has(older, older.step)
 
 
 # What the store has lost.

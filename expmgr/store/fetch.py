@@ -37,7 +37,7 @@ from expmgr.log.writers import all_writers
 from expmgr.paths import VariantName
 from expmgr.project import Project
 from expmgr.runs.records import RunRecord, counted_runs, is_foreign, is_outdated, origin_of, teller_of
-from expmgr.store import PIECE_BYTES, Store, open_store
+from expmgr.store.backends import PIECE_BYTES, Store, open_store
 from expmgr.team.publish import tell, tell_runs
 from expmgr.team.signing import trusted
 
