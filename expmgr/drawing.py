@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from expmgr.statistics import is_share
+from expmgr.comparison.statistics import is_share
 
 if TYPE_CHECKING:
-    from expmgr.results import Result
+    from expmgr.comparison.results import Result
 
 _WIDTH = 56
 _LEVELS = "▁▂▃▄▅▆▇█"

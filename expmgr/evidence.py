@@ -15,15 +15,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from expmgr.comparability import Answer, Check, Side
-from expmgr.comparison import Comparison, Row, compare, pair
+from expmgr.comparison.comparison import Comparison, Row, compare, pair
+from expmgr.comparison.results import Result
+from expmgr.comparison.sides import Answer, Check, Side
 from expmgr.data.places import is_outside
 from expmgr.errors import ReviewProblem, SpecProblem, UnknownVariant
 from expmgr.git.repo import CommitId, TreeEntry
 from expmgr.log.events import ReviewOpened, RunTold, canonical
 from expmgr.paths import VariantName
 from expmgr.project import Project
-from expmgr.results import Result
 from expmgr.runs.records import ABOUT, RunRecord, is_foreign
 from expmgr.spec.experiment import CsvData, flat
 from expmgr.spec.file import read_spec

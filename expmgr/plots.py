@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from expmgr.comparison.statistics import is_share
 from expmgr.disk import durable
 from expmgr.errors import ExpmgrError, OutputProblem
-from expmgr.statistics import is_share
 
 if TYPE_CHECKING:
-    from expmgr.comparison import Comparison, Row
+    from expmgr.comparison.comparison import Comparison, Row
 
 Curves = Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]
 

@@ -15,9 +15,9 @@ from expmgr.launch.local import Watcher, run_tasks
 from expmgr.project import Project
 
 if TYPE_CHECKING:
-    from expmgr.comparability import Check
-    from expmgr.comparison import Comparison
-    from expmgr.differences import Differences
+    from expmgr.comparison.comparison import Comparison
+    from expmgr.comparison.differences import Differences
+    from expmgr.comparison.sides import Check
     from expmgr.launch.tasks import Outcome, Prepared
     from expmgr.runs.records import RunRecord
 
@@ -105,8 +105,8 @@ class Repository:
         self, *variants: str, baseline: str | None = None, metric: str | None = None, seeds: Sequence[int] | None = None
     ) -> Table:
         """As `expmgr compare`; the first is the baseline, unless said. A notebook shows numbers, verdicts and a picture."""
-        from expmgr.comparison import chosen
-        from expmgr.comparison import compare as compared
+        from expmgr.comparison.comparison import chosen
+        from expmgr.comparison.comparison import compare as compared
 
         if not variants:
             raise ExpmgrError(
@@ -121,8 +121,8 @@ class Repository:
 
     def diff(self, *variants: str) -> Changes:
         """As `expmgr diff`: what differs, held against the first, and whether nothing else does."""
-        from expmgr.comparison import chosen
-        from expmgr.differences import differences
+        from expmgr.comparison.comparison import chosen
+        from expmgr.comparison.differences import differences
 
         return Changes(differences(self._project, chosen(self._project, variants, variants[0]).subjects))
 

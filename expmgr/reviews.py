@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from expmgr.comparability import Check
+from expmgr.comparison.sides import Check
+from expmgr.comparison.statistics import FEWEST_SEEDS
 from expmgr.errors import ReviewProblem, UnknownReview
 from expmgr.escape import one_line
 from expmgr.evidence import Evidence, target_commit, target_name
@@ -32,7 +33,6 @@ from expmgr.log.events import (  # fmt: skip
 from expmgr.log.logs import Told
 from expmgr.project import Project
 from expmgr.settings import ReviewRules, shared_settings
-from expmgr.statistics import FEWEST_SEEDS
 from expmgr.team.signing import Policy, is_among, policy_at, policy_of, signed
 
 #: Why a review ends without a merge.

@@ -15,7 +15,7 @@ from expmgr.drawing import forest, sparkline
 from expmgr.errors import ExitCode
 
 if TYPE_CHECKING:
-    from expmgr.comparison import Comparison, Row
+    from expmgr.comparison.comparison import Comparison, Row
     from expmgr.project import Project
 
 _SORT_KEYS = ("variant", "mean", "difference", "parameters", "time")
@@ -59,11 +59,11 @@ def compare(
 
     Example: expmgr compare iris/baseline iris/wide
     """
-    from expmgr.statistics import begin_to_import
+    from expmgr.comparison.statistics import begin_to_import
 
     begin_to_import()
-    from expmgr.comparison import chosen
-    from expmgr.comparison import compare as compared
+    from expmgr.comparison.comparison import chosen
+    from expmgr.comparison.comparison import compare as compared
     from expmgr.plots import require
     from expmgr.project import Project
 
@@ -203,7 +203,7 @@ def _show_changes(comparison: Comparison, how: output.Form) -> None:
 
 def _show_rest(project: Project, comparison: Comparison) -> None:
     """What differs besides the spec, or that nothing does."""
-    from expmgr.differences import differences
+    from expmgr.comparison.differences import differences
 
     if len(comparison.rows) < 2:
         return

@@ -11,7 +11,7 @@ from expmgr.cli import output
 from expmgr.paths import seeds_text
 
 if TYPE_CHECKING:
-    from expmgr.comparison import Chosen
+    from expmgr.comparison.comparison import Chosen
     from expmgr.project import Project
 
 
@@ -24,8 +24,8 @@ _MENDED_BY_RUNS = frozenset({"stale", "budget", "same-weights", "checkpoint"})
 
 def is_hopeless(found: Chosen, metric: str | None) -> bool:
     """Whether the best variant and the baseline could not be compared on other seeds either."""
-    from expmgr.comparison import best_of
-    from expmgr.comparison import compare as compared
+    from expmgr.comparison.comparison import best_of
+    from expmgr.comparison.comparison import compare as compared
 
     winner, base = best_of(found, metric)
     pair = [one for one in found.subjects if one.name in (winner, base)]
@@ -39,7 +39,7 @@ def confirmed(
     """The best variant and the baseline, both run on seeds that had no result before; and these seeds. `command`: what to
     type again where a run fails."""
     from expmgr.cli.watch import watcher
-    from expmgr.comparison import best_of, chosen, fresh_seeds
+    from expmgr.comparison.comparison import best_of, chosen, fresh_seeds
     from expmgr.errors import worst
     from expmgr.launch.local import run_tasks
     from expmgr.launch.tasks import plan_tasks

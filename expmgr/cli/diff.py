@@ -10,7 +10,7 @@ import typer
 from expmgr.cli import output
 
 if TYPE_CHECKING:
-    from expmgr.differences import Differences, Part, Row
+    from expmgr.comparison.differences import Differences, Part, Row
 
 _MOST_ROWS = 12
 
@@ -34,8 +34,8 @@ def diff(
 
     Example: expmgr diff iris/baseline iris/wide
     """
-    from expmgr.comparison import chosen
-    from expmgr.differences import differences
+    from expmgr.comparison.comparison import chosen
+    from expmgr.comparison.differences import differences
     from expmgr.project import Project
 
     how = output.form(as_json, as_csv, as_markdown)

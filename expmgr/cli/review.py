@@ -46,8 +46,8 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _opened() -> Project:
+    from expmgr.comparison.statistics import begin_to_import
     from expmgr.project import Project
-    from expmgr.statistics import begin_to_import
 
     begin_to_import()
     return Project.open(output.folder())
@@ -216,7 +216,7 @@ def open_review(
 def _fresh(project: Project, names: Sequence[str], seeds: Sequence[int] | None) -> tuple[int, ...]:
     """Run both on seeds that no run has had, unless no seed could make them comparable."""
     from expmgr.cli.confirming import confirmed, is_hopeless
-    from expmgr.comparison import chosen
+    from expmgr.comparison.comparison import chosen
     from expmgr.paths import seeds_text
 
     found = chosen(project, list(names), names[1])
@@ -534,7 +534,7 @@ def comment(
 
 def _place(project: Project, review: Review, on: str) -> dict[str, object]:
     """What a comment is on has to be there: the id of a run, the commit of a line of code."""
-    from expmgr.checks import CHECKS
+    from expmgr.comparison.checks import CHECKS
     from expmgr.errors import UnknownRun
     from expmgr.evidence import question_of
     from expmgr.paths import nearest

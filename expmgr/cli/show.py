@@ -138,7 +138,7 @@ def _current(project: Project, variant: Variant, runs: Sequence[Head]) -> list[H
     """The runs that were made with the spec and the code that the branch has now."""
     if all(record.commit == variant.commit for record in runs):
         return list(runs)
-    from expmgr.comparison import code_digest_of
+    from expmgr.comparison.comparison import code_digest_of
     from expmgr.errors import ExpmgrError
     from expmgr.runs.records import is_outdated
     from expmgr.variants.variants import spec_of
@@ -152,8 +152,8 @@ def _current(project: Project, variant: Variant, runs: Sequence[Head]) -> list[H
 
 
 def _summary(project: Project, variant: Variant, origin: Any, runs: Sequence[Head]) -> dict[str, Any]:
+    from expmgr.comparison.statistics import mean_and_std
     from expmgr.runs.records import counted_runs
-    from expmgr.statistics import mean_and_std
 
     metric, split = (runs[-1].metric_name, runs[-1].split) if runs else (None, None)
     values = []

@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from expmgr.checks.finding import SHORT_S, Found, again, differ
-from expmgr.comparability import Answer, Case, chain, trained_s
+from expmgr.comparison.checks.finding import SHORT_S, Found, again, differ
+from expmgr.comparison.sides import Answer, Case, chain, trained_s
 from expmgr.paths import seeds_text
 from expmgr.spec.experiment import ExperimentSpec
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from expmgr.statistics import Interval, Verdict, difference, holm, is_share, noise_of
+from expmgr.comparison.statistics import Interval, Verdict, difference, holm, is_share, noise_of
 
 
 def by_seed(values: Sequence[float], first: int = 0) -> dict[int, float]:

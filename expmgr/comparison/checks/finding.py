@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from expmgr.comparability import Answer, Case
+from expmgr.comparison.sides import Answer, Case
 from expmgr.paths import seeds_text
 from expmgr.runs.records import RunRecord
 

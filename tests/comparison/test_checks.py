@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from expmgr.checks import CHECKS, checks_of
-from expmgr.comparability import Answer, Case, Side, Subject, Tried
-from expmgr.comparison import compare
+from expmgr.comparison.checks import CHECKS, checks_of
+from expmgr.comparison.comparison import compare
+from expmgr.comparison.sides import Answer, Case, Side, Subject, Tried
 from expmgr.paths import VariantName
 from expmgr.runs.records import Attempt, Checkpoint, DataSplit, RunRecord
 from expmgr.spec.experiment import ExperimentSpec

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from expmgr.checks.finding import SHARE, SHORT_S, Found
-from expmgr.comparability import Answer, Case, Side, trained_s
+from expmgr.comparison.checks.finding import SHARE, SHORT_S, Found
+from expmgr.comparison.sides import Answer, Case, Side, trained_s
+from expmgr.comparison.statistics import difference, is_share, noise_of
 from expmgr.paths import seeds_text
 from expmgr.spec.experiment import ExperimentSpec, direction_of
-from expmgr.statistics import difference, is_share, noise_of
 
 
 def evaluation_noise(case: Case) -> Iterator[Found | str]:

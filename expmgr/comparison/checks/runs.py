@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from expmgr.checks.finding import Found
-from expmgr.comparability import Answer, Case, Side, equal_weights, weights_of
+from expmgr.comparison.checks.finding import Found
+from expmgr.comparison.sides import Answer, Case, Side, equal_weights, weights_of
+from expmgr.comparison.statistics import FEWEST_SEEDS
 from expmgr.paths import seeds_text
 from expmgr.runs.records import is_outdated
-from expmgr.statistics import FEWEST_SEEDS
 
 
 def results(case: Case) -> Iterator[Found | str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from expmgr.comparison import Subject, compare
+from expmgr.comparison.comparison import Subject, compare
 from expmgr.errors import UnknownMetric, UnknownVariant
 from expmgr.paths import VariantName
 from expmgr.runs.records import Attempt, RunRecord

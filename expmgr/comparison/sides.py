@@ -8,10 +8,10 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
+from expmgr.comparison.statistics import Difference, difference
 from expmgr.paths import VariantName, seeds_text
 from expmgr.runs.records import RunRecord, counted_runs, is_outdated
 from expmgr.spec.experiment import ExperimentSpec
-from expmgr.statistics import Difference, difference
 
 
 class Answer(str, Enum):

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from expmgr.checks import outcome, rows, runs, training
-from expmgr.checks.finding import NO_RESULT, Found
-from expmgr.comparability import Answer, Case, Check
+from expmgr.comparison.checks import outcome, rows, runs, training
+from expmgr.comparison.checks.finding import NO_RESULT, Found
+from expmgr.comparison.sides import Answer, Case, Check
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.checkpoints.signature import Signature
-from expmgr.comparability import Side, Subject
+from expmgr.comparison.sides import Side, Subject
 from expmgr.errors import ExpmgrError
 from expmgr.runs.records import ABOUT, RunRecord
 from expmgr.spec.experiment import flat

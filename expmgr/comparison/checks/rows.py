@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from expmgr.checks.finding import Found, again, digest_of
-from expmgr.comparability import Answer, Case, Side
+from expmgr.comparison.checks.finding import Found, again, digest_of
+from expmgr.comparison.sides import Answer, Case, Side
 from expmgr.spec.experiment import BestCheckpoint
 
 #: Shares of evaluated rows that stand in training: below, chance; above, it is no evaluation any more.

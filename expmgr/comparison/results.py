@@ -6,9 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from expmgr.checks import checks_of, worst
-from expmgr.comparability import Answer, Case, Check
-from expmgr.statistics import FEW_SEEDS, FEWEST_SEEDS, Difference, Interval, Verdict, holm, is_share, noise_of
+from expmgr.comparison.checks import checks_of, worst
+from expmgr.comparison.sides import Answer, Case, Check
+from expmgr.comparison.statistics import (
+    FEW_SEEDS,
+    FEWEST_SEEDS,
+    Difference,
+    Interval,
+    Verdict,
+    holm,
+    is_share,
+    noise_of,
+)
 
 _LEVEL = 0.95
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from expmgr.checkpoints.model_dir import ModelDir
-from expmgr.checks import OF_ONE, checks_of
-from expmgr.comparability import Answer, Case, Check, Side, Subject, Tried, chain, trained_s
+from expmgr.comparison.checks import OF_ONE, checks_of
+from expmgr.comparison.results import Result, results_of
+from expmgr.comparison.sides import Answer, Case, Check, Side, Subject, Tried, chain, trained_s
+from expmgr.comparison.statistics import mean_and_std
 from expmgr.errors import ExpmgrError, UnknownMetric, UnknownVariant
 from expmgr.paths import VariantName, nearest
-from expmgr.results import Result, results_of
 from expmgr.runs.records import ABOUT, RunRecord, is_foreign, teller_of
 from expmgr.spec.experiment import CLASSIFIER_METRICS, REGRESSOR_METRICS, ExperimentSpec, changes, flat
-from expmgr.statistics import mean_and_std
 from expmgr.store.fetch import InTheStore, fetched_run, selected_step
 from expmgr.variants.code import code_digest
 from expmgr.variants.variants import Variant, all_variants, find_variant, origins, spec_of

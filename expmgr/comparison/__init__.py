@@ -1,0 +1,1 @@
+"""Is one variant better, and does the question make sense?"""
