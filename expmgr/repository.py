@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from expmgr.comparison.comparison import Comparison
     from expmgr.comparison.differences import Differences
     from expmgr.comparison.sides import Check
-    from expmgr.launch.tasks import Outcome, Prepared
+    from expmgr.launch.plan import Outcome, Prepared
     from expmgr.runs.records import RunRecord
 
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2")
@@ -85,7 +85,7 @@ class Repository:
         Progress goes to stderr unless `quiet`. Raises the first error where one was not trained to its end, after all
         others have ended; `Runs` of those are in `runs(variant)`.
         """
-        from expmgr.launch.tasks import How, plan_tasks
+        from expmgr.launch.plan import How, plan_tasks
 
         how = How(max_steps, fresh, None, tuple(allow))
         tasks = plan_tasks(self._project, variants, seeds, how)

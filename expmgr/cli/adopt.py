@@ -42,7 +42,7 @@ def adopt(
     """
     from expmgr.cli.watch import watcher
     from expmgr.launch.local import run_tasks
-    from expmgr.launch.tasks import Adopt, plan_tasks
+    from expmgr.launch.plan import Adopt, plan_tasks
     from expmgr.project import Project
 
     pairs = []

@@ -15,7 +15,7 @@ from expmgr.cli.preparing import from_store, tell_uncommitted
 from expmgr.errors import OutputProblem
 
 if TYPE_CHECKING:
-    from expmgr.launch.tasks import Task
+    from expmgr.launch.plan import Task
 
 Which = Annotated[str, typer.Argument(metavar="VARIANT[@STEP]", help="The variant; @STEP, @best or @last.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="The seed whose checkpoint is asked.")]
@@ -179,8 +179,8 @@ def _task(
     form: str = "savedmodel",
 ) -> Task:
     from expmgr.cli.output import folder
-    from expmgr.launch.checks import parse_checkpoint
-    from expmgr.launch.tasks import Ask, Candidate, How, plan_tasks, step_of
+    from expmgr.launch.plan import Ask, Candidate, How, plan_tasks, step_of
+    from expmgr.launch.questions import parse_checkpoint
     from expmgr.project import Project
 
     rules = parse_rules(allow or [])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from expmgr.checkpoints.model_dir import SavedCheckpoint
-    from expmgr.launch.tasks import Outcome, Task
+    from expmgr.launch.plan import Outcome, Task
     from expmgr.project import Project
 
 Seeds = Annotated[str | None, typer.Option("--seeds", metavar="SEEDS", help="Such as 0-4 or 0,3,5; default: 0.")]
@@ -40,7 +40,7 @@ def check(
 
     Example: expmgr check iris/wide
     """
-    from expmgr.launch.checks import plan_checks
+    from expmgr.launch.questions import plan_checks
     from expmgr.project import Project
 
     chosen = parse_seeds(seeds) if seeds is not None else None
@@ -146,8 +146,8 @@ def checkpoints(
 
     Example: expmgr checkpoints iris/wide
     """
-    from expmgr.launch.checks import plan_listing
-    from expmgr.launch.tasks import model_dir_of
+    from expmgr.launch.plan import model_dir_of
+    from expmgr.launch.questions import plan_listing
     from expmgr.project import Project
 
     how = output.form(as_json, as_csv, as_markdown)

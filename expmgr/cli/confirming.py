@@ -42,7 +42,7 @@ def confirmed(
     from expmgr.comparison.comparison import best_of, chosen, fresh_seeds
     from expmgr.errors import worst
     from expmgr.launch.local import run_tasks
-    from expmgr.launch.tasks import plan_tasks
+    from expmgr.launch.plan import plan_tasks
 
     winner, base = best_of(found, metric)
     taken = list(seeds) if seeds is not None else fresh_seeds(project, base.experiment, _FRESH_SEEDS)

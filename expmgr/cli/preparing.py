@@ -10,7 +10,7 @@ from expmgr.cli import output
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from expmgr.launch.tasks import Task
+    from expmgr.launch.plan import Task
     from expmgr.project import Project
     from expmgr.runs.records import RunRecord
 

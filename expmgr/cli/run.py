@@ -16,7 +16,7 @@ from expmgr.errors import ExitCode, ExpmgrError, worst
 from expmgr.paths import seeds_text
 
 if TYPE_CHECKING:
-    from expmgr.launch.tasks import Outcome, Task, WarmStart
+    from expmgr.launch.plan import Outcome, Task, WarmStart
     from expmgr.project import Project
 
 
@@ -103,7 +103,7 @@ def run(
     try:
         from expmgr.cli.watch import watcher
         from expmgr.launch.local import is_own_worker, run_tasks
-        from expmgr.launch.tasks import How, plan_tasks
+        from expmgr.launch.plan import How, plan_tasks
         from expmgr.project import Project
 
         project = Project.open(output.folder())
@@ -214,8 +214,8 @@ def _detach(project: Project, tasks: Sequence[Task], arguments: Sequence[str], a
 def _warm_start(
     project: Project, text: str, maps: Sequence[str], only: Sequence[str], with_optimizer: bool, grow: bool
 ) -> WarmStart:
-    from expmgr.launch.checks import parse_checkpoint
-    from expmgr.launch.tasks import WarmStart
+    from expmgr.launch.plan import WarmStart
+    from expmgr.launch.questions import parse_checkpoint
     from expmgr.variants.variants import find_variant
 
     name, step = parse_checkpoint(text)

@@ -12,7 +12,7 @@ from expmgr.cli import output
 from expmgr.escape import clean
 from expmgr.guard.rules import told
 from expmgr.launch.local import Watcher
-from expmgr.launch.tasks import Outcome, Prepared, Task
+from expmgr.launch.plan import Outcome, Prepared, Task
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

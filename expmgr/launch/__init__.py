@@ -1,1 +1,1 @@
-"""Starting runs and following them. Never imports TensorFlow: that is the worker's, a process of its own."""
+"""How runs are started and followed. Never imports TensorFlow: that is the worker's, a process of its own."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from expmgr.disk import durable
 from expmgr.errors import ExitCode, ExpmgrError
-from expmgr.launch.tasks import Task
+from expmgr.launch.plan import Task
 from expmgr.project import Project
 from expmgr.runs.records import RunRecord
 

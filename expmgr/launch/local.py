@@ -27,10 +27,8 @@ from expmgr.errors import (
     reported,
     worst,
 )
-from expmgr.launch.checks import decided
 from expmgr.launch.environments import Environment, environment_of
-from expmgr.launch.preemption import watching
-from expmgr.launch.tasks import (
+from expmgr.launch.plan import (
     Outcome,
     Prepared,
     Task,
@@ -41,6 +39,8 @@ from expmgr.launch.tasks import (
     reserve,
     take_back,
 )
+from expmgr.launch.preemption import watching
+from expmgr.launch.questions import decided
 from expmgr.launch.worker import Worker
 from expmgr.project import Project
 from expmgr.runs.records import RunRecord

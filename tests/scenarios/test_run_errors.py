@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from expmgr.launch.tasks import give_back, plan_tasks, reserve
+from expmgr.launch.plan import give_back, plan_tasks, reserve
 from expmgr.project import Project
 from world import Repo
 

@@ -21,7 +21,7 @@ from buckets import KEYS, Wire, make_bucket, s3_server
 from expmgr.disk.locks import Lock
 from expmgr.errors import Busy, ExpmgrError, StoreProblem
 from expmgr.launch.environments import environment_of
-from expmgr.launch.tasks import already_complete, gone_on_from, plan_tasks, prepare, take_back
+from expmgr.launch.plan import already_complete, gone_on_from, plan_tasks, prepare, take_back
 from expmgr.log.events import Stored
 from expmgr.log.logs import Draft
 from expmgr.paths import VariantName

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from expmgr import __version__
-from expmgr.checkout import make_checkout
 from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.disk import durable
 from expmgr.disk.locks import Process
 from expmgr.errors import Busy, CheckpointRefused, ExpmgrError, SpecProblem, UncommittedChanges
 from expmgr.git.repo import CommitId
+from expmgr.launch.checkout import make_checkout
 from expmgr.launch.environments import Environment
 from expmgr.paths import RunDir, VariantName, run_command
 from expmgr.project import Project, keep_ref

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from expmgr.checkout import make_checkout, remove_checkout
 from expmgr.errors import CheckoutFailed
 from expmgr.git.repo import GitRepo
+from expmgr.launch.checkout import make_checkout, remove_checkout
 from world import Repo, new_repo
 
 
