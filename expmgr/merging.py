@@ -12,7 +12,7 @@ from expmgr.git.repo import CommitId, Worktree
 from expmgr.log.events import Merged, OfReview
 from expmgr.log.logs import REVIEW_FILE, Draft
 from expmgr.project import Project
-from expmgr.reports import as_json, frozen_files
+from expmgr.render.review import as_json, frozen_files
 from expmgr.reviewpage import kept, report
 from expmgr.reviews import Standing
 from expmgr.team.publish import tell

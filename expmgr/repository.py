@@ -264,7 +264,7 @@ class Table:
 
     def _picture(self) -> str:
         """The picture of `expmgr compare --plot`, where matplotlib is installed."""
-        from expmgr.plots import inline
+        from expmgr.render.plots import inline
 
         try:
             return inline(self.comparison, self._curves_of)

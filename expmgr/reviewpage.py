@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from expmgr.drawing import forest
 from expmgr.log.events import Event, Moment
+from expmgr.render.drawing import forest
 from expmgr.reviews import Standing, address
 
 

@@ -11,8 +11,8 @@ import typer
 from expmgr.cli import output
 from expmgr.cli.confirming import confirmed, is_hopeless
 from expmgr.cli.options import parse_seeds
-from expmgr.drawing import forest, sparkline
 from expmgr.errors import ExitCode
+from expmgr.render.drawing import forest, sparkline
 
 if TYPE_CHECKING:
     from expmgr.comparison.comparison import Comparison, Row
@@ -64,8 +64,8 @@ def compare(
     begin_to_import()
     from expmgr.comparison.comparison import chosen
     from expmgr.comparison.comparison import compare as compared
-    from expmgr.plots import require
     from expmgr.project import Project
+    from expmgr.render.plots import require
 
     how = output.form(as_json, as_csv, as_markdown)
     if sort_by is not None and sort_by not in _SORT_KEYS:
@@ -256,7 +256,7 @@ def _checks(comparison: Comparison, everything: bool) -> list[str]:
 
 
 def _draw(project: Project, comparison: Comparison, path: Path) -> None:
-    from expmgr.plots import draw
+    from expmgr.render.plots import draw
 
     draw(comparison, lambda run_id: project.records.load(run_id).curves, path)
     output.tell([f"wrote {path}"])

@@ -156,7 +156,7 @@ def open_review(
     from expmgr.evidence import Question, gather, target_name
     from expmgr.log.events import ReviewOpened
     from expmgr.log.logs import Draft
-    from expmgr.reports import as_lines
+    from expmgr.render.review import as_lines
     from expmgr.reviewpage import report
     from expmgr.reviews import all_reviews, find_review, standing
     from expmgr.team.publish import tell
@@ -306,8 +306,8 @@ def show(
 
     Example: expmgr review show 3f2a9c
     """
-    from expmgr.reports import as_lines
-    from expmgr.reports import as_markdown as to_markdown
+    from expmgr.render.review import as_lines
+    from expmgr.render.review import as_markdown as to_markdown
     from expmgr.reviews import find_review
 
     how = output.form(as_json, False, as_markdown)
@@ -436,7 +436,7 @@ def _between(project: Project, base: str, head: str) -> list[Standing]:
 
 def _print_problem(error: ReviewProblem, layout: Layout, file: Path | None) -> None:
     """That there is no review to look at, where a host of CI looks for what fails."""
-    from expmgr.reviewci import as_error, as_junit
+    from expmgr.render.ci import as_error, as_junit
 
     if layout is Layout.GITHUB:
         output.show(as_error("experiment review", error.message, error.hint))
@@ -459,8 +459,8 @@ def _summarize(text: str) -> None:
 
 
 def _print_check(reports: list[dict[str, Any]], layout: Layout, file: Path | None, code: ExitCode) -> None:
-    from expmgr.reports import as_lines, as_markdown
-    from expmgr.reviewci import as_annotations, as_junit
+    from expmgr.render.ci import as_annotations, as_junit
+    from expmgr.render.review import as_lines, as_markdown
 
     def text() -> Iterator[str]:
         for number, one in enumerate(reports):

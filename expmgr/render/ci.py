@@ -7,7 +7,7 @@ from typing import Any
 from xml.etree import ElementTree as xml
 
 from expmgr.escape import CONTROL, clean
-from expmgr.reports import answer_word, fix_of, harmless
+from expmgr.render.review import answer_word, fix_of, harmless
 
 
 def as_junit(all_found: Sequence[Mapping[str, Any]], problem: str | None = None) -> str:

@@ -1,0 +1,1 @@
+"""Plain data as text, Markdown, JUnit and pictures. Decides nothing."""
