@@ -16,10 +16,10 @@ from expmgr.errors import ExitCode, ExpmgrError, OutputProblem, ReviewProblem
 from expmgr.escape import one_line
 
 if TYPE_CHECKING:
-    from expmgr.evidence import Evidence
     from expmgr.git.repo import CommitId
     from expmgr.project import Project
-    from expmgr.reviews import Review, Standing
+    from expmgr.reviews.evidence import Evidence
+    from expmgr.reviews.standing import Review, Standing
 
 Named = Annotated[str, typer.Argument(metavar="REVIEW", help="Its id or the beginning, or the variant under review.")]
 Message = Annotated[str, typer.Option("-m", "--message", metavar="TEXT", help="The words.")]
@@ -55,8 +55,8 @@ def _opened() -> Project:
 
 def _standing(project: Project, review: Review, *, base: CommitId | None = None) -> Standing:
     """Where a review stands now."""
-    from expmgr.evidence import gather, question_of
-    from expmgr.reviews import standing
+    from expmgr.reviews.evidence import gather, question_of
+    from expmgr.reviews.standing import standing
 
     if review.end is not None:
         return standing(project, review, None)
@@ -67,7 +67,7 @@ def _standing(project: Project, review: Review, *, base: CommitId | None = None)
 def _report(project: Project, found: Standing) -> dict[str, Any]:
     """Everything that is known of it; of one that has ended, what was kept."""
     from expmgr.log.logs import REVIEW_FILE
-    from expmgr.reviewpage import ended, kept, report
+    from expmgr.reviews.page import ended, kept, report
 
     end = found.review.end
     if end is None:
@@ -78,7 +78,7 @@ def _report(project: Project, found: Standing) -> dict[str, Any]:
 
 def _current(project: Project, text: str) -> Review:
     """A review that is open, or was merged and the target does not have it: a push that was refused, and a rebase."""
-    from expmgr.reviews import find_review, is_landed, reopened, require_open
+    from expmgr.reviews.standing import find_review, is_landed, reopened, require_open
 
     review = find_review(project, text)
     if not is_landed(project, review):
@@ -97,7 +97,7 @@ def _live(project: Project, text: str) -> tuple[Review, Standing, Evidence]:
 
 def _unjudged(project: Project, text: str) -> tuple[Review, Standing]:
     """As `_live`, also where what it asks cannot be looked at any more: then nothing is known but what people said."""
-    from expmgr.reviews import standing
+    from expmgr.reviews.standing import standing
 
     review = _current(project, text)
     try:
@@ -153,12 +153,12 @@ def open_review(
     Example: expmgr review open iris/wide --against iris/baseline
     """
     from expmgr.cli.options import parse_seeds
-    from expmgr.evidence import Question, gather, target_name
     from expmgr.log.events import ReviewOpened
     from expmgr.log.logs import Draft
     from expmgr.render.review import as_lines
-    from expmgr.reviewpage import report
-    from expmgr.reviews import all_reviews, find_review, standing
+    from expmgr.reviews.evidence import Question, gather, target_name
+    from expmgr.reviews.page import report
+    from expmgr.reviews.standing import all_reviews, find_review, standing
     from expmgr.team.publish import tell
     from expmgr.variants.variants import find_variant, spec_of
 
@@ -248,7 +248,7 @@ def list_reviews(
 
     Example: expmgr review list --all
     """
-    from expmgr.reviews import all_reviews, is_landed
+    from expmgr.reviews.standing import all_reviews, is_landed
 
     how = output.form(as_json, as_csv, as_markdown)
     project = _opened()
@@ -308,7 +308,7 @@ def show(
     """
     from expmgr.render.review import as_lines
     from expmgr.render.review import as_markdown as to_markdown
-    from expmgr.reviews import find_review
+    from expmgr.reviews.standing import find_review
 
     how = output.form(as_json, False, as_markdown)
     project = _opened()
@@ -344,7 +344,7 @@ def check(
         raise typer.BadParameter("name a REVIEW, or both --base and --head")
     project = _opened()
     if review is not None:
-        from expmgr.reviews import find_review
+        from expmgr.reviews.standing import find_review
 
         found = [_standing(project, find_review(project, review))]
         if not silent and found[0].evidence is not None:
@@ -400,8 +400,8 @@ def _log_check(project: Project, found: Standing) -> None:
 def _between(project: Project, base: str, head: str) -> list[Standing]:
     """The open reviews of what HEAD is, as it would be merged into BASE; none where no experiment changes between them."""
     from expmgr.errors import UnknownVariant
-    from expmgr.evidence import changed_experiments, gather, question_of
-    from expmgr.reviews import all_reviews, standing
+    from expmgr.reviews.evidence import changed_experiments, gather, question_of
+    from expmgr.reviews.standing import all_reviews, standing
 
     commits = []
     for text in (base, head):
@@ -522,7 +522,7 @@ def comment(
     Example: expmgr review comment 3f2a9c -m "why this rate?" --on experiments/iris/spec.yaml:5
     """
     from expmgr.log.events import Commented
-    from expmgr.reviews import find_review
+    from expmgr.reviews.standing import find_review
 
     project = _opened()
     found = find_review(project, review)
@@ -536,8 +536,8 @@ def _place(project: Project, review: Review, on: str) -> dict[str, object]:
     """What a comment is on has to be there: the id of a run, the commit of a line of code."""
     from expmgr.comparison.checks import CHECKS
     from expmgr.errors import UnknownRun
-    from expmgr.evidence import question_of
     from expmgr.paths import nearest
+    from expmgr.reviews.evidence import question_of
     from expmgr.variants.named_run import run_named
 
     kind, _, name = on.partition(":")
@@ -576,7 +576,7 @@ def resolve(
     """
     from expmgr.errors import UnknownEvent
     from expmgr.log.events import Resolved
-    from expmgr.reviews import find_review
+    from expmgr.reviews.standing import find_review
 
     project = _opened()
     found = find_review(project, review)
@@ -625,7 +625,7 @@ def waive(
 
 def _require_other(project: Project, now: Standing, evidence: Evidence, what: str) -> None:
     """The rule of the target branch: nobody decides on their own work."""
-    from expmgr.reviews import authors_of
+    from expmgr.reviews.standing import authors_of
     from expmgr.team.publish import actor_of
 
     if not now.rules.by_others:
@@ -742,8 +742,8 @@ def close(
     """
     from expmgr.log.events import Decided
     from expmgr.log.logs import Draft
-    from expmgr.merging import end_with
-    from expmgr.reviews import REASONS
+    from expmgr.reviews.merging import end_with
+    from expmgr.reviews.standing import REASONS
 
     if reason not in REASONS:
         raise typer.BadParameter(f"--reason takes one of: {', '.join(REASONS)}")
@@ -762,7 +762,7 @@ def merge(review: Named, as_json: output.AsJson = False) -> None:
 
     Example: expmgr review merge 3f2a9c
     """
-    from expmgr.merging import merge as merged
+    from expmgr.reviews.merging import merge as merged
 
     project = _opened()
     found, now, evidence = _live(project, review)

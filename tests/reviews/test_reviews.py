@@ -9,11 +9,10 @@ from xml.etree import ElementTree as xml
 
 import pytest
 
-from expmgr import merging
 from expmgr.errors import ExpmgrError
 from expmgr.git.repo import GitRepo
 from expmgr.log.events import Decided, ReviewOpened, Waived
-from expmgr.reviews import EXPIRED
+from expmgr.reviews.standing import EXPIRED, merging
 from expmgr.runs.records import DataSplit
 from team import Team, approved, asked, commit_on, forge, logs_of, meet, ok, ran, shown, state, told
 from world import Repo

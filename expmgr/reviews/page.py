@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from expmgr.log.events import Event, Moment
 from expmgr.render.drawing import forest
-from expmgr.reviews import Standing, address
+from expmgr.reviews.standing import Standing, address
 
 
 def report(standing: Standing) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from expmgr.comparison.sides import Check
 from expmgr.comparison.statistics import FEWEST_SEEDS
 from expmgr.errors import ReviewProblem, UnknownReview
 from expmgr.escape import one_line
-from expmgr.evidence import Evidence, target_commit, target_name
 from expmgr.git.repo import CommitId
 from expmgr.log.events import (  # fmt: skip
     Checked,
@@ -32,6 +31,7 @@ from expmgr.log.events import (  # fmt: skip
 )
 from expmgr.log.logs import Told
 from expmgr.project import Project
+from expmgr.reviews.evidence import Evidence, target_commit, target_name
 from expmgr.settings import ReviewRules, shared_settings
 from expmgr.team.signing import Policy, is_among, policy_at, policy_of, signed
 

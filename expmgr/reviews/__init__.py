@@ -1,0 +1,1 @@
+"""A question about a merge: its evidence, what people say, where it stands, and the merge."""
