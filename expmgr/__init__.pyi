@@ -1,5 +1,10 @@
-from expmgr.api import restore as restore
-from expmgr.api import save as save
+from expmgr.api.api import restore as restore
+from expmgr.api.api import save as save
+from expmgr.api.repository import compare as compare
+from expmgr.api.repository import open as open
+from expmgr.api.scripts import fit as fit
+from expmgr.api.scripts import params as params
+from expmgr.api.scripts import seed as seed
 from expmgr.errors import Busy as Busy
 from expmgr.errors import CheckpointRefused as CheckpointRefused
 from expmgr.errors import DataProblem as DataProblem
@@ -8,13 +13,8 @@ from expmgr.errors import SpecProblem as SpecProblem
 from expmgr.errors import Stopped as Stopped
 from expmgr.errors import TrainingFailed as TrainingFailed
 from expmgr.errors import UserCodeFailed as UserCodeFailed
-from expmgr.repository import compare as compare
-from expmgr.repository import open as open
 from expmgr.runs.user_logging import log_artifact as log_artifact
 from expmgr.runs.user_logging import log_metrics as log_metrics
-from expmgr.scripts import fit as fit
-from expmgr.scripts import params as params
-from expmgr.scripts import seed as seed
 from expmgr.spec.experiment import ExperimentSpec as ExperimentSpec
 
 __version__: str

@@ -69,6 +69,6 @@ def fit(model: Any, *args: Any, **how: Any) -> Any:
     script = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
     if user_logging.is_inside() or not script.is_file():
         return model.fit(**given)
-    from expmgr.byhand import recorded
+    from expmgr.api.by_hand import recorded
 
     return recorded(model, given, script.resolve())

@@ -1,0 +1,1 @@
+"""What people import: expmgr.open, fit, save, restore."""
