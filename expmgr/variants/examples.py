@@ -14,7 +14,7 @@ class UnknownExample(ExpmgrError):
 
 def examples_dir() -> Path:
     """Where the examples lie: in the installed package, or beside it in a checkout of expmgr."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     installed = package / "examples"
     return installed if installed.is_dir() else package.parent / "experiments"
 

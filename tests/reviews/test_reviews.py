@@ -12,7 +12,8 @@ import pytest
 from expmgr.errors import ExpmgrError
 from expmgr.git.repo import GitRepo
 from expmgr.log.events import Decided, ReviewOpened, Waived
-from expmgr.reviews.standing import EXPIRED, merging
+from expmgr.reviews import merging
+from expmgr.reviews.standing import EXPIRED
 from expmgr.runs.records import DataSplit
 from team import Team, approved, asked, commit_on, forge, logs_of, meet, ok, ran, shown, state, told
 from world import Repo

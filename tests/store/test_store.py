@@ -27,7 +27,8 @@ from expmgr.log.logs import Draft
 from expmgr.paths import VariantName
 from expmgr.project import Project
 from expmgr.runs.records import Checkpoint, RunRecord
-from expmgr.store.backends import PIECE_BYTES, Store, fetch, open_store
+from expmgr.store import fetch
+from expmgr.store.backends import PIECE_BYTES, Store, open_store
 from expmgr.team.publish import tell
 from team import Team, ok, put, record_of, saved, told
 from world import Repo
