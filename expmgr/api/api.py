@@ -17,8 +17,9 @@ from expmgr.disk import durable
 from expmgr.errors import CheckpointRefused, ExpmgrError
 from expmgr.guard.judge import Judgement, judge
 from expmgr.guard.rules import Verdict
-from expmgr.train import checkpoints, signatures
+from expmgr.train import signatures
 from expmgr.train.environment import versions
+from expmgr.train.model import checkpoints
 from expmgr.train.sourcecode import code_of
 
 

@@ -23,7 +23,7 @@ from expmgr.train.datasets import Rows
 from expmgr.train.environment import bits, environment, versions
 from expmgr.train.loop import Errors, Evaluation, InnerLoop, StepFunction
 from expmgr.train.measures import measures_of
-from expmgr.train.models import build_model
+from expmgr.train.model.premade import build_model
 from expmgr.train.pipelines import Stream
 from expmgr.train.probe import as_it_was
 from expmgr.train.request import Request, read_request

@@ -13,7 +13,7 @@ from expmgr.spec.experiment import flat, learned_from
 from expmgr.train import summaries
 from expmgr.train.building import Built
 from expmgr.train.events import Teller
-from expmgr.train.optimizers import inner_optimizer
+from expmgr.train.model.optimizers import inner_optimizer
 from expmgr.train.schedule import Schedule
 from expmgr.train.summaries import EventFile
 

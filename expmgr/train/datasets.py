@@ -14,8 +14,8 @@ import tensorflow as tf
 from expmgr.checkpoints.signature import Feature
 from expmgr.data.csvdata import Split
 from expmgr.errors import DataProblem
-from expmgr.train.models import input_names
-from expmgr.train.structure import any_rows, leaves, parts_of
+from expmgr.train.model.premade import input_names
+from expmgr.train.model.structure import any_rows, leaves, parts_of
 
 #: First word of the shuffle's seed: keeps the data's order apart from every other use of the run's seed.
 _SALT = 498247692

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from expmgr.train.checkpoints import live_variables
+from expmgr.train.model.checkpoints import live_variables
 
 #: Operations whose inputs may be exchanged.
 _COMMUTING = frozenset(

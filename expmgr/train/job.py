@@ -32,11 +32,11 @@ from expmgr.guard.rules import WITHOUT_EFFECT
 from expmgr.guard.warm_start import Plan, plan_warm_start
 from expmgr.paths import RunDir
 from expmgr.spec.experiment import EstimatorModel
-from expmgr.train import adopting, checkpoints
 from expmgr.train.asking import answer
 from expmgr.train.building import Built, build
 from expmgr.train.course import Outcome
 from expmgr.train.events import Teller
+from expmgr.train.model import adopting, checkpoints
 from expmgr.train.request import Candidate, read_request
 from expmgr.train.stopping import StopFlag
 from expmgr.train.training import Training

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from expmgr.train.datasets import Rows
+from expmgr.train.model.structure import leaves, parts_of
 from expmgr.train.pipelines import Stream
-from expmgr.train.structure import leaves, parts_of
 
 _ODD = np.uint64(1)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from expmgr.checkpoints.model_dir import Aside, ModelDir
-from expmgr.train import checkpoints
+from expmgr.train.model import checkpoints
 
 #: From this size on, writing takes so much longer than a copy that another thread is worth it.
 BESIDE_BYTES = 8_000_000

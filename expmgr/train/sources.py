@@ -16,10 +16,10 @@ from expmgr.spec.experiment import CsvData
 from expmgr.train import signatures
 from expmgr.train.datasets import Batches, Rows, csv_rows
 from expmgr.train.loop import Feed
-from expmgr.train.models import input_names
+from expmgr.train.model.premade import input_names
+from expmgr.train.model.structure import parts_of
 from expmgr.train.overlap import also_in
 from expmgr.train.pipelines import Stream
-from expmgr.train.structure import parts_of
 
 
 class Source(Protocol):

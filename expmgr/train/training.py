@@ -13,7 +13,7 @@ from expmgr.checkpoints.signature import ProbeValues
 from expmgr.disk import durable
 from expmgr.disk.locks import Lock
 from expmgr.errors import DiskFull, Stopped
-from expmgr.train import adopting, checkpoints, probe
+from expmgr.train import probe
 from expmgr.train.building import Built
 from expmgr.train.course import Course, ForeignStart, Outcome, Start
 from expmgr.train.curves import Curves
@@ -21,6 +21,7 @@ from expmgr.train.environment import moved_bits
 from expmgr.train.evaluations import Evaluations, Metrics
 from expmgr.train.events import Teller
 from expmgr.train.loop import Loop, NotFinite
+from expmgr.train.model import adopting, checkpoints
 from expmgr.train.saving import Saver
 from expmgr.train.schedule import Interval, Schedule
 from expmgr.train.stopping import StopFlag

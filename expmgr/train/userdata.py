@@ -18,9 +18,9 @@ from expmgr.train import signatures
 from expmgr.train.datasets import Batches, Rows
 from expmgr.train.fingerprint import digest_of
 from expmgr.train.loop import Feed
+from expmgr.train.model.structure import any_rows, leaves, parts_of, spec_of
 from expmgr.train.overlap import also_in
 from expmgr.train.pipelines import Generated, Pipeline, Stream, empty, tensors
-from expmgr.train.structure import any_rows, leaves, parts_of, spec_of
 from expmgr.train.usercode import UserCode
 from expmgr.train.userparams import params_of
 

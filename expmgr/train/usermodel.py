@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from expmgr.errors import SpecProblem, UserCodeFailed
 from expmgr.spec.experiment import ExperimentSpec, Named, PythonModel
-from expmgr.train.optimizers import build_optimizer
-from expmgr.train.structure import parts_of
+from expmgr.train.model.optimizers import build_optimizer
+from expmgr.train.model.structure import parts_of
 from expmgr.train.usercode import UserCode
 from expmgr.train.userparams import params_of
 

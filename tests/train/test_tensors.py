@@ -16,11 +16,11 @@ from train.runs import Site, WorkerProcess, spec_of
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 tf = pytest.importorskip("tensorflow")
 
-from expmgr.train import checkpoints  # noqa: E402
 from expmgr.train.building import Built, build  # noqa: E402
 from expmgr.train.datasets import Batches, Rows  # noqa: E402
 from expmgr.train.loop import Evaluation, InnerLoop, Listener, Loop  # noqa: E402
-from expmgr.train.models import input_names  # noqa: E402
+from expmgr.train.model import checkpoints  # noqa: E402
+from expmgr.train.model.premade import input_names  # noqa: E402
 from expmgr.train.schedule import BlockLength, Interval, Schedule  # noqa: E402
 
 pytestmark = pytest.mark.tf

@@ -15,8 +15,8 @@ from expmgr.checkpoints.signature import DataContract
 from expmgr.errors import DataProblem
 from expmgr.spec.experiment import PythonData
 from expmgr.train.datasets import Batches, Rows
+from expmgr.train.model.structure import leaves, packed, parts_of
 from expmgr.train.sources import Source
-from expmgr.train.structure import leaves, packed, parts_of
 from expmgr.train.userdata import Functions
 
 _ASKED_ROWS = 1024

@@ -23,13 +23,13 @@ from expmgr.checkpoints.model_dir import Aside, Whole, checkpoint_name, is_file_
 from expmgr.checkpoints.signature import Signature, Variable
 from expmgr.disk.locks import Lock
 from expmgr.errors import CheckpointRefused, DiskFull, OurBug, Stopped
-from expmgr.train.checkpoints import disk_error
 from expmgr.train.course import Course, ForeignStart, Outcome
 from expmgr.train.environment import moved_bits
 from expmgr.train.estimators.building import BuiltEstimator
 from expmgr.train.evaluations import Evaluations
 from expmgr.train.events import Teller
 from expmgr.train.loop import NotFinite
+from expmgr.train.model.checkpoints import disk_error
 from expmgr.train.schedule import Interval, Schedule
 from expmgr.train.stopping import StopFlag
 from expmgr.train.summaries import EventFile

@@ -34,7 +34,7 @@ class Trained:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[], Side]], Trained]:
     """`trained(base)`: the side that `base` builds, trained, once for all rows that begin with it."""
-    from expmgr.train import checkpoints
+    from expmgr.train.model import checkpoints
 
     done: dict[Callable[[], Side], Trained] = {}
 
@@ -83,7 +83,7 @@ def test_the_right_verdict(row: str, trained: Callable[[Callable[[], Side]], Tra
     import numpy as np
 
     from expmgr.guard.judge import judge
-    from expmgr.train import checkpoints
+    from expmgr.train.model import checkpoints
     from guard.catalogue.sides import CASES
 
     case = CASES[row]

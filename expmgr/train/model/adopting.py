@@ -12,7 +12,7 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from expmgr.errors import CheckpointRefused, WarmStartProblem
 from expmgr.guard.adoption import Adoption, Tensor
-from expmgr.train.checkpoints import live_variables
+from expmgr.train.model.checkpoints import live_variables
 
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 

@@ -16,7 +16,7 @@ import keras
 
 from expmgr.checkpoints.signature import Feature
 from expmgr.spec.experiment import DnnClassifier, DnnRegressor, ExperimentSpec
-from expmgr.train.optimizers import build_optimizer
+from expmgr.train.model.optimizers import build_optimizer
 
 _ILLEGAL = re.compile(r"[^A-Za-z0-9_.-]")
 _OURS = re.compile(r"(hidden|dropout|batch_norm)_\d+\Z|(logits|features)\Z|(column|scale|categories)_")

@@ -22,7 +22,7 @@ from expmgr.checkpoints.bundle import VALUE, key_of
 from expmgr.checkpoints.signature import AVERAGE, Signature, Variable, slot_path
 from expmgr.errors import CheckpointRefused, DiskFull, OurBug
 from expmgr.guard.warm_start import Plan
-from expmgr.train.optimizers import averages, inner_optimizer
+from expmgr.train.model.optimizers import averages, inner_optimizer
 
 _STEP_KEY = f"global_step{VALUE}"
 _PIPELINE = "pipeline"
