@@ -25,7 +25,7 @@ import tensorflow as tf
 from expmgr.checkpoints.model_dir import About, ModelDir
 from expmgr.guard.judge import judge
 from expmgr.train.model import checkpoints
-from expmgr.train.signatures import contract_of_arrays, setup_of, signature_of
+from expmgr.train.signature.live import contract_of_arrays, setup_of, signature_of
 
 
 def iris() -> Any:

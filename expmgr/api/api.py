@@ -17,10 +17,10 @@ from expmgr.disk import durable
 from expmgr.errors import CheckpointRefused, ExpmgrError
 from expmgr.guard.judge import Judgement, judge
 from expmgr.guard.rules import Verdict
-from expmgr.train import signatures
 from expmgr.train.environment import versions
 from expmgr.train.model import checkpoints
-from expmgr.train.sourcecode import code_of
+from expmgr.train.signature import live
+from expmgr.train.signature.sourcecode import code_of
 
 
 class ModelProblem(ExpmgrError):
@@ -111,10 +111,10 @@ def _signature(
         raise ModelProblem("the model is not built and compiled", hint="call it on a batch, and model.compile(...)")
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    contract = signatures.contract_of_arrays(train, evaluated, features=features, labels=labels, declared=declared)
-    batch = tf.nest.map_structure(lambda array: tf.constant(array[: signatures.FIRST_ROWS]), train)
-    setup = signatures.setup_of(model)
-    return signatures.signature_of(model, batch, contract, setup, code=code_of(model), provenance=versions())
+    contract = live.contract_of_arrays(train, evaluated, features=features, labels=labels, declared=declared)
+    batch = tf.nest.map_structure(lambda array: tf.constant(array[: live.FIRST_ROWS]), train)
+    setup = live.setup_of(model)
+    return live.signature_of(model, batch, contract, setup, code=code_of(model), provenance=versions())
 
 
 def _asked(model: Any, saved: Signature) -> Signature:
@@ -129,7 +129,7 @@ def _asked(model: Any, saved: Signature) -> Signature:
     specs = tf.nest.map_structure(lambda one: tf.TensorSpec(one.shape, one.dtype), structure)
     contract: DataContract = saved.data
     order = [*specs] if isinstance(specs, dict) else []
-    return signatures.inference_signature(
+    return live.inference_signature(
         model,
         specs,
         contract,

@@ -21,13 +21,13 @@ from expmgr.checkpoints.signature import Signature
 from expmgr.disk import durable
 from expmgr.errors import DataProblem, OutputProblem, UnknownCheckpoint
 from expmgr.guard.judge import Judgement, judge, refusal
-from expmgr.train import probe
 from expmgr.train.building import Built
 from expmgr.train.datasets import Rows
 from expmgr.train.model import checkpoints
 from expmgr.train.model.structure import parts_of
 from expmgr.train.pipelines import Stream
 from expmgr.train.request import Ask, Request
+from expmgr.train.signature import probe
 from expmgr.train.usercode import UserCode
 
 _BATCH = 1024

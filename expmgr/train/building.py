@@ -17,17 +17,17 @@ from expmgr.data.places import Places
 from expmgr.errors import DataProblem, SpecProblem, UserCodeFailed
 from expmgr.paths import RunDir, nearest
 from expmgr.spec.experiment import CsvData, ExperimentSpec, PythonData, PythonModel, ScriptData, ScriptModel
-from expmgr.train import signatures
 from expmgr.train.callbacks import Callbacks
 from expmgr.train.datasets import Rows
 from expmgr.train.environment import bits, environment, versions
 from expmgr.train.loop import Errors, Evaluation, InnerLoop, StepFunction
-from expmgr.train.measures import measures_of
 from expmgr.train.model.premade import build_model
 from expmgr.train.pipelines import Stream
-from expmgr.train.probe import as_it_was
 from expmgr.train.request import Request, read_request
-from expmgr.train.sourcecode import code_of
+from expmgr.train.signature import live
+from expmgr.train.signature.measures import measures_of
+from expmgr.train.signature.probe import as_it_was
+from expmgr.train.signature.sourcecode import code_of
 from expmgr.train.sources import Source, Tables
 from expmgr.train.usercode import UserCode
 from expmgr.train.userdata import Functions
@@ -59,7 +59,7 @@ class Built:
     def _signature(self) -> Signature:
         """Made before training: a learning rate that a callback moves later is no other setting."""
         is_rows = isinstance(self.data, Tables) or self.inner.feed.batch_size is not None
-        setup = signatures.setup_of(
+        setup = live.setup_of(
             self.model,
             batch_size=self.spec.data.batch_size if is_rows else None,
             shuffle=self.spec.data.shuffle if is_rows else None,
@@ -70,7 +70,7 @@ class Built:
         if self.spec.optimizer is not None:
             settings = self.spec.optimizer.model_dump(mode="json")
             setup = setup.model_copy(update={"optimizer": {**setup.optimizer, **settings}})
-        return signatures.signature_of(
+        return live.signature_of(
             self.model,
             self.data.first(),
             self.data.contract(),

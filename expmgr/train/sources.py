@@ -13,13 +13,13 @@ from expmgr.data.csvdata import Dataset
 from expmgr.data.places import Places
 from expmgr.errors import DataProblem
 from expmgr.spec.experiment import CsvData
-from expmgr.train import signatures
 from expmgr.train.datasets import Batches, Rows, csv_rows
 from expmgr.train.loop import Feed
 from expmgr.train.model.premade import input_names
 from expmgr.train.model.structure import parts_of
 from expmgr.train.overlap import also_in
 from expmgr.train.pipelines import Stream
+from expmgr.train.signature import live
 
 
 class Source(Protocol):
@@ -106,7 +106,7 @@ class Tables:
         )
 
     def first(self) -> Any:
-        return self.rows("eval").first(signatures.FIRST_ROWS)
+        return self.rows("eval").first(live.FIRST_ROWS)
 
     @property
     def train_spec(self) -> Any:
@@ -114,7 +114,7 @@ class Tables:
 
     def contract(self) -> DataContract:
         inputs, targets, _ = parts_of(self.first())
-        return self.table.contract().model_copy(update={"first_batch": signatures.first_batch(inputs, targets)})
+        return self.table.contract().model_copy(update={"first_batch": live.first_batch(inputs, targets)})
 
     def sha256(self, split: str) -> str:
         return self.table.splits[split].sha256

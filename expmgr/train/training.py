@@ -13,7 +13,6 @@ from expmgr.checkpoints.signature import ProbeValues
 from expmgr.disk import durable
 from expmgr.disk.locks import Lock
 from expmgr.errors import DiskFull, Stopped
-from expmgr.train import probe
 from expmgr.train.building import Built
 from expmgr.train.course import Course, ForeignStart, Outcome, Start
 from expmgr.train.curves import Curves
@@ -24,6 +23,7 @@ from expmgr.train.loop import Loop, NotFinite
 from expmgr.train.model import adopting, checkpoints
 from expmgr.train.saving import Saver
 from expmgr.train.schedule import Interval, Schedule
+from expmgr.train.signature import probe
 from expmgr.train.stopping import StopFlag
 
 #: Seconds after which a checkpoint has the probe's values again, besides the first, the last and the best.

@@ -14,13 +14,13 @@ import tensorflow as tf
 from expmgr.checkpoints.signature import DataContract, Feature, SplitContent
 from expmgr.data.files import Content
 from expmgr.errors import DataProblem
-from expmgr.train import signatures
 from expmgr.train.datasets import Batches, Rows
-from expmgr.train.fingerprint import digest_of
 from expmgr.train.loop import Feed
 from expmgr.train.model.structure import any_rows, leaves, parts_of, spec_of
 from expmgr.train.overlap import also_in
 from expmgr.train.pipelines import Generated, Pipeline, Stream, empty, tensors
+from expmgr.train.signature import live
+from expmgr.train.signature.fingerprint import digest_of
 from expmgr.train.usercode import UserCode
 from expmgr.train.userparams import params_of
 
@@ -181,7 +181,7 @@ class Functions:
             )
 
     def first(self) -> Any:
-        return self._rows("eval").first(signatures.FIRST_ROWS)
+        return self._rows("eval").first(live.FIRST_ROWS)
 
     @property
     def train_spec(self) -> Any:
@@ -208,9 +208,9 @@ class Functions:
         return DataContract(
             features=list(_features(of_train[0])),
             labels=self.labels,
-            targets=signatures.digest_of_arrays(of_train[1:]) if is_there else _shown(of_train[1]),
+            targets=live.digest_of_arrays(of_train[1:]) if is_there else _shown(of_train[1]),
             splits=splits,
-            first_batch=signatures.first_batch(inputs, (targets, weights)),
+            first_batch=live.first_batch(inputs, (targets, weights)),
             declared=dict(self._declared()),
         )
 
@@ -237,7 +237,7 @@ class Functions:
 
     def sha256(self, split: str) -> str:
         rows = self._rows(split)
-        return signatures.digest_of_arrays(rows.batch) if isinstance(rows, Rows) else rows.sha256
+        return live.digest_of_arrays(rows.batch) if isinstance(rows, Rows) else rows.sha256
 
     def _count(self, split: str) -> int | None:
         return self._rows(split).count
@@ -304,7 +304,7 @@ def _features(inputs: Any) -> Iterator[Feature]:
         yield Feature(
             name=str(name),
             kind="tensor",
-            sha256=signatures.digest_of_arrays(one) if is_array else None,
+            sha256=live.digest_of_arrays(one) if is_array else None,
             spec=_shown(one),
         )
 

@@ -22,7 +22,7 @@ from expmgr.spec.experiment import ExperimentSpec, ScriptData, ScriptModel
 from expmgr.train.datasets import Rows
 from expmgr.train.model.structure import any_rows, leaves, packed
 from expmgr.train.pipelines import Stream, tensors
-from expmgr.train.signatures import FIRST_ROWS
+from expmgr.train.signature.live import FIRST_ROWS
 from expmgr.train.usercode import UserCode
 from expmgr.train.userdata import Functions, PyDataset
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.tf
 
 
 def signed(model: Any, rows: Any) -> Signature:
-    from expmgr.train.signatures import contract_of_arrays, setup_of, signature_of
+    from expmgr.train.signature.live import contract_of_arrays, setup_of, signature_of
 
     return signature_of(model, rows, contract_of_arrays(rows, rows), setup_of(model))
 
@@ -248,7 +248,7 @@ def test_digests_are_the_same_on_every_machine_and_python() -> None:
     import keras
     import tensorflow as tf
 
-    from expmgr.train.sourcecode import tree_digest
+    from expmgr.train.signature.sourcecode import tree_digest
 
     assert tree_digest(PLAIN) == "42ecbf1d234e0cad95624a4c1bfae4dc"
     if (tf.__version__, keras.__version__) != ("2.21.0", "3.15.1"):

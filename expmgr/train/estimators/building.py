@@ -21,7 +21,7 @@ from expmgr.train.estimators import graphs
 from expmgr.train.estimators.inputs import Fed, Inputs
 from expmgr.train.estimators.running import Interrupt, metrics_of
 from expmgr.train.request import Request, read_request
-from expmgr.train.sourcecode import code_behind
+from expmgr.train.signature.sourcecode import code_behind
 from expmgr.train.usercode import UserCode
 from expmgr.train.userparams import in_force, params_of
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from expmgr.checkpoints.signature import Fingerprint, Variable
 from expmgr.errors import UserCodeFailed
-from expmgr.train.fingerprint import (
+from expmgr.train.signature.fingerprint import (
     PYTHON_OPERATIONS,
     CannotTrace,
     Leaf,
@@ -28,7 +28,7 @@ from expmgr.train.fingerprint import (
     fingerprint,
     inputs_of,
 )
-from expmgr.train.signatures import fingerprint_of
+from expmgr.train.signature.live import fingerprint_of
 
 _INFER, _TRAIN = "infer", "train"
 _VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable"})

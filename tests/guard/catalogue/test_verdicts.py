@@ -53,7 +53,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[], 
 
 
 def signed(side: Side) -> Any:
-    from expmgr.train.signatures import contract_of_arrays, setup_of, signature_of
+    from expmgr.train.signature.live import contract_of_arrays, setup_of, signature_of
 
     contract = contract_of_arrays(side.train, side.eval, features=side.features, labels=side.labels)
     setup = setup_of(side.model, batch_size=side.batch_size, seed=side.seed)

@@ -20,11 +20,11 @@ from expmgr.checkpoints.signature import (
     TrainingSetup,
     Variable,
 )
-from expmgr.train.fingerprint import CannotTrace, Traced, digest_of, trace_inference, trace_training
 from expmgr.train.model.checkpoints import described as describe
 from expmgr.train.model.checkpoints import live_variables, other_optimizers
 from expmgr.train.model.structure import any_rows, leaves, parts_of, spec_of
-from expmgr.train.sourcecode import code_of_parts
+from expmgr.train.signature.fingerprint import CannotTrace, Traced, digest_of, trace_inference, trace_training
+from expmgr.train.signature.sourcecode import code_of_parts
 
 #: Rows of the eval split that the contract looks at by value.
 FIRST_ROWS = 32

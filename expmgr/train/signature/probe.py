@@ -23,9 +23,9 @@ from expmgr.checkpoints.signature import ProbeValues
 from expmgr.disk import durable
 from expmgr.errors import ProbeMoved
 from expmgr.train.loop import StepFunction
-from expmgr.train.measures import measures_of
 from expmgr.train.model.checkpoints import live_variables
 from expmgr.train.model.structure import leaves, packed, parts_of
+from expmgr.train.signature.measures import measures_of
 
 ROWS = 32
 MOST_BYTES = 1_000_000

@@ -9,8 +9,8 @@ from typing import Any
 
 import keras
 
-from expmgr.train.fingerprint import digest_of
-from expmgr.train.sourcecode import code_of_parts
+from expmgr.train.signature.fingerprint import digest_of
+from expmgr.train.signature.sourcecode import code_of_parts
 
 #: What a model may do in its own way when it is evaluated.
 _STEPS = ("test_step", "compute_loss", "compute_metrics")

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from expmgr.train.measures import measures_of
+from expmgr.train.signature.measures import measures_of
 
 
 def closeness(targets: Any, outputs: Any) -> Any:
