@@ -18,17 +18,17 @@ from expmgr.errors import DataProblem, SpecProblem, UserCodeFailed
 from expmgr.paths import RunDir, nearest
 from expmgr.spec.experiment import CsvData, ExperimentSpec, PythonData, PythonModel, ScriptData, ScriptModel
 from expmgr.train.callbacks import Callbacks
-from expmgr.train.datasets import Rows
+from expmgr.train.data.datasets import Rows
+from expmgr.train.data.pipelines import Stream
+from expmgr.train.data.sources import Source, Tables
 from expmgr.train.environment import bits, environment, versions
 from expmgr.train.loop import Errors, Evaluation, InnerLoop, StepFunction
 from expmgr.train.model.premade import build_model
-from expmgr.train.pipelines import Stream
 from expmgr.train.request import Request, read_request
 from expmgr.train.signature import live
 from expmgr.train.signature.measures import measures_of
 from expmgr.train.signature.probe import as_it_was
 from expmgr.train.signature.sourcecode import code_of
-from expmgr.train.sources import Source, Tables
 from expmgr.train.usercode import UserCode
 from expmgr.train.userdata import Functions
 from expmgr.train.usermodel import build_user_model, handed_over

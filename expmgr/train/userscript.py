@@ -19,9 +19,9 @@ from expmgr.data.files import Content
 from expmgr.errors import DataProblem, UserCodeFailed
 from expmgr.runs import user_logging
 from expmgr.spec.experiment import ExperimentSpec, ScriptData, ScriptModel
-from expmgr.train.datasets import Rows
+from expmgr.train.data.datasets import Rows
+from expmgr.train.data.pipelines import Stream, tensors
 from expmgr.train.model.structure import any_rows, leaves, packed
-from expmgr.train.pipelines import Stream, tensors
 from expmgr.train.signature.live import FIRST_ROWS
 from expmgr.train.usercode import UserCode
 from expmgr.train.userdata import Functions, PyDataset

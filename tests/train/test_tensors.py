@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 tf = pytest.importorskip("tensorflow")
 
 from expmgr.train.building import Built, build  # noqa: E402
-from expmgr.train.datasets import Batches, Rows  # noqa: E402
+from expmgr.train.data.datasets import Batches, Rows  # noqa: E402
 from expmgr.train.loop import Evaluation, InnerLoop, Listener, Loop  # noqa: E402
 from expmgr.train.model import checkpoints  # noqa: E402
 from expmgr.train.model.premade import input_names  # noqa: E402

@@ -14,9 +14,9 @@ import tensorflow as tf
 from expmgr.checkpoints.signature import DataContract
 from expmgr.errors import DataProblem
 from expmgr.spec.experiment import PythonData
-from expmgr.train.datasets import Batches, Rows
+from expmgr.train.data.datasets import Batches, Rows
+from expmgr.train.data.sources import Source
 from expmgr.train.model.structure import leaves, packed, parts_of
-from expmgr.train.sources import Source
 from expmgr.train.userdata import Functions
 
 _ASKED_ROWS = 1024

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from expmgr.errors import DataProblem
-from expmgr.train.datasets import Weighted
+from expmgr.train.data.datasets import Weighted
 from expmgr.train.model.structure import any_rows, leaves, rows_of
 from expmgr.train.signature.fingerprint import PYTHON_OPERATIONS
 

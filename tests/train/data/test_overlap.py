@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from expmgr.train.datasets import Rows
-from expmgr.train.overlap import also_in
-from expmgr.train.pipelines import Stream
+from expmgr.train.data.datasets import Rows
+from expmgr.train.data.overlap import also_in
+from expmgr.train.data.pipelines import Stream
 
 DRAW = np.random.default_rng(0)
 IMAGES = tf.constant(DRAW.normal(size=(60, 5, 3)), tf.float32)

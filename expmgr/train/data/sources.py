@@ -13,12 +13,12 @@ from expmgr.data.csvdata import Dataset
 from expmgr.data.places import Places
 from expmgr.errors import DataProblem
 from expmgr.spec.experiment import CsvData
-from expmgr.train.datasets import Batches, Rows, csv_rows
+from expmgr.train.data.datasets import Batches, Rows, csv_rows
+from expmgr.train.data.overlap import also_in
+from expmgr.train.data.pipelines import Stream
 from expmgr.train.loop import Feed
 from expmgr.train.model.premade import input_names
 from expmgr.train.model.structure import parts_of
-from expmgr.train.overlap import also_in
-from expmgr.train.pipelines import Stream
 from expmgr.train.signature import live
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from expmgr.train.datasets import Rows
+from expmgr.train.data.datasets import Rows
+from expmgr.train.data.pipelines import Stream
 from expmgr.train.model.structure import leaves, parts_of
-from expmgr.train.pipelines import Stream
 
 _ODD = np.uint64(1)
 
