@@ -22,9 +22,9 @@ import tensorflow as tf
 from expmgr.data import csvdata
 from expmgr.spec.file import read_spec
 from expmgr.train.data.datasets import Batches, Rows, csv_rows
-from expmgr.train.loop import InnerLoop, Listener, Loop
+from expmgr.train.loop.loop import InnerLoop, Listener, Loop
+from expmgr.train.loop.schedule import Interval, Schedule
 from expmgr.train.model.premade import build_model
-from expmgr.train.schedule import Interval, Schedule
 
 ROOT = Path(__file__).parents[1]
 REPEAT = 7

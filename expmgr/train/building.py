@@ -22,7 +22,7 @@ from expmgr.train.data.datasets import Rows
 from expmgr.train.data.pipelines import Stream
 from expmgr.train.data.sources import Source, Tables
 from expmgr.train.environment import bits, environment, versions
-from expmgr.train.loop import Errors, Evaluation, InnerLoop, StepFunction
+from expmgr.train.loop.loop import Errors, Evaluation, InnerLoop, StepFunction
 from expmgr.train.model.premade import build_model
 from expmgr.train.request import Request, read_request
 from expmgr.train.signature import live

@@ -18,10 +18,10 @@ from expmgr.spec.experiment import BestCheckpoint, ExperimentSpec
 from expmgr.train.curves import Look
 from expmgr.train.evaluations import Evaluations, Metrics
 from expmgr.train.events import Teller
-from expmgr.train.loop import Listener, NotFinite
+from expmgr.train.loop.loop import Listener, NotFinite
+from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.patience import Patience
 from expmgr.train.request import Request
-from expmgr.train.stopping import StopFlag
 
 #: What a stop may cut short at a step.
 _EVALUATION, _CHECKPOINT = "evaluation", "checkpoint"

@@ -13,8 +13,8 @@ from expmgr.spec.experiment import flat, learned_from
 from expmgr.train import summaries
 from expmgr.train.building import Built
 from expmgr.train.events import Teller
+from expmgr.train.loop.schedule import Schedule
 from expmgr.train.model.optimizers import inner_optimizer
-from expmgr.train.schedule import Schedule
 from expmgr.train.summaries import EventFile
 
 #: Where the event files of a split lie in the model_dir, as an Estimator's do.

@@ -10,7 +10,7 @@ from expmgr.checkpoints.model_dir import ModelDir, SavedCheckpoint, Whole
 from expmgr.errors import Stopped
 from expmgr.spec.experiment import BestCheckpoint, ExperimentSpec
 from expmgr.train.curves import Look
-from expmgr.train.stopping import StopFlag
+from expmgr.train.loop.stopping import StopFlag
 
 Values = dict[str, float]
 Metrics = dict[str, Values]

@@ -36,9 +36,9 @@ from expmgr.train.asking import answer
 from expmgr.train.building import Built, build
 from expmgr.train.course import Outcome
 from expmgr.train.events import Teller
+from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.model import adopting, checkpoints
 from expmgr.train.request import Candidate, read_request
-from expmgr.train.stopping import StopFlag
 from expmgr.train.training import Training
 from expmgr.train.userparams import unread
 

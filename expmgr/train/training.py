@@ -19,12 +19,12 @@ from expmgr.train.curves import Curves
 from expmgr.train.environment import moved_bits
 from expmgr.train.evaluations import Evaluations, Metrics
 from expmgr.train.events import Teller
-from expmgr.train.loop import Loop, NotFinite
+from expmgr.train.loop.loop import Loop, NotFinite
+from expmgr.train.loop.schedule import Interval, Schedule
+from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.model import adopting, checkpoints
 from expmgr.train.saving import Saver
-from expmgr.train.schedule import Interval, Schedule
 from expmgr.train.signature import probe
-from expmgr.train.stopping import StopFlag
 
 #: Seconds after which a checkpoint has the probe's values again, besides the first, the last and the best.
 _PROBE_SECS = 30.0

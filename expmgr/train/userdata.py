@@ -17,7 +17,7 @@ from expmgr.errors import DataProblem
 from expmgr.train.data.datasets import Batches, Rows
 from expmgr.train.data.overlap import also_in
 from expmgr.train.data.pipelines import Generated, Pipeline, Stream, empty, tensors
-from expmgr.train.loop import Feed
+from expmgr.train.loop.loop import Feed
 from expmgr.train.model.structure import any_rows, leaves, parts_of, spec_of
 from expmgr.train.signature import live
 from expmgr.train.signature.fingerprint import digest_of

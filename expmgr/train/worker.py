@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 from expmgr.errors import ExitCode, ExpmgrError, OurBug
 from expmgr.paths import RunDir
-from expmgr.train.stopping import GRACE_SECS, StopFlag, follow_lifeline
+from expmgr.train.loop.stopping import GRACE_SECS, StopFlag, follow_lifeline
 
 #: Only Linux forks safely after TensorFlow is imported; elsewhere every run imports it for itself.
 _FORKS = sys.platform == "linux"

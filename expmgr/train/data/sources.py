@@ -16,7 +16,7 @@ from expmgr.spec.experiment import CsvData
 from expmgr.train.data.datasets import Batches, Rows, csv_rows
 from expmgr.train.data.overlap import also_in
 from expmgr.train.data.pipelines import Stream
-from expmgr.train.loop import Feed
+from expmgr.train.loop.loop import Feed
 from expmgr.train.model.premade import input_names
 from expmgr.train.model.structure import parts_of
 from expmgr.train.signature import live

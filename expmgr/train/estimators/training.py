@@ -28,10 +28,10 @@ from expmgr.train.environment import moved_bits
 from expmgr.train.estimators.building import BuiltEstimator
 from expmgr.train.evaluations import Evaluations
 from expmgr.train.events import Teller
-from expmgr.train.loop import NotFinite
+from expmgr.train.loop.loop import NotFinite
+from expmgr.train.loop.schedule import Interval, Schedule
+from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.model.checkpoints import disk_error
-from expmgr.train.schedule import Interval, Schedule
-from expmgr.train.stopping import StopFlag
 from expmgr.train.summaries import EventFile
 
 _FOLDERS = (".", "eval", "eval_test")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expmgr.train.schedule import BlockLength, Interval, Schedule
+from expmgr.train.loop.schedule import BlockLength, Interval, Schedule
 
 
 def schedule(now: list[float], saved_step: int | None = None, **changes: object) -> Schedule:

@@ -20,10 +20,10 @@ import tensorflow as tf
 
 from expmgr.train.data.datasets import Rows
 from expmgr.train.data.pipelines import Stream
+from expmgr.train.loop.schedule import BlockLength, Clock, Schedule
 from expmgr.train.model.checkpoints import live_variables
 from expmgr.train.model.optimizers import averaged
 from expmgr.train.model.structure import any_rows, rows_of
-from expmgr.train.schedule import BlockLength, Clock, Schedule
 from expmgr.train.signature.fingerprint import draws_of
 
 

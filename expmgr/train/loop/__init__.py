@@ -1,0 +1,1 @@
+"""Steps on the device, and what is due when."""
