@@ -28,7 +28,7 @@ from expmgr.train.model import checkpoints
 from expmgr.train.model.structure import parts_of
 from expmgr.train.request import Ask, Request
 from expmgr.train.signature import probe
-from expmgr.train.usercode import UserCode
+from expmgr.train.user.code import UserCode
 
 _BATCH = 1024
 

@@ -17,7 +17,6 @@ from expmgr.data.places import Places
 from expmgr.errors import DataProblem, SpecProblem, UserCodeFailed
 from expmgr.paths import RunDir, nearest
 from expmgr.spec.experiment import CsvData, ExperimentSpec, PythonData, PythonModel, ScriptData, ScriptModel
-from expmgr.train.callbacks import Callbacks
 from expmgr.train.data.datasets import Rows
 from expmgr.train.data.pipelines import Stream
 from expmgr.train.data.sources import Source, Tables
@@ -29,11 +28,12 @@ from expmgr.train.signature import live
 from expmgr.train.signature.measures import measures_of
 from expmgr.train.signature.probe import as_it_was
 from expmgr.train.signature.sourcecode import code_of
-from expmgr.train.usercode import UserCode
-from expmgr.train.userdata import Functions
-from expmgr.train.usermodel import build_user_model, handed_over
-from expmgr.train.userparams import in_force
-from expmgr.train.userscript import Call, Given, class_weight_of, filled, run_script
+from expmgr.train.user.callbacks import Callbacks
+from expmgr.train.user.code import UserCode
+from expmgr.train.user.data import Functions
+from expmgr.train.user.model import build_user_model, handed_over
+from expmgr.train.user.params import in_force
+from expmgr.train.user.script import Call, Given, class_weight_of, filled, run_script
 
 
 @dataclass

@@ -40,7 +40,7 @@ from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.model import adopting, checkpoints
 from expmgr.train.request import Candidate, read_request
 from expmgr.train.training import Training
-from expmgr.train.userparams import unread
+from expmgr.train.user.params import unread
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from expmgr.train.estimators.inputs import Fed, Inputs
 from expmgr.train.estimators.running import Interrupt, metrics_of
 from expmgr.train.request import Request, read_request
 from expmgr.train.signature.sourcecode import code_behind
-from expmgr.train.usercode import UserCode
-from expmgr.train.userparams import in_force, params_of
+from expmgr.train.user.code import UserCode
+from expmgr.train.user.params import in_force, params_of
 
 _UNTOUCHED = "Nothing was changed."
 

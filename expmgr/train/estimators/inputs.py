@@ -17,7 +17,7 @@ from expmgr.spec.experiment import PythonData
 from expmgr.train.data.datasets import Batches, Rows
 from expmgr.train.data.sources import Source
 from expmgr.train.model.structure import leaves, packed, parts_of
-from expmgr.train.userdata import Functions
+from expmgr.train.user.data import Functions
 
 _ASKED_ROWS = 1024
 #: More steps than any training has.

@@ -13,7 +13,7 @@ import keras
 
 from expmgr.errors import UserCodeFailed
 from expmgr.spec.experiment import Callback
-from expmgr.train.usercode import UserCode
+from expmgr.train.user.code import UserCode
 
 #: The key of a number that JSON does not have: infinity, as every "best so far" begins, and NaN.
 _NOT_FINITE = "not finite"

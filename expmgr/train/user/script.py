@@ -23,8 +23,8 @@ from expmgr.train.data.datasets import Rows
 from expmgr.train.data.pipelines import Stream, tensors
 from expmgr.train.model.structure import any_rows, leaves, packed
 from expmgr.train.signature.live import FIRST_ROWS
-from expmgr.train.usercode import UserCode
-from expmgr.train.userdata import Functions, PyDataset
+from expmgr.train.user.code import UserCode
+from expmgr.train.user.data import Functions, PyDataset
 
 _UNTOUCHED = "Nothing was changed."
 #: Callbacks of Keras whose work is expmgr's own: weights that they bring back would pass the guard by.

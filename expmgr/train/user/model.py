@@ -13,8 +13,8 @@ from expmgr.errors import SpecProblem, UserCodeFailed
 from expmgr.spec.experiment import ExperimentSpec, Named, PythonModel
 from expmgr.train.model.optimizers import build_optimizer
 from expmgr.train.model.structure import parts_of
-from expmgr.train.usercode import UserCode
-from expmgr.train.userparams import params_of
+from expmgr.train.user.code import UserCode
+from expmgr.train.user.params import params_of
 
 #: Words that `compile` understands by the shapes of outputs and targets.
 _BY_SHAPE = frozenset({"accuracy", "acc", "crossentropy", "ce"})

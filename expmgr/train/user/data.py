@@ -21,8 +21,8 @@ from expmgr.train.loop.loop import Feed
 from expmgr.train.model.structure import any_rows, leaves, parts_of, spec_of
 from expmgr.train.signature import live
 from expmgr.train.signature.fingerprint import digest_of
-from expmgr.train.usercode import UserCode
-from expmgr.train.userparams import params_of
+from expmgr.train.user.code import UserCode
+from expmgr.train.user.params import params_of
 
 _SPLITS = ("train", "eval", "test")
 #: Keras 2, which comes with the last TensorFlow that has Estimators, knows it as Sequence.

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from expmgr.train.userparams import Params, in_force, unread
+from expmgr.train.user.params import Params, in_force, unread
 
 WHOLE: dict[str, Callable[[Params], Any]] = {
     "dict": dict,

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from expmgr.errors import SpecProblem
 from expmgr.paths import nearest
 from expmgr.spec.experiment import flat
-from expmgr.train.usercode import UserCode
+from expmgr.train.user.code import UserCode
 
 
 def params_of(params: Mapping[str, Any], reference: str | None, code: UserCode, section: str) -> Any:

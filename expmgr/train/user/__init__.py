@@ -1,0 +1,1 @@
+"""Other people's code: found, called, and its errors put into words."""
