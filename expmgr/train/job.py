@@ -34,12 +34,12 @@ from expmgr.paths import RunDir
 from expmgr.spec.experiment import EstimatorModel
 from expmgr.train.asking import answer
 from expmgr.train.building import Built, build
-from expmgr.train.course import Outcome
-from expmgr.train.events import Teller
 from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.model import adopting, checkpoints
 from expmgr.train.request import Candidate, read_request
-from expmgr.train.training import Training
+from expmgr.train.training.base import Outcome
+from expmgr.train.training.reporting import Teller
+from expmgr.train.training.training import Training
 from expmgr.train.user.params import unread
 
 

@@ -327,7 +327,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _tell_failed(story: ExpmgrError, stdout: int, arguments: Sequence[str]) -> None:
     if "--one" in arguments:
-        from expmgr.train.events import Teller
+        from expmgr.train.training.reporting import Teller
 
         Teller(RunDir(Path(_value(arguments, "--one")))).tell("withdrawn", error=story.as_dict())
     else:

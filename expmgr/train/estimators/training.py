@@ -23,16 +23,16 @@ from expmgr.checkpoints.model_dir import Aside, Whole, checkpoint_name, is_file_
 from expmgr.checkpoints.signature import Signature, Variable
 from expmgr.disk.locks import Lock
 from expmgr.errors import CheckpointRefused, DiskFull, OurBug, Stopped
-from expmgr.train.course import Course, ForeignStart, Outcome
 from expmgr.train.environment import moved_bits
 from expmgr.train.estimators.building import BuiltEstimator
-from expmgr.train.evaluations import Evaluations
-from expmgr.train.events import Teller
 from expmgr.train.loop.loop import NotFinite
 from expmgr.train.loop.schedule import Interval, Schedule
 from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.model.checkpoints import disk_error
-from expmgr.train.summaries import EventFile
+from expmgr.train.training.base import Course, ForeignStart, Outcome
+from expmgr.train.training.evaluations import Evaluations
+from expmgr.train.training.reporting import Teller
+from expmgr.train.training.summaries import EventFile
 
 _FOLDERS = (".", "eval", "eval_test")
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from expmgr.checkpoints.model_dir import ModelDir, SavedCheckpoint, Whole
 from expmgr.errors import Stopped
 from expmgr.spec.experiment import BestCheckpoint, ExperimentSpec
-from expmgr.train.curves import Look
 from expmgr.train.loop.stopping import StopFlag
+from expmgr.train.training.curves import Look
 
 Values = dict[str, float]
 Metrics = dict[str, Values]

@@ -15,13 +15,13 @@ from expmgr.errors import Busy, Stopped, TrainingFailed
 from expmgr.guard.adoption import Adoption
 from expmgr.guard.warm_start import Plan
 from expmgr.spec.experiment import BestCheckpoint, ExperimentSpec
-from expmgr.train.curves import Look
-from expmgr.train.evaluations import Evaluations, Metrics
-from expmgr.train.events import Teller
 from expmgr.train.loop.loop import Listener, NotFinite
 from expmgr.train.loop.stopping import StopFlag
-from expmgr.train.patience import Patience
 from expmgr.train.request import Request
+from expmgr.train.training.curves import Look
+from expmgr.train.training.evaluations import Evaluations, Metrics
+from expmgr.train.training.patience import Patience
+from expmgr.train.training.reporting import Teller
 
 #: What a stop may cut short at a step.
 _EVALUATION, _CHECKPOINT = "evaluation", "checkpoint"

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 from expmgr.runs import user_logging
 from expmgr.spec.experiment import flat, learned_from
-from expmgr.train import summaries
 from expmgr.train.building import Built
-from expmgr.train.events import Teller
 from expmgr.train.loop.schedule import Schedule
 from expmgr.train.model.optimizers import inner_optimizer
-from expmgr.train.summaries import EventFile
+from expmgr.train.training import summaries
+from expmgr.train.training.reporting import Teller
+from expmgr.train.training.summaries import EventFile
 
 #: Where the event files of a split lie in the model_dir, as an Estimator's do.
 _FOLDERS = {"train": ".", "eval": "eval", "test": "eval_test", "logged": "logged"}

@@ -14,17 +14,17 @@ from expmgr.disk import durable
 from expmgr.disk.locks import Lock
 from expmgr.errors import DiskFull, Stopped
 from expmgr.train.building import Built
-from expmgr.train.course import Course, ForeignStart, Outcome, Start
-from expmgr.train.curves import Curves
 from expmgr.train.environment import moved_bits
-from expmgr.train.evaluations import Evaluations, Metrics
-from expmgr.train.events import Teller
 from expmgr.train.loop.loop import Loop, NotFinite
 from expmgr.train.loop.schedule import Interval, Schedule
 from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.model import adopting, checkpoints
-from expmgr.train.saving import Saver
 from expmgr.train.signature import probe
+from expmgr.train.training.base import Course, ForeignStart, Outcome, Start
+from expmgr.train.training.curves import Curves
+from expmgr.train.training.evaluations import Evaluations, Metrics
+from expmgr.train.training.reporting import Teller
+from expmgr.train.training.saving import Saver
 
 #: Seconds after which a checkpoint has the probe's values again, besides the first, the last and the best.
 _PROBE_SECS = 30.0

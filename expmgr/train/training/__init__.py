@@ -1,0 +1,1 @@
+"""One training from ready to its end."""
