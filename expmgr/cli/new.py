@@ -116,7 +116,7 @@ def edited(project: Project, spec: bytes, check: Callable[[bytes], None]) -> byt
 
 def _edit(path: Path) -> None:
     """Let the user's editor work on `path`: as git finds it."""
-    from expmgr.git.repo import call_git
+    from expmgr.git.process import call_git
 
     editor = call_git(path.parent, ["var", "GIT_EDITOR"]).text.strip()
     # It may be a command with arguments, so a shell reads it, as git has it.

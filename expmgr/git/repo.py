@@ -7,28 +7,19 @@ GitPython's own index, head and object API is not used: its index writing loses 
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
-import os
 import re
 import shutil
-import struct
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NewType
 
-import git
-
-from expmgr.errors import BranchExists, DiskFull, GitFailed, NoCommitYet, NotARepository
-from expmgr.paths import REPOSITORY_VARIABLES
-
-#: `worktree list -z` came with it.
-OLDEST_GIT = (2, 36)
+from expmgr.errors import BranchExists, GitFailed, NoCommitYet, NotARepository
+from expmgr.git.objects import NewCommit, NewObjects, TreeEntry, folders_of
+from expmgr.git.process import OLDEST_GIT, Answer, call_git, read_config, run_git
 
 #: `transfer.unpackLimit` is 100.
 _UNPACK_LIMIT = 100
@@ -44,119 +35,6 @@ CommitId = NewType("CommitId", str)
 #: The mode of a submodule in a tree.
 SUBMODULE = "160000"
 
-# What every call carries. Hooks, file monitors, replace refs and colours of the user's configuration do not reach us;
-# core.fsync=all because a branch that a crash empties takes a result's code with it.
-_OPTIONS = (
-    "--no-pager",
-    "--no-replace-objects",
-    "--literal-pathspecs",
-)
-_CONFIG = (
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.fsync=all",
-    "color.ui=false",
-    "core.quotePath=false",
-    "protocol.ext.allow=never",
-    "gc.auto=0",
-)
-_ENVIRONMENT = {
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "LC_ALL": "C",
-    # Beside --literal-pathspecs git refuses to start where a user has set one of these.
-    "GIT_GLOB_PATHSPECS": "0",
-    "GIT_NOGLOB_PATHSPECS": "0",
-    "GIT_ICASE_PATHSPECS": "0",
-}
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What one git process said."""
-
-    status: int
-    stdout: bytes
-    stderr: str
-
-    @property
-    def text(self) -> str:
-        return self.stdout.decode("utf-8", "surrogateescape")
-
-
-def call_git(
-    folder: Path,
-    args: Sequence[str],
-    *,
-    stdin: bytes | None = None,
-    env: Mapping[str, str] | None = None,
-    config: Sequence[str] = (),
-    hooks: bool = False,
-) -> Answer:
-    """Run `git <args>` in `folder` and return what it said, whatever its exit status. `config` holds KEY=VALUE; the user's
-    hooks run on `hooks` alone."""
-    own = [one for one in _CONFIG if not (hooks and one.startswith("core.hooksPath="))]
-    settings = (part for setting in (*own, *config) for part in ("-c", setting))
-    command = ["git", *_OPTIONS, *settings, *args]
-    leaked = [name for name in REPOSITORY_VARIABLES if name in os.environ and name not in (env or {})]
-    if leaked:  # GitPython can add variables but not take one away
-        command = ["env", *(part for name in leaked for part in ("-u", name)), *command]
-    with contextlib.ExitStack() as stack:
-        istream = None
-        if stdin is not None:
-            istream = stack.enter_context(tempfile.TemporaryFile())
-            istream.write(stdin)
-            istream.seek(0)
-        status, stdout, stderr = git.Git(str(folder)).execute(
-            command,
-            istream=istream,
-            with_extended_output=True,
-            with_exceptions=False,
-            stdout_as_string=False,
-            strip_newline_in_stdout=False,
-            env={**_ENVIRONMENT, **(env or {})},
-        )
-    if isinstance(stderr, bytes):
-        stderr = stderr.decode("utf-8", "replace")
-    return Answer(int(status), stdout, stderr)
-
-
-def run_git(
-    folder: Path,
-    args: Sequence[str],
-    *,
-    stdin: bytes | None = None,
-    env: Mapping[str, str] | None = None,
-    config: Sequence[str] = (),
-) -> Answer:
-    """`call_git`, and `GitFailed` with git's own words where it exits with another status than 0.
-
-    `DiskFull` where the reason is that there is no space left.
-    """
-    answer = call_git(folder, args, stdin=stdin, env=env, config=config)
-    if answer.status:
-        words = answer.stderr.strip().splitlines()
-        # The C library's words, not git's: the same in every version of git.
-        if any(line.endswith(os.strerror(code)) for line in words for code in (errno.ENOSPC, errno.EDQUOT)):
-            raise DiskFull(f"git {args[0]} failed in {folder}: no space left", details=words[:5])
-        raise GitFailed(f"git {args[0]} failed in {folder} (exit {answer.status})", details=words[:5])
-    return answer
-
-
-def read_config(folder: Path, pattern: str, *, env: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
-    """The keys and values that match `pattern` in the configuration of the repository alone, and what it includes.
-
-    Section and variable are in lower case. A key without a value is told as git means it: `true`.
-    """
-    answer = call_git(folder, ["config", "--show-scope", "--null", "--get-regexp", pattern], env=env)
-    fields = answer.text.split("\0")
-    pairs = [
-        entry.partition("\n")
-        for scope, entry in zip(fields[::2], fields[1::2], strict=False)
-        if scope in ("local", "worktree")
-    ]
-    return [(key, value if separator else "true") for key, separator, value in pairs]
-
 
 @dataclass(frozen=True)
 class Branch:
@@ -166,24 +44,6 @@ class Branch:
     commit: CommitId
     committed_at: int
     subject: str
-
-
-@dataclass(frozen=True)
-class TreeEntry:
-    """One entry of a tree. `mode` as git writes it: 100644, 100755, 120000 (link), 160000 (submodule)."""
-
-    mode: str
-    oid: str
-    path: str
-
-
-@dataclass(frozen=True)
-class NewCommit:
-    """A commit that is to be made: its files (path to content), its message, and its parents after the first."""
-
-    files: Mapping[str, bytes]
-    message: str
-    parents: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -373,7 +233,7 @@ class GitRepo:
 
     def read_with_folders(self, commit: str, path: str) -> tuple[bytes | None, dict[str, bytes]]:
         """`read`, and with the same process what `write_commit` needs to replace that file."""
-        folders = _folders([path])
+        folders = folders_of([path])
         kinds = self._objects([f"{commit}:{path}", *(f"{commit}:{folder}" for folder in folders)])
         trees = {folder: tree for folder, (kind, tree) in zip(folders, kinds[1:], strict=True) if kind == "tree"}
         return kinds[0][1] if kinds[0][0] == "blob" else None, trees
@@ -489,7 +349,7 @@ class GitRepo:
         has it unpacked by another process, needs to be told who is at work, and leaves a crash report in `.git`.
         """
         if folders is None:
-            folders = self._trees(parent, _folders(files))
+            folders = self._trees(parent, folders_of(files))
         new = NewObjects(self.object_format)
         tree = new.tree(folders, files).hex()
         self._take_in(new)
@@ -514,7 +374,7 @@ class GitRepo:
     def write_merge(self, tree: str, parents: Sequence[str], files: Mapping[str, bytes], message: str) -> CommitId:
         """A commit of `tree`, with `files` added, on `parents`; no ref points to it yet."""
         new = NewObjects(self.object_format)
-        whole = new.tree(self._trees(tree, _folders(files)), files).hex()
+        whole = new.tree(self._trees(tree, folders_of(files)), files).hex()
         self._take_in(new)
         return self._commit_tree(whole, parents, message)
 
@@ -832,69 +692,3 @@ def branch_exists(ref: str, clash: str) -> BranchExists:
         left_alone="Nothing was changed.",
         hint=f"choose another name, or rename the other: git branch -m {other} NEW-NAME",
     )
-
-
-def _folders(paths: Iterable[str]) -> list[str]:
-    """All folders on the way to `paths`, the root ("") first."""
-    return sorted({"/".join(path.split("/")[:depth]) for path in paths for depth in range(path.count("/") + 1)})
-
-
-class NewObjects:
-    """Objects on their way into a repository, by id; equal ones once."""
-
-    def __init__(self, object_format: str) -> None:
-        self.hash_name = object_format
-        self._packed: dict[bytes, bytes] = {}
-
-    def _digest(self, content: bytes) -> bytes:
-        return hashlib.new(self.hash_name, content, usedforsecurity=False).digest()
-
-    def add(self, kind: str, content: bytes) -> bytes:
-        """Take in an object (`commit`, `tree` or `blob`); its id, raw."""
-        name = self._digest(b"%s %d\0%s" % (kind.encode(), len(content), content))
-        # gitformat-pack: the type, the size in 4 bits and then in sevens, the content by zlib.
-        size = len(content)
-        header = [("commit", "tree", "blob").index(kind) + 1 << 4 | size & 15]
-        size >>= 4
-        while size:
-            header[-1] |= 128
-            header.append(size & 127)
-            size >>= 7
-        self._packed[name] = bytes(header) + zlib.compress(content, 1)
-        return name
-
-    def tree(self, folders: Mapping[str, bytes], files: Mapping[str, bytes], folder: str = "") -> bytes:
-        """Take in the tree of `folder` with `files` replaced in it, and those below it; its id, raw.
-
-        `folders` are the trees as they were, as git writes them; a file stays executable.
-        """
-        entries = dict(_entries(folders.get(folder, b""), len(self._digest(b""))))
-        prefix = f"{folder}/" if folder else ""
-        for name in {path[len(prefix) :].partition("/")[0] for path in files if path.startswith(prefix)}:
-            key, path = name.encode("utf-8", "surrogateescape"), prefix + name
-            if path in files:
-                mode = b"100755" if entries.get(key, (b"", b""))[0] == b"100755" else b"100644"
-                entries[key] = (mode, self.add("blob", files[path]))
-            else:
-                entries[key] = (b"40000", self.tree(folders, files, path))
-        # git sorts a folder as if its name ended with a slash.
-        ordered = sorted(entries.items(), key=lambda entry: entry[0] + b"/" * (entry[1][0] == b"40000"))
-        return self.add("tree", b"".join(b"%s %s\0%s" % (mode, name, oid) for name, (mode, oid) in ordered))
-
-    def __len__(self) -> int:
-        return len(self._packed)
-
-    def pack(self) -> bytes:
-        """All of them as git's pack, version 2."""
-        content = b"PACK" + struct.pack(">II", 2, len(self._packed)) + b"".join(self._packed.values())
-        return content + self._digest(content)
-
-
-def _entries(tree: bytes, id_bytes: int) -> Iterator[tuple[bytes, tuple[bytes, bytes]]]:
-    """Name, mode and raw id of each entry of a tree as git writes it."""
-    at = 0
-    while at < len(tree):
-        end = tree.index(b"\0", at)
-        mode, _, name = tree[at:end].partition(b" ")
-        at = end + 1 + id_bytes
-        yield name, (mode, tree[end + 1 : at])

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from expmgr.errors import CheckoutFailed, GitFailed
-from expmgr.git.repo import SUBMODULE, Answer, GitRepo, TreeEntry, call_git, read_config, run_git
+from expmgr.git.objects import TreeEntry
+from expmgr.git.process import Answer, call_git, read_config, run_git
+from expmgr.git.repo import SUBMODULE, GitRepo
 
 _POINTER = b"version https://git-lfs.github.com/spec/v1"
 _POINTER_BYTES = 1024  # at most, says git-lfs

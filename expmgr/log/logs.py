@@ -21,7 +21,8 @@ from pydantic import ValidationError
 from expmgr.disk import durable
 from expmgr.disk.index import Index, LogRow
 from expmgr.errors import Busy, EventProblem
-from expmgr.git.repo import GitRepo, NewCommit
+from expmgr.git.objects import NewCommit
+from expmgr.git.repo import GitRepo
 from expmgr.log.events import (
     LATEST,
     MOST_BYTES,

@@ -20,7 +20,8 @@ from expmgr.comparison.results import Result
 from expmgr.comparison.sides import Answer, Check, Side
 from expmgr.data.places import is_outside
 from expmgr.errors import ReviewProblem, SpecProblem, UnknownVariant
-from expmgr.git.repo import CommitId, TreeEntry
+from expmgr.git.objects import TreeEntry
+from expmgr.git.repo import CommitId
 from expmgr.log.events import ReviewOpened, RunTold, canonical
 from expmgr.paths import VariantName
 from expmgr.project import Project

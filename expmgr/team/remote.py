@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from expmgr.errors import LogRewritten, RemoteProblem
-from expmgr.git.repo import Answer
+from expmgr.git.process import Answer
 from expmgr.log.events import OfReview, is_writer
 from expmgr.log.logs import OWN, REMOTES, Told, writer_of
 from expmgr.log.writers import new_writer, writer_id

@@ -14,7 +14,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence, Set
 
 from expmgr.errors import SpecProblem
-from expmgr.git.repo import SUBMODULE, GitRepo, TreeEntry
+from expmgr.git.objects import TreeEntry
+from expmgr.git.repo import SUBMODULE, GitRepo
 from expmgr.paths import VariantName, module_roots
 from expmgr.spec.experiment import ScriptModel
 from expmgr.variants.references import references_of

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from expmgr.errors import BadName, DataProblem, NoCommitYet, SpecProblem, UncommittedChanges, UnknownVariant
-from expmgr.git.repo import CommitId, GitRepo, branch_exists, call_git
+from expmgr.git.process import call_git
+from expmgr.git.repo import CommitId, GitRepo, branch_exists
 from expmgr.paths import BRANCH_PREFIX, VariantName, nearest, parse_variant
 
 if TYPE_CHECKING:

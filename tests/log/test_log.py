@@ -12,7 +12,8 @@ import pytest
 
 from expmgr.disk.index import Index
 from expmgr.errors import EventProblem
-from expmgr.git.repo import GitRepo, NewCommit
+from expmgr.git.objects import NewCommit
+from expmgr.git.repo import GitRepo
 from expmgr.log.events import LATEST, Actor, Event, Noted, RunTold, canonical, parse_event
 from expmgr.log.logs import OWN, Draft, Logs
 from expmgr.log.writers import new_writer, writer_id

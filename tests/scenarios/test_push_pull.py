@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from expmgr.git.repo import GitRepo, NewCommit
+from expmgr.git.objects import NewCommit
+from expmgr.git.repo import GitRepo
 from expmgr.log.events import Noted
 from expmgr.log.logs import Draft
 from expmgr.paths import VariantName

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from expmgr.errors import ExpmgrError
-from expmgr.git.repo import GitRepo, NewCommit
+from expmgr.git.objects import NewCommit
+from expmgr.git.repo import GitRepo
 from expmgr.log.events import (
     LATEST,
     Actor,
