@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from expmgr.git.commits import write_commit
 from expmgr.git.repo import CommitId, GitRepo
 from expmgr.paths import VariantName
 
@@ -44,7 +45,7 @@ def main() -> None:
         for number in range(REPEAT):
             start = time.perf_counter()
             variant = VariantName("iris", f"v{number}")
-            commit = repo.write_commit(head, {variant.spec_path: f"{number}\n".encode()}, "a variant", folders)
+            commit = write_commit(repo, head, {variant.spec_path: f"{number}\n".encode()}, "a variant", folders)
             repo.create_branch(variant.ref, commit, "expmgr: new")
             ours.append(time.perf_counter() - start)
             start = time.perf_counter()

@@ -18,6 +18,7 @@ from expmgr import __version__
 from expmgr.disk import durable
 from expmgr.disk.locks import Process
 from expmgr.errors import ExpmgrError
+from expmgr.git.checkouts import take_snapshot
 from expmgr.git.repo import CommitId
 from expmgr.paths import BRANCH_PREFIX, EXPERIMENTS, RunDir, VariantName, parse_variant
 from expmgr.project import Project, keep_ref
@@ -57,7 +58,7 @@ _tree: dict[str, tuple[CommitId, list[str]]] = {}
 def _tree_of(project: Project, message: str) -> tuple[CommitId, list[str]]:
     key = str(project.repo.root)
     if key not in _tree:
-        _tree[key] = project.repo.snapshot(message)
+        _tree[key] = take_snapshot(project.repo, message)
     return _tree[key]
 
 

@@ -81,6 +81,7 @@ def evaluate(
 
 def _tell(task: Task, told: dict[str, Any], split: str) -> None:
     """Say in the log what a checkpoint was evaluated to."""
+    from expmgr.git.remotes import remote_names
     from expmgr.log.events import Evaluated
     from expmgr.log.logs import Draft
     from expmgr.project import Project
@@ -100,7 +101,7 @@ def _tell(task: Task, told: dict[str, Any], split: str) -> None:
     }
     (event,) = tell(project, [Draft(Evaluated, values)])
     told["event"] = event.id
-    if project.repo.remotes():
+    if remote_names(project.repo):
         output.tell(["Next: expmgr push"])
 
 

@@ -36,6 +36,7 @@ def init(
 
     Example: expmgr init --example iris --commit
     """
+    from expmgr.git.checkouts import ignored_by_git
     from expmgr.project import Project
     from expmgr.variants import experiments
     from expmgr.variants.examples import example_files
@@ -69,7 +70,7 @@ def init(
     for path in written:
         output.show(path)
     assert project.repo.root is not None
-    ignored = project.repo.ignored(project.repo.root, written)
+    ignored = ignored_by_git(project.repo, project.repo.root, written)
     if ignored:
         output.tell([f"Note: git ignores {', '.join(ignored)}; a run reads what is committed, so they have to be"])
     if commit:

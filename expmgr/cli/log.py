@@ -190,6 +190,7 @@ def retract(
 
 
 def _tell(project: Project, draft: Any, as_json: bool) -> None:
+    from expmgr.git.remotes import remote_names
     from expmgr.team.publish import tell
 
     (event,) = tell(project, [draft])
@@ -198,5 +199,5 @@ def _tell(project: Project, draft: Any, as_json: bool) -> None:
         return
     output.show(f"{event.id[:12]}: {one_line(event.title)}")
     output.tell_unheard(project)
-    if project.repo.remotes():
+    if remote_names(project.repo):
         output.tell(["Next: expmgr push"])

@@ -45,6 +45,7 @@ def new(
 
     Example: expmgr new iris/wide --from iris/baseline --set 'model.hidden_units=[20, 20]' -m "twice the width"
     """
+    from expmgr.git.checkouts import switch_branch
     from expmgr.project import Project
     from expmgr.team.publish import new_variant
     from expmgr.variants.variants import plan_variant
@@ -57,7 +58,7 @@ def new(
     commit = new_variant(project, plan, output.tell_unsaid)
     if switch and project.repo.root is not None:
         try:
-            project.repo.switch(project.repo.root, plan.name.branch)
+            switch_branch(project.repo, project.repo.root, plan.name.branch)
         except GitFailed as error:
             raise GitFailed(
                 f"{plan.name} was made, but its branch cannot be checked out",

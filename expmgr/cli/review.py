@@ -121,7 +121,9 @@ def _tell(project: Project, kind: Any, values: dict[str, object], as_json: bool)
 
 
 def _next(project: Project, *more: str) -> None:
-    if project.repo.remotes():
+    from expmgr.git.remotes import remote_names
+
+    if remote_names(project.repo):
         output.tell([f"Next: {'; '.join([*more, 'expmgr push'])}"])
 
 
@@ -762,6 +764,7 @@ def merge(review: Named, as_json: output.AsJson = False) -> None:
 
     Example: expmgr review merge 3f2a9c
     """
+    from expmgr.git.remotes import remote_names
     from expmgr.reviews.merging import merge as merged
 
     project = _opened()
@@ -781,7 +784,7 @@ def merge(review: Named, as_json: output.AsJson = False) -> None:
         output.show(*(f"  {one}" for one in done.files))
         if done.checkout:
             output.tell([f"Note: {done.checkout}, where {target} is checked out, has it"])
-    remotes = project.repo.remotes()
+    remotes = remote_names(project.repo)
     if remotes:
         name = "origin" if "origin" in remotes else remotes[0]
         output.tell([f"Next: git push {name} {target} && expmgr push"])

@@ -245,12 +245,13 @@ def _tell_unsaid(project: Project) -> None:
 def _commit(project: Project, text: str, message: str) -> None:
     """Commit what a run of the variant would not see, in the checkout where it is checked out."""
     from expmgr.errors import UncommittedChanges
+    from expmgr.git.checkouts import commit_paths, worktrees
     from expmgr.spec.file import read_spec
     from expmgr.variants.code import uncommitted_code
     from expmgr.variants.variants import find_variant
 
     variant = find_variant(project.repo, text)
-    if all(worktree.ref != variant.name.ref for worktree in project.repo.worktrees()):
+    if all(worktree.ref != variant.name.ref for worktree in worktrees(project.repo)):
         raise UncommittedChanges(
             f"{variant.name} is not checked out, so there is nothing of it to commit",
             left_alone="Nothing was changed.",
@@ -265,7 +266,7 @@ def _commit(project: Project, text: str, message: str) -> None:
     if spec.is_file():  # a spec that is wrong is no commit
         read_spec(spec.read_bytes(), variant.name.spec_path, variant.name.experiment)
     project.repo.identity()
-    commit = project.repo.commit_paths(Path(root), files, message)
+    commit = commit_paths(project.repo, Path(root), files, message)
     output.tell(
         [f"committed {len(files)} {'file' if len(files) == 1 else 'files'} on {variant.name.branch} ({commit[:12]})"]
     )

@@ -46,6 +46,7 @@ def list_variants(
 
     Example: expmgr list
     """
+    from expmgr.git.remotes import remote_names
     from expmgr.project import Project
     from expmgr.variants.variants import all_variants, origins
 
@@ -107,7 +108,7 @@ def list_variants(
     elif variants:
         output.tell(["no variant is like that"])
     else:
-        pull = "expmgr pull fetches those of others; or " if project.repo.remotes() else ""
+        pull = "expmgr pull fetches those of others; or " if remote_names(project.repo) else ""
         output.tell(
             [f"No variant yet. Hint: {pull}expmgr new EXPERIMENT/VARIANT, or first expmgr init --example iris --commit"]
         )

@@ -8,27 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
-import sys
-import tempfile
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NewType
 
 from expmgr.errors import BranchExists, GitFailed, NoCommitYet, NotARepository
-from expmgr.git.objects import NewCommit, NewObjects, TreeEntry, folders_of
+from expmgr.git.objects import TreeEntry, folders_of
 from expmgr.git.process import OLDEST_GIT, Answer, call_git, read_config, run_git
-
-#: `transfer.unpackLimit` is 100.
-_UNPACK_LIMIT = 100
 
 #: What is read from git at once, of files that others may have made large.
 _PORTION_BYTES = 64_000_000
 
-#: Larger files are data, not code.
-_SNAPSHOT_BYTES = 10_000_000
 
 CommitId = NewType("CommitId", str)
 
@@ -44,14 +35,6 @@ class Branch:
     commit: CommitId
     committed_at: int
     subject: str
-
-
-@dataclass(frozen=True)
-class Worktree:
-    """A checkout of the repository; `ref` is the branch that is checked out in it, None where HEAD is detached."""
-
-    path: Path
-    ref: str | None
 
 
 class GitRepo:
@@ -172,7 +155,7 @@ class GitRepo:
 
     def objects(self, names: Sequence[str]) -> list[bytes | None]:
         """The content of each file in `names` (ids, or `<commit>:<path>`), None for those that are not there."""
-        return [content if kind == "blob" else None for kind, content in self._objects(names)]
+        return [content if kind == "blob" else None for kind, content in self.contents(names)]
 
     def objects_within(self, names: Sequence[str], most: int) -> list[bytes | int | None]:
         """As `objects`, of which nothing is read that has more than `most` bytes: its size is given. Files that are the same
@@ -193,7 +176,7 @@ class GitRepo:
 
     def has(self, ids: Sequence[str]) -> list[bool]:
         """Whether each object is there."""
-        return [kind != "missing" for kind, _ in self._objects(ids)]
+        return [kind != "missing" for kind, _ in self.contents(ids)]
 
     def ids(self, names: Sequence[str]) -> list[str | None]:
         """The id of each object in `names` (`<commit>:<path>`, a folder too), None for those that are not there."""
@@ -204,7 +187,7 @@ class GitRepo:
         lines = self.run("cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=asked).text.split("\n")[:-1]
         return [None if line.endswith(" missing") else line.partition(" ")[0] for line in lines]
 
-    def _objects(self, names: Sequence[str]) -> list[tuple[str, bytes]]:
+    def contents(self, names: Sequence[str]) -> list[tuple[str, bytes]]:
         """Kind and content of each, `missing` and nothing where it is not there."""
         if any("\n" in name for name in names):  # `cat-file --batch -z` is of git 2.38
             return [found for name in names for found in self._one_object(name)]
@@ -234,12 +217,12 @@ class GitRepo:
     def read_with_folders(self, commit: str, path: str) -> tuple[bytes | None, dict[str, bytes]]:
         """`read`, and with the same process what `write_commit` needs to replace that file."""
         folders = folders_of([path])
-        kinds = self._objects([f"{commit}:{path}", *(f"{commit}:{folder}" for folder in folders)])
+        kinds = self.contents([f"{commit}:{path}", *(f"{commit}:{folder}" for folder in folders)])
         trees = {folder: tree for folder, (kind, tree) in zip(folders, kinds[1:], strict=True) if kind == "tree"}
         return kinds[0][1] if kinds[0][0] == "blob" else None, trees
 
-    def _trees(self, commit: str, folders: Sequence[str]) -> dict[str, bytes]:
-        found = self._objects([f"{commit}:{folder}" for folder in folders])
+    def trees(self, commit: str, folders: Sequence[str]) -> dict[str, bytes]:
+        found = self.contents([f"{commit}:{folder}" for folder in folders])
         return {folder: tree for folder, (kind, tree) in zip(folders, found, strict=True) if kind == "tree"}
 
     def read(self, commit: str, path: str) -> bytes | None:
@@ -274,32 +257,13 @@ class GitRepo:
     def is_ancestor(self, older: str, newer: str) -> bool:
         return self.call("merge-base", "--is-ancestor", older, newer).status == 0
 
-    def worktrees(self) -> list[Worktree]:
-        """All checkouts, the main one first."""
-        found: list[Worktree] = []
-        answer = self.call("worktree", "list", "--porcelain", "-z")
-        if answer.status:
-            self._require_version()
-        for number, block in enumerate(self.run("worktree", "list", "--porcelain", "-z").text.split("\0\0")):
-            fields = dict(line.partition(" ")[::2] for line in block.split("\0") if line)
-            if "worktree" in fields and "bare" not in fields:
-                path = self.main_root if number == 0 else Path(fields["worktree"])
-                found.append(Worktree(path, fields.get("branch")))
-        return found
-
-    def _require_version(self, oldest: tuple[int, int] = OLDEST_GIT) -> None:
+    def require_version(self, oldest: tuple[int, int] = OLDEST_GIT) -> None:
         """`GitFailed` where git is too old for what was asked of it."""
         text = self.run("version").text.strip()
         found = re.search(r"(\d+)\.(\d+)", text)
         if found and (int(found[1]), int(found[2])) < oldest:
             wanted = ".".join(map(str, oldest))
             raise GitFailed(f"{text} is too old: this needs git {wanted} or newer", left_alone="Nothing was changed.")
-
-    def uncommitted(self, root: Path, paths: Iterable[str]) -> list[str]:
-        """The files at or below `paths` in the checkout `root` that are not as they are in its HEAD, untracked too."""
-        options = ("--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=none")
-        answer = run_git(root, ["status", *options, "--", *paths])
-        return sorted(entry[3:] for entry in answer.text.split("\0") if entry)
 
     def settings(self, pattern: str) -> list[tuple[str, str]]:
         """The keys and values of git's configuration whose key matches `pattern`, of this repository alone."""
@@ -322,7 +286,7 @@ class GitRepo:
 
     def are_signed(self, commits: Sequence[str]) -> list[bool]:
         """Whether each commit carries a signature, good or bad."""
-        heads = (content.partition(b"\n\n")[0] for _, content in self._objects(commits))
+        heads = (content.partition(b"\n\n")[0] for _, content in self.contents(commits))
         return [b"\ngpgsig" in head for head in heads]
 
     def signature(self, commit: str, ssh_signers: Path) -> tuple[str, str, str, str]:
@@ -334,49 +298,6 @@ class GitRepo:
         return (parts[0], parts[1], parts[2], parts[3]) if len(parts) == 4 else ("N", "", "", "")
 
     # Writing, by plumbing: no checkout, no index, no hook.
-
-    def write_commit(
-        self,
-        parent: CommitId,
-        files: Mapping[str, bytes],
-        message: str,
-        folders: Mapping[str, bytes] | None = None,
-    ) -> CommitId:
-        """A new commit on `parent` with `files` (path to content) replaced; no ref points to it yet.
-
-        `folders` are the trees on the way to `files`, where they are known already (`read_with_folders`). Nothing else
-        is read or written, so it costs the same in a repository of any size. Not by fast-import: that writes a pack,
-        has it unpacked by another process, needs to be told who is at work, and leaves a crash report in `.git`.
-        """
-        if folders is None:
-            folders = self._trees(parent, folders_of(files))
-        new = NewObjects(self.object_format)
-        tree = new.tree(folders, files).hex()
-        self._take_in(new)
-        return self._commit_tree(tree, [parent], message)
-
-    def merged(self, ours: str, theirs: str) -> tuple[str | None, list[str]]:
-        """What a merge of `theirs` into `ours` would be: its tree, or None and the files in conflict. No ref moves.
-
-        The same for everybody: neither attributes of a checkout nor settings of a user decide it.
-        """
-        options = ("--write-tree", "--name-only", "--no-messages", "-z")
-        config = ("merge.renames=true", "merge.directoryRenames=conflict", "core.attributesFile=/dev/null")
-        answer = call_git(self.git_common_dir, ["merge-tree", *options, ours, theirs], config=config)
-        tree, *files = answer.text.split("\0")
-        if answer.status == 0:
-            return tree.strip(), []
-        if answer.status == 1:
-            return None, [file for file in files if file]
-        self._require_version((2, 38))
-        raise GitFailed("git could not merge", details=answer.stderr.strip().splitlines()[:5])
-
-    def write_merge(self, tree: str, parents: Sequence[str], files: Mapping[str, bytes], message: str) -> CommitId:
-        """A commit of `tree`, with `files` added, on `parents`; no ref points to it yet."""
-        new = NewObjects(self.object_format)
-        whole = new.tree(self._trees(tree, folders_of(files)), files).hex()
-        self._take_in(new)
-        return self._commit_tree(whole, parents, message)
 
     def authors(self, after: str, tip: str) -> set[str]:
         """The addresses of those who wrote the commits of `tip` that `after` does not have."""
@@ -404,64 +325,6 @@ class GitRepo:
         abouts = (about.split(" ") for about in fields[::2])
         return [TreeEntry(about[1], about[3], path) for about, path in zip(abouts, fields[1::2], strict=True)]
 
-    def can_sign(self) -> None:
-        """`GitFailed` with git's own words where it cannot sign with the user's key. Leaves a commit that nothing points to."""
-        new = NewObjects(self.object_format)
-        tree = new.tree({}, {}).hex()
-        self._take_in(new)
-        self._signed_commit(tree, [], "expmgr: whether this can be signed\n")
-
-    def changed_in(self, root: Path) -> list[str]:
-        """The tracked files in the checkout `root` that are not as they are in its HEAD."""
-        lines = run_git(root, ["status", "--porcelain", "-z", "--untracked-files=no", "--no-renames"]).text.split("\0")
-        return [line[3:] for line in lines if line]
-
-    def fast_forward(self, root: Path, ref: str, commit: str) -> None:
-        """Move `ref`, the branch that is checked out in `root`, on to `commit`, as the user's own `git merge --ff-only`
-        would.
-
-        `GitFailed` with git's words where files would be overwritten, or another branch is checked out by now; the checkout
-        is then as it was.
-        """
-        head = call_git(root, ["symbolic-ref", "--quiet", "HEAD"]).text.strip()
-        if head != ref:
-            raise GitFailed(f"{root} has another branch checked out by now", details=[head or "none"])
-        run_git(root, ["merge", "--quiet", "--ff-only", commit])
-
-    def _commit_tree(self, tree: str, parents: Sequence[str], message: str) -> CommitId:
-        text = message.encode("utf-8", "surrogateescape")
-        options = [part for parent in parents for part in ("-p", parent)]
-        answer = call_git(
-            self.folder, ["commit-tree", tree, *options], stdin=text, config=("i18n.commitEncoding=UTF-8",)
-        )
-        if answer.status:
-            self.identity()  # the usual reason, and the better words
-            raise GitFailed(f"git could not make a commit in {self.folder}", details=answer.stderr.splitlines()[:5])
-        return CommitId(answer.text.strip())
-
-    def snapshot(self, message: str) -> tuple[CommitId, list[str]]:
-        """The checkout as it lies there, untracked files included, as a commit on HEAD that no ref points to; and the
-        files by which it differs. HEAD itself where nothing does.
-
-        Index, HEAD and files stay as they are: a copy of the index takes everything in. What git ignores is left out, and
-        so are virtual environments and untracked files of more than 10 MB.
-        """
-        assert self.root is not None
-        root = self.root
-        head = self.head()
-        changed = [path for path in self.uncommitted(root, ["."]) if not _is_left_out(root, path)]
-        if not changed:
-            return head, []
-        with tempfile.TemporaryDirectory(prefix="expmgr-index-") as folder:
-            index = Path(folder, "index")
-            with contextlib.suppress(FileNotFoundError):
-                shutil.copyfile(self.git_dir / "index", index)
-            env = {"GIT_INDEX_FILE": str(index)}
-            options = ["--all", "--pathspec-from-file=-", "--pathspec-file-nul"]
-            run_git(self.root, ["add", *options], stdin=_nul(changed), env=env)
-            tree = run_git(self.root, ["write-tree"], env=env).text.strip()
-        return self._commit_tree(tree, [head], message), changed
-
     def create_branch(self, ref: str, commit: CommitId, why: str) -> None:
         """Make `ref` at `commit`; `BranchExists` where it, or one that git cannot hold beside it, is there."""
         answer = self.call("update-ref", "-m", why, "--create-reflog", ref, commit, "0" * len(commit))
@@ -486,196 +349,15 @@ class GitRepo:
         """Delete `ref`, one of our own, if it is there."""
         self.run("update-ref", "-d", ref)
 
-    def extend(
-        self,
-        ref: str,
-        old: str | None,
-        commits: Sequence[NewCommit],
-        why: str,
-        *,
-        sign: bool = False,
-        drop: Sequence[str] = (),
-    ) -> CommitId | None:
-        """Move `ref`, one of our own, from `old` (None: it is not there) over a chain of new commits, the first on `old`;
-        with it the refs in `drop` go. The last commit; None where `ref` has been moved by somebody else meanwhile.
-
-        `GitFailed` where git cannot sign what has to be signed.
-        """
-        new, tip = NewObjects(self.object_format), old
-        if sign:
-            trees = [new.tree({}, commit.files).hex() for commit in commits]
-            self._take_in(new)
-            for commit, tree in zip(commits, trees, strict=True):
-                tip = self._signed_commit(tree, [*([tip] if tip else []), *commit.parents], commit.message)
-        else:
-            author, committer = self._ident("GIT_AUTHOR_IDENT"), self._ident("GIT_COMMITTER_IDENT")
-            for commit in commits:
-                parents = "".join(f"parent {one}\n" for one in [*([tip] if tip else []), *commit.parents])
-                tree = new.tree({}, commit.files).hex()
-                head = f"tree {tree}\n{parents}author {author}\ncommitter {committer}\n\n"
-                text = f"{head}{commit.message}".encode("utf-8", "surrogateescape")
-                tip = new.add("commit", text).hex()
-            self._take_in(new)
-        there = self.refs(*drop) if drop else {}
-        moved = [f"update {ref} {tip} {old or '0' * len(tip)}"] if tip and tip != old else []
-        steps = [*moved, *(f"delete {one} {oid}" for one, oid in there.items())]
-        answer = self.call("update-ref", "-m", why, "--stdin", stdin="".join(f"{one}\n" for one in steps).encode())
-        if answer.status == 0:
-            return CommitId(tip or "")
-        if self.refs(ref).get(ref) != old:
-            return None
-        raise GitFailed(f"git could not move {ref}", details=answer.stderr.strip().splitlines()[:5])
-
-    def _take_in(self, new: NewObjects) -> None:
-        """Few objects as files of their own, many as a pack, as git does with what it receives."""
-        how = ("unpack-objects", "-q") if len(new) < _UNPACK_LIMIT else ("index-pack", "--stdin")
-        self.run(*how, stdin=new.pack())
-
-    def _ident(self, variable: str) -> str:
-        """Name, address and time as a commit has them; where git does not know who is at work, a name that says so."""
-        answer = self.call("var", variable)
-        return answer.text.strip() if answer.status == 0 else f"unknown <unknown> {int(time.time())} +0000"
-
-    def _signed_commit(self, tree: str, parents: Sequence[str], message: str) -> str:
-        options = [part for parent in parents for part in ("-p", parent)]
-        text = message.encode("utf-8", "surrogateescape")
-        answer = self.call("commit-tree", "-S", tree, *options, stdin=text)
-        if answer.status:
-            self.identity()
-            raise GitFailed(
-                "git could not sign with your key",
-                details=answer.stderr.strip().splitlines()[:5],
-                left_alone="Nothing was changed.",
-                hint="git config --global gpg.format ssh; git config --global user.signingKey ~/.ssh/id_ed25519.pub",
-            )
-        return answer.text.strip()
-
     def chain(self, tip: str, after: str | None = None) -> list[str]:
         """The commits from `tip` along first parents, the oldest first; those after `after` alone, where it is one of them."""
         known = [f"^{after}"] if after else []
         return self.run("rev-list", "--first-parent", "--reverse", tip, *known, "--").text.split()
 
-    def remotes(self) -> list[str]:
-        """The names of all remotes."""
-        return self.run("remote").text.splitlines()
-
-    def upstream_remote(self) -> str | None:
-        """The remote that the branch which is checked out follows; None where it follows none."""
-        branch = (self.head_ref() or "").removeprefix("refs/heads/")
-        return self.remote_followed(branch) if branch else None
-
-    def remote_followed(self, branch: str) -> str | None:
-        """The remote that a branch of this clone follows; None where it follows none."""
-        answer = self.call("config", "--get", f"branch.{branch}.remote")
-        name = answer.text.strip() if answer.status == 0 else ""
-        return name if name and name != "." else None
-
-    def default_branch(self, remote: str) -> str | None:
-        """The branch that the remote's HEAD names, as far as this clone knows."""
-        answer = self.call("symbolic-ref", "--quiet", f"refs/remotes/{remote}/HEAD")
-        return answer.text.strip().removeprefix(f"refs/remotes/{remote}/") if answer.status == 0 else None
-
-    def fetch(self, remote: str, refspecs: Sequence[str]) -> Answer:
-        """Fetch by `refspecs` alone: nothing that is configured is fetched too, and nothing is pruned."""
-        options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-prune", "--refmap=")
-        return call_git(
-            self.folder, ["fetch", "--quiet", *options, "--end-of-options", remote, *refspecs], env=_asking()
-        )
-
-    def listed_at(self, remote: str, pattern: str) -> dict[str, str] | Answer:
-        """The refs of the remote that match `pattern`; what git said where it cannot be asked."""
-        answer = call_git(
-            self.folder, ["ls-remote", "--quiet", "--refs", "--end-of-options", remote, pattern], env=_asking()
-        )
-        if answer.status:
-            return answer
-        lines = (line.split("\t", 1) for line in answer.text.splitlines())
-        return {ref: oid for oid, ref in lines}
-
-    def push(self, remote: str, refspecs: Sequence[str]) -> tuple[dict[str, str], Answer]:
-        """Push by `refspecs`, as the user's own `git push` would, their hooks included: ref at the remote to flag (`=` as
-        it was, `*` new, a space moved on, `!` refused), and what git said."""
-        command = ["push", "--porcelain", "--no-follow-tags", "--end-of-options", remote, *refspecs]
-        answer = call_git(self.folder, command, env=_asking(), hooks=True)
-        found: dict[str, str] = {}
-        for line in answer.text.splitlines():
-            parts = line.split("\t")
-            if len(parts) == 3 and ":" in parts[1]:
-                found[parts[1].partition(":")[2]] = parts[0]
-        return found, answer
-
     def move_branch(self, ref: str, old: str | None, new: str, why: str) -> bool:
         """Point the branch `ref` from `old` (None: it is not there) to `new`; whether nobody had moved it."""
         step = ("update-ref", "-m", why, "--create-reflog", ref, new, old or "0" * len(new))
         return self.call(*step).status == 0
-
-    def ignored(self, root: Path, paths: Sequence[str]) -> list[str]:
-        """Those of `paths` in the checkout `root` that a rule of .gitignore or info/exclude keeps from `git add`."""
-        options = ["--others", "--ignored", "--exclude-standard", "-z"]
-        return run_git(root, ["ls-files", *options, "--", *paths]).text.split("\0")[:-1]
-
-    def switch(self, root: Path, branch: str) -> None:
-        """Check `branch` out in the checkout `root`, as the user's own `git switch` would: their hooks and filters run.
-
-        `GitFailed` with git's words where it would overwrite changes; the checkout is then as it was.
-        """
-        run_git(root, ["switch", "--quiet", "--no-guess", branch])
-
-    def commit_paths(self, root: Path, paths: Sequence[str], message: str, *, also_ignored: bool = False) -> CommitId:
-        """Commit `paths` as they lie in the checkout `root`, on the branch checked out there, and nothing else.
-
-        What else is staged stays staged; where git refuses, the index is as it was. `GitFailed` in the middle of a
-        merge, for a part of it cannot be committed. New files that git ignores come along on `also_ignored` alone.
-        """
-        _check_can_commit(root, paths)
-        rules = [] if also_ignored else ["--exclude-standard"]
-        new = run_git(root, ["ls-files", "--others", *rules, "-z", "--", *paths]).text.split("\0")[:-1]
-        if new:  # `commit --only` takes the paths that the index knows
-            force = ["--force"] if also_ignored else []
-            options = [*force, "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul"]
-            run_git(root, ["add", *options], stdin=_nul(new))
-        try:
-            run_git(root, ["commit", "--quiet", "--only", "--message", message, "--", *paths])
-        except BaseException:
-            if new:
-                forget = ("rm", "--cached", "--force", "--quiet", "--pathspec-from-file=-", "--pathspec-file-nul")
-                call_git(root, forget, stdin=_nul(new))
-            raise
-        return CommitId(run_git(root, ["rev-parse", "--verify", "HEAD"]).text.strip())
-
-
-def _asking() -> dict[str, str]:
-    """A person at a terminal can be asked for a password."""
-    return {"GIT_TERMINAL_PROMPT": "1"} if sys.stdin.isatty() and sys.stderr.isatty() else {}
-
-
-def _check_can_commit(root: Path, paths: Sequence[str]) -> None:
-    """Raise `GitFailed` where git would refuse to commit `paths` alone, before anything is staged."""
-    states = {"MERGE_HEAD": "a merge", "CHERRY_PICK_HEAD": "a cherry-pick or a rebase"}
-    found = [what for ref, what in states.items() if call_git(root, ["rev-parse", "-q", "--verify", ref]).status == 0]
-    if not found and run_git(root, ["ls-files", "--unmerged", "-z"]).stdout:
-        found = ["a merge with conflicts"]
-    if found:
-        raise GitFailed(
-            f"{root} is in the middle of {found[0]}, so git cannot commit these files alone",
-            details=[*paths[:5], *([f"and {len(paths) - 5} more"] if len(paths) > 5 else [])],
-            left_alone="Nothing was changed.",
-            hint="end it first: git status says how",
-        )
-
-
-def _is_left_out(root: Path, path: str) -> bool:
-    """Whether an untracked file is too large for a snapshot, or part of a virtual environment."""
-    parts = path.split("/")
-    if any((root / "/".join(parts[:count]) / "pyvenv.cfg").is_file() for count in range(1, len(parts))):
-        return True
-    with contextlib.suppress(OSError):
-        return (root / path).stat().st_size > _SNAPSHOT_BYTES
-    return False
-
-
-def _nul(paths: Iterable[str]) -> bytes:
-    return "".join(f"{path}\0" for path in paths).encode("utf-8", "surrogateescape")
 
 
 def branch_exists(ref: str, clash: str) -> BranchExists:

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from expmgr.disk import durable
 from expmgr.disk.index import Index, LogRow
 from expmgr.errors import Busy, EventProblem
+from expmgr.git.commits import extend_ref
 from expmgr.git.objects import NewCommit
 from expmgr.git.repo import GitRepo
 from expmgr.log.events import (
@@ -237,7 +238,7 @@ class Logs:
                     commits.insert(
                         0, NewCommit({LOG_FILE: canonical({"format": 1, "writer": writer})}, f"log of {writer}\n")
                     )
-                if self._repo.extend(ref, refs.get(ref), commits, "expmgr: log", sign=sign, drop=drop) is not None:
+                if extend_ref(self._repo, ref, refs.get(ref), commits, "expmgr: log", sign=sign, drop=drop) is not None:
                     return events
         raise Busy(f"{ref} is being moved by something else, again and again", left_alone="Nothing was written.")
 

@@ -20,6 +20,7 @@ from expmgr.comparison.results import Result
 from expmgr.comparison.sides import Answer, Check, Side
 from expmgr.data.places import is_outside
 from expmgr.errors import ReviewProblem, SpecProblem, UnknownVariant
+from expmgr.git.commits import merged_tree
 from expmgr.git.objects import TreeEntry
 from expmgr.git.repo import CommitId
 from expmgr.log.events import ReviewOpened, RunTold, canonical
@@ -168,7 +169,7 @@ def target_name(project: Project) -> str:
 def changed_experiments(project: Project, base: CommitId, head: CommitId) -> list[str]:
     """The experiments whose spec, code or data in git `head` would change in `base`, or delete there."""
     repo = project.repo
-    tree = repo.merged(base, head)[0] or head
+    tree = merged_tree(repo, base, head)[0] or head
     changed = {entry.path for entry in repo.changed(base, tree)}
     found = []
     for experiment in sorted({*_experiments(project, base), *_experiments(project, tree)}) if changed else ():
@@ -214,7 +215,7 @@ def gather(
     repo = project.repo
     onto = base or target_commit(project, question.target)
     candidate = question.candidate
-    tree, conflicts = repo.merged(onto, candidate.commit)
+    tree, conflicts = merged_tree(repo, onto, candidate.commit)
     is_lost = tree is not None and repo.read(tree, candidate.name.spec_path) is None
     as_merged = candidate if tree is None or is_lost else replace(candidate, commit=CommitId(tree))
     brings = repo.changed(onto, tree) if tree is not None else []

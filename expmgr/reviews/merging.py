@@ -8,7 +8,10 @@ from typing import Any
 
 from expmgr.errors import ExitCode, ExpmgrError, GitFailed, MergeRefused, ReviewProblem
 from expmgr.escape import clean, one_line
-from expmgr.git.repo import CommitId, Worktree
+from expmgr.git.checkouts import Worktree, changed_in, fast_forward, worktrees
+from expmgr.git.commits import check_can_sign, write_merge
+from expmgr.git.remotes import remote_names
+from expmgr.git.repo import CommitId
 from expmgr.log.events import Merged, OfReview
 from expmgr.log.logs import REVIEW_FILE, Draft
 from expmgr.project import Project
@@ -50,13 +53,13 @@ def merge(project: Project, standing: Standing) -> Merge:
             details=[told + (f": {mend}" if mend else "") for told, mend in standing.missing],
             left_alone="Nothing was changed.",
             hint=f"expmgr review show {review.short}"
-            + ("; expmgr pull, if others have said more since" if project.repo.remotes() else ""),
+            + ("; expmgr pull, if others have said more since" if remote_names(project.repo) else ""),
         )
         if standing.blocks or evidence.conflicts or evidence.is_lost:
             refused.exit_code = ExitCode.NOT_COMPARABLE
         raise refused
     if review.policy.signing == "require":
-        project.repo.can_sign()  # or what is merged could not be told of
+        check_can_sign(project.repo)  # or what is merged could not be told of
     folder = f"{evidence.question.candidate.name.folder}/reviews"
     if project.repo.read(evidence.tree, folder) is not None:
         raise ReviewProblem(
@@ -68,14 +71,14 @@ def merge(project: Project, standing: Standing) -> Merge:
     checkout = _checkout_of(project, ref, review.short)
     files = frozen_files(found)
     candidate = evidence.question.candidate.commit
-    commit = project.repo.write_merge(
-        evidence.tree, [evidence.target_commit, candidate], files, _message(standing, approvers)
+    commit = write_merge(
+        project.repo, evidence.tree, [evidence.target_commit, candidate], files, _message(standing, approvers)
     )
     old = project.repo.commit_of(ref)
     is_ours = old is None or project.repo.is_ancestor(old, evidence.target_commit)
     if checkout is not None and is_ours:
         try:
-            project.repo.fast_forward(checkout.path, ref, commit)
+            fast_forward(project.repo, checkout.path, ref, commit)
         except GitFailed as error:
             raise ReviewProblem(
                 f"{evidence.question.target} is checked out in {checkout.path}, and git cannot move it on",
@@ -122,8 +125,8 @@ def _made_before(project: Project, standing: Standing) -> tuple[CommitId, dict[s
 
 def _checkout_of(project: Project, ref: str, review: str) -> Worktree | None:
     """The checkout that has the target checked out; `ReviewProblem` where that has changes."""
-    checkout = next((one for one in project.repo.worktrees() if one.ref == ref and one.path.is_dir()), None)
-    changed = project.repo.changed_in(checkout.path) if checkout is not None else []
+    checkout = next((one for one in worktrees(project.repo) if one.ref == ref and one.path.is_dir()), None)
+    changed = changed_in(project.repo, checkout.path) if checkout is not None else []
     if checkout is not None and changed:
         name = ref.removeprefix("refs/heads/")
         raise ReviewProblem(

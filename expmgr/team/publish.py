@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from expmgr.errors import EventProblem, ExpmgrError
 from expmgr.escape import clean, one_line
+from expmgr.git.remotes import remote_names
 from expmgr.git.repo import CommitId
 from expmgr.log.events import Actor, Event, RunTold, VariantMade, Vouched
 from expmgr.log.logs import OWN, RECORD_FILE, REVIEW_FILE, Draft, Told, writer_of
@@ -166,7 +167,7 @@ def catch_up(project: Project) -> None:
 def _is_ours(project: Project, variant: Variant) -> bool:
     """Whether a branch was made here: no remote has it, or its newest commit is by whoever is at work."""
     repo = project.repo
-    if all(repo.commit_of(f"refs/remotes/{one}/{variant.name.branch}") is None for one in repo.remotes()):
+    if all(repo.commit_of(f"refs/remotes/{one}/{variant.name.branch}") is None for one in remote_names(repo)):
         return True
     actor = actor_of(project)
     return actor is not None and actor.email == repo.author(variant.commit)

@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from expmgr.errors import LogRewritten, RemoteProblem
+from expmgr.git.checkouts import worktrees
 from expmgr.git.process import Answer
+from expmgr.git.remotes import fetch_refs, push_refs, refs_at, remote_names, upstream_remote
 from expmgr.log.events import OfReview, is_writer
 from expmgr.log.logs import OWN, REMOTES, Told, writer_of
 from expmgr.log.writers import new_writer, writer_id
@@ -61,7 +63,7 @@ class Pulled:
 
 def remote_of(project: Project, name: str | None) -> str:
     """The remote that is meant: the one named, that of the branch which is checked out, `origin`, or the only one there is."""
-    known = project.repo.remotes()
+    known = remote_names(project.repo)
     if name is not None:
         if name not in known:
             raise RemoteProblem(
@@ -70,7 +72,7 @@ def remote_of(project: Project, name: str | None) -> str:
                 hint=f"git remote add {name} URL" + (f"; there is {', '.join(known)}" if known else ""),
             )
         return name
-    upstream = project.repo.upstream_remote()
+    upstream = upstream_remote(project.repo)
     for one in (upstream, "origin", *(known if len(known) == 1 else ())):
         if one in known:
             return str(one)
@@ -92,7 +94,7 @@ def push(project: Project, remote: str) -> Pushed:
         specs = [f"{ref}:{_at_remote(project, ref)}" for ref in logs] + [f"{ref}:{ref}" for ref in variants]
         if not specs:
             return done
-        flags, answer = project.repo.push(remote, specs)
+        flags, answer = push_refs(project.repo, remote, specs)
         if not flags:
             raise _failed("push to", remote, answer)
         done.branches += [_branch(ref) for ref in variants if flags.get(ref) in (" ", "*")]
@@ -184,10 +186,10 @@ def _fetch(project: Project, remote: str) -> list[str]:
     prefix = project.settings.log_prefix
     logs, branches = [f"{prefix}/*:{_here(remote, '*')}"], f"+{_VARIANTS}*:{_tracked(remote, '*')}"
     for _ in range(_TRIES):
-        answer = project.repo.fetch(remote, [*logs, branches])
+        answer = fetch_refs(project.repo, remote, [*logs, branches])
         if answer.status == 0:
             return []
-        there = project.repo.listed_at(remote, f"{prefix}/*")
+        there = refs_at(project.repo, remote, f"{prefix}/*")
         if isinstance(there, Answer):
             raise _failed("fetch from", remote, there)
         # A ref below a log's name, or what is no log, keeps git from fetching all: the logs alone are asked for.
@@ -222,7 +224,7 @@ def _fetch_target(project: Project, remote: str) -> None:
     """Know the newest target branch of the team's: reviews and signatures are judged by it. Not every remote has it."""
     if remote == team_remote(project):
         name = target_of(project)
-        project.repo.fetch(remote, [f"+refs/heads/{name}:refs/remotes/{remote}/{name}"])
+        fetch_refs(project.repo, remote, [f"+refs/heads/{name}:refs/remotes/{remote}/{name}"])
 
 
 def _move_branches(project: Project, remote: str, done: Pulled) -> None:
@@ -231,7 +233,7 @@ def _move_branches(project: Project, remote: str, done: Pulled) -> None:
     }
     here = {ref.removeprefix(_VARIANTS): oid for ref, oid in project.repo.refs(_VARIANTS).items()}
     news = {name: oid for name, oid in there.items() if here.get(name) != oid}
-    checked_out = {one.ref: one.path for one in project.repo.worktrees()} if news else {}
+    checked_out = {one.ref: one.path for one in worktrees(project.repo)} if news else {}
     for name, oid in sorted(news.items()):
         ref, old, branch = f"{_VARIANTS}{name}", here.get(name), f"{BRANCH_PREFIX}{name}"
         if old is None:

@@ -21,6 +21,7 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 
+from expmgr.git.remotes import default_branch, remote_followed, remote_names
 from expmgr.git.repo import CommitId, GitRepo
 from expmgr.log.logs import OWN, Told
 from expmgr.project import Project
@@ -165,8 +166,8 @@ def _shared(project: Project, commit: str, where: str) -> Settings:
 def team_remote(project: Project) -> str | None:
     """The remote whose branches are the team's: the one that main or master follows, `origin`, or the only one. Somebody
     else's, fetched to look at, never is."""
-    remotes = project.repo.remotes()
-    followed = (project.repo.remote_followed(name) for name in ("main", "master"))
+    remotes = remote_names(project.repo)
+    followed = (remote_followed(project.repo, name) for name in ("main", "master"))
     only = remotes[0] if len(remotes) == 1 else None
     return next((one for one in (*followed, "origin", only) if one in remotes), None)
 
@@ -191,7 +192,7 @@ def target_of(project: Project) -> str:
     if machine is not None and newest(project, machine) is not None:
         return machine
     remote = team_remote(project)
-    default = project.repo.default_branch(remote) if remote is not None else None
+    default = default_branch(project.repo, remote) if remote is not None else None
     for name in (default, "main", "master"):
         commit = newest(project, name) if name is not None else None
         if name is not None and commit is not None:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence, Set
 
 from expmgr.errors import SpecProblem
+from expmgr.git.checkouts import uncommitted, worktrees
 from expmgr.git.objects import TreeEntry
 from expmgr.git.repo import SUBMODULE, GitRepo
 from expmgr.paths import VariantName, module_roots
@@ -151,10 +152,10 @@ def uncommitted_code(repo: GitRepo, commit: str, name: VariantName) -> tuple[str
 
     Looked at: the experiment's folder, and the modules that it reaches as the files lie in that checkout.
     """
-    for worktree in repo.worktrees():
+    for worktree in worktrees(repo):
         if worktree.ref != name.ref or not worktree.path.is_dir():
             continue
-        changed = repo.uncommitted(worktree.path, ["."])
+        changed = uncommitted(repo, worktree.path, ["."])
         if not changed:
             return None
         paths = {entry.path for entry in repo.tree(commit)} | set(changed)

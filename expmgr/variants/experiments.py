@@ -14,6 +14,7 @@ from pathlib import Path
 from expmgr.data.csvdata import Table, distinct, is_number, is_numeric, read_table, require_column
 from expmgr.disk import durable
 from expmgr.errors import BadName, DataProblem, ExpmgrError
+from expmgr.git.checkouts import commit_paths
 from expmgr.git.repo import CommitId
 from expmgr.paths import check_name, experiment_folder
 from expmgr.project import Project
@@ -63,7 +64,7 @@ def _next_of(project: Project, name: str) -> str:
 def commit_experiment(project: Project, files: Sequence[str], message: str) -> CommitId:
     """Commit `files`, those that git ignores too, on the branch that is checked out, and nothing else."""
     assert project.repo.root is not None
-    return project.repo.commit_paths(project.repo.root, files, message, also_ignored=True)
+    return commit_paths(project.repo, project.repo.root, files, message, also_ignored=True)
 
 
 def from_csv(experiment: str, path: Path, label: str) -> dict[str, bytes]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from expmgr.errors import BadName, DataProblem, NoCommitYet, SpecProblem, UncommittedChanges, UnknownVariant
+from expmgr.git.checkouts import uncommitted
+from expmgr.git.commits import write_commit
 from expmgr.git.process import call_git
 from expmgr.git.repo import CommitId, GitRepo, branch_exists
 from expmgr.paths import BRANCH_PREFIX, VariantName, nearest, parse_variant
@@ -244,7 +246,7 @@ def _check_data(repo: GitRepo, commit: CommitId, name: VariantName, data: CsvDat
 
 def make_variant(repo: GitRepo, plan: VariantPlan) -> CommitId:
     """Make the branch and its commit; the user's HEAD, index, files and stash are not touched."""
-    commit = repo.write_commit(plan.base, {plan.name.spec_path: plan.spec}, plan.message, plan.folders)
+    commit = write_commit(repo, plan.base, {plan.name.spec_path: plan.spec}, plan.message, plan.folders)
     repo.create_branch(plan.name.ref, commit, f"expmgr: new {plan.name}")
     return commit
 
@@ -275,7 +277,7 @@ def _check_committed(repo: GitRepo, name: VariantName, content: bytes | None, ba
     if repo.root is None or (base is not None and content is not None):
         return
     path = repo.root / name.spec_path
-    if not path.is_file() or not repo.uncommitted(repo.root, [name.spec_path]):
+    if not path.is_file() or not uncommitted(repo, repo.root, [name.spec_path]):
         return
     state = "is not committed" if content is None else "has changes that are not committed"
     hint = f'git add {name.folder} && git commit -m "..."'

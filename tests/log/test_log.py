@@ -12,6 +12,7 @@ import pytest
 
 from expmgr.disk.index import Index
 from expmgr.errors import EventProblem
+from expmgr.git.commits import extend_ref
 from expmgr.git.objects import NewCommit
 from expmgr.git.repo import GitRepo
 from expmgr.log.events import LATEST, Actor, Event, Noted, RunTold, canonical, parse_event
@@ -48,7 +49,7 @@ def plant(repo: Repo, content: object, writer: str = ANN) -> None:
     commits = [NewCommit({"event.json": body}, "planted\n")]
     if ref not in git.refs(ref):
         commits.insert(0, NewCommit({"log.json": canonical({"format": 1, "writer": writer})}, "a log\n"))
-    assert git.extend(ref, git.refs(ref).get(ref), commits, "test")
+    assert extend_ref(git, ref, git.refs(ref).get(ref), commits, "test")
 
 
 def event(**values: Any) -> dict[str, Any]:

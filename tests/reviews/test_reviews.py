@@ -10,7 +10,6 @@ from xml.etree import ElementTree as xml
 import pytest
 
 from expmgr.errors import ExpmgrError
-from expmgr.git.repo import GitRepo
 from expmgr.log.events import Decided, ReviewOpened, Waived
 from expmgr.reviews import merging
 from expmgr.reviews.standing import EXPIRED
@@ -412,13 +411,13 @@ def test_a_target_that_moves_meanwhile_is_never_moved_back(
 ) -> None:
     approved(ann, bob)
     ann.git("switch", "--quiet", "exp/iris/baseline")
-    real = GitRepo.write_merge
+    real = merging.write_merge
 
-    def slow(self: GitRepo, *args: object) -> object:
+    def slow(*args: object) -> object:
         commit_on(ann, "main", "README.md", "somebody was quicker\n")
-        return real(self, *args)  # type: ignore[arg-type]
+        return real(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(GitRepo, "write_merge", slow)
+    monkeypatch.setattr(merging, "write_merge", slow)
     refused = ann.expmgr("review", "merge", "wide")
     assert (refused.code, "main was moved by something else meanwhile" in refused.stderr) == (1, True)
     assert ann.git("show", "main:README.md") == "somebody was quicker\n"

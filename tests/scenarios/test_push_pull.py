@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from expmgr.git.commits import extend_ref
 from expmgr.git.objects import NewCommit
 from expmgr.git.repo import GitRepo
 from expmgr.log.events import Noted
@@ -198,7 +199,7 @@ def test_a_rewritten_log_is_refused_with_words(ann: Repo, bob: Repo) -> None:
     hub.git("update-ref", log, f"{log}~4")
     git = GitRepo.discover(hub.path)
     tip = git.refs(log)[log]
-    git.extend(log, tip, [NewCommit({"event.json": b"{}"}, "another history\n")], "forced")
+    extend_ref(git, log, tip, [NewCommit({"event.json": b"{}"}, "another history\n")], "forced")
     refused = bob.expmgr("pull")
     writer = log.rpartition("/")[2]
     assert refused.code == 1

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from expmgr.errors import ExpmgrError
+from expmgr.git.commits import extend_ref
 from expmgr.git.objects import NewCommit
 from expmgr.git.repo import GitRepo
 from expmgr.log.events import (
@@ -383,7 +384,7 @@ def test_a_signed_commit_of_code_signs_no_event(team: Team) -> None:
         git = GitRepo.discover(bob.path)
         commits = [NewCommit(begin, "begin\n")] if begin else []
         files = {"event.json": canonical(values), **({} if begin else {"README.md": b"# code"})}
-        tip = git.extend("refs/heads/hers", None, [*commits, NewCommit(files, "a change\n")], "x")
+        tip = extend_ref(git, "refs/heads/hers", None, [*commits, NewCommit(files, "a change\n")], "x")
         assert tip is not None
         bob.git("switch", "--quiet", "hers")
         bob.write("README.md", "mine\n")
@@ -405,7 +406,7 @@ def plant(repo: Repo, writer: str, *events: dict[str, Any]) -> None:
     commits += [
         NewCommit({"event.json": canonical({"format": 1, "writer": writer, "at": 1.0, **one})}, "x\n") for one in events
     ]
-    assert GitRepo.discover(repo.path).extend(f"refs/expmgr/remotes/origin/log/{writer}", None, commits, "test")
+    assert extend_ref(GitRepo.discover(repo.path), f"refs/expmgr/remotes/origin/log/{writer}", None, commits, "test")
 
 
 @pytest.mark.wide
@@ -748,7 +749,7 @@ def test_a_log_that_is_none_breaks_nobodys(team: Team, what: str) -> None:
         git = GitRepo.discover(eve.path)
         commits = [NewCommit({"log.json": canonical({"format": 1, "writer": "eve-0000000a"})}, "a log\n")]
         commits += [NewCommit({"event.json": b" " * 30_000_000}, f"{number}\n") for number in range(3)]
-        blob = str(git.extend("refs/heads/large", None, commits, "x"))
+        blob = str(extend_ref(git, "refs/heads/large", None, commits, "x"))
     eve.git("push", "--quiet", "origin", f"{blob}:{name}")
     ok(bob, "note", "iris/wide", "-m", "still here")
     ok(bob, "push")

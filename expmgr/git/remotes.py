@@ -1,0 +1,68 @@
+"""Remotes: what they have, fetch and push."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from expmgr.git.process import Answer, call_git
+from expmgr.git.repo import GitRepo
+
+
+def _asking() -> dict[str, str]:
+    """A person at a terminal can be asked for a password."""
+    return {"GIT_TERMINAL_PROMPT": "1"} if sys.stdin.isatty() and sys.stderr.isatty() else {}
+
+
+def remote_names(repo: GitRepo) -> list[str]:
+    """The names of all remotes."""
+    return repo.run("remote").text.splitlines()
+
+
+def upstream_remote(repo: GitRepo) -> str | None:
+    """The remote that the branch which is checked out follows; None where it follows none."""
+    branch = (repo.head_ref() or "").removeprefix("refs/heads/")
+    return remote_followed(repo, branch) if branch else None
+
+
+def remote_followed(repo: GitRepo, branch: str) -> str | None:
+    """The remote that a branch of this clone follows; None where it follows none."""
+    answer = repo.call("config", "--get", f"branch.{branch}.remote")
+    name = answer.text.strip() if answer.status == 0 else ""
+    return name if name and name != "." else None
+
+
+def default_branch(repo: GitRepo, remote: str) -> str | None:
+    """The branch that the remote's HEAD names, as far as this clone knows."""
+    answer = repo.call("symbolic-ref", "--quiet", f"refs/remotes/{remote}/HEAD")
+    return answer.text.strip().removeprefix(f"refs/remotes/{remote}/") if answer.status == 0 else None
+
+
+def fetch_refs(repo: GitRepo, remote: str, refspecs: Sequence[str]) -> Answer:
+    """Fetch by `refspecs` alone: nothing that is configured is fetched too, and nothing is pruned."""
+    options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-prune", "--refmap=")
+    return call_git(repo.folder, ["fetch", "--quiet", *options, "--end-of-options", remote, *refspecs], env=_asking())
+
+
+def refs_at(repo: GitRepo, remote: str, pattern: str) -> dict[str, str] | Answer:
+    """The refs of the remote that match `pattern`; what git said where it cannot be asked."""
+    answer = call_git(
+        repo.folder, ["ls-remote", "--quiet", "--refs", "--end-of-options", remote, pattern], env=_asking()
+    )
+    if answer.status:
+        return answer
+    lines = (line.split("\t", 1) for line in answer.text.splitlines())
+    return {ref: oid for oid, ref in lines}
+
+
+def push_refs(repo: GitRepo, remote: str, refspecs: Sequence[str]) -> tuple[dict[str, str], Answer]:
+    """Push by `refspecs`, as the user's own `git push` would, their hooks included: ref at the remote to flag (`=` as
+    it was, `*` new, a space moved on, `!` refused), and what git said."""
+    command = ["push", "--porcelain", "--no-follow-tags", "--end-of-options", remote, *refspecs]
+    answer = call_git(repo.folder, command, env=_asking(), hooks=True)
+    found: dict[str, str] = {}
+    for line in answer.text.splitlines():
+        parts = line.split("\t")
+        if len(parts) == 3 and ":" in parts[1]:
+            found[parts[1].partition(":")[2]] = parts[0]
+    return found, answer
