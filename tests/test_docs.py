@@ -20,7 +20,7 @@ from expmgr.guard.rules import RULES
 from expmgr.paths import RunDir
 from expmgr.runs.records import Attempt, RunRecord
 from expmgr.settings import ReviewRules, Settings
-from expmgr.spec import experiment
+from expmgr.spec import data, experiment, model, optimizer, run_config, training
 from typed import ESTIMATOR, settled, typed
 from typed import commands as typed_commands
 from world import ROOT, Repo
@@ -133,32 +133,32 @@ def test_every_option_is_in_the_docs(repo: Repo) -> None:
     "model",
     [
         experiment.ExperimentSpec,
-        experiment.CsvData,
-        experiment.PythonData,
-        experiment.PythonModel,
-        experiment.ScriptData,
-        experiment.ScriptModel,
-        experiment.EstimatorModel,
-        experiment.DnnClassifier,
-        experiment.Train,
-        experiment.EarlyStopping,
-        experiment.Eval,
-        experiment.Callback,
-        experiment.ExponentialDecay,
-        experiment.PiecewiseConstantDecay,
-        experiment.PolynomialDecay,
-        experiment.InverseTimeDecay,
-        experiment.CosineDecay,
-        experiment.CosineDecayRestarts,
-        experiment.RunConfig,
-        experiment.BestCheckpoint,
+        data.CsvData,
+        data.PythonData,
+        model.PythonModel,
+        data.ScriptData,
+        model.ScriptModel,
+        model.EstimatorModel,
+        model.DnnClassifier,
+        training.Train,
+        training.EarlyStopping,
+        training.Eval,
+        training.Callback,
+        optimizer.ExponentialDecay,
+        optimizer.PiecewiseConstantDecay,
+        optimizer.PolynomialDecay,
+        optimizer.InverseTimeDecay,
+        optimizer.CosineDecay,
+        optimizer.CosineDecayRestarts,
+        run_config.RunConfig,
+        training.BestCheckpoint,
         experiment.Compare,
-        experiment.Adagrad,
-        experiment.Sgd,
-        experiment.Adam,
-        experiment.AdamW,
-        experiment.RmsProp,
-        experiment.Ftrl,
+        optimizer.Adagrad,
+        optimizer.Sgd,
+        optimizer.Adam,
+        optimizer.AdamW,
+        optimizer.RmsProp,
+        optimizer.Ftrl,
     ],
 )
 def test_every_key_of_the_spec_is_in_the_docs(model: type[BaseModel]) -> None:

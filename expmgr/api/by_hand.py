@@ -23,7 +23,8 @@ from expmgr.git.repo import CommitId
 from expmgr.paths import BRANCH_PREFIX, EXPERIMENTS, RunDir, VariantName, parse_variant
 from expmgr.project import Project, keep_ref
 from expmgr.runs.records import Attempt, RunRecord, new_run_id, user_name
-from expmgr.spec.experiment import ExperimentSpec, ScriptModel
+from expmgr.spec.experiment import ExperimentSpec
+from expmgr.spec.model import ScriptModel
 from expmgr.team.publish import tell_runs
 from expmgr.variants.code import code_digest
 

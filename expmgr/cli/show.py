@@ -124,7 +124,7 @@ def list_variants(
 def _flat_spec(project: Project, variant: Variant, runs: Sequence[Head]) -> dict[str, Any]:
     """The variant's spec at its newest commit, by dotted key; empty where it cannot be read."""
     from expmgr.errors import ExpmgrError
-    from expmgr.spec.experiment import flat
+    from expmgr.spec.changes import flat
     from expmgr.variants.variants import spec_of
 
     if runs and runs[-1].commit == variant.commit:

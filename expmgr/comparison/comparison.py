@@ -20,7 +20,9 @@ from expmgr.comparison.statistics import mean_and_std
 from expmgr.errors import ExpmgrError, UnknownMetric, UnknownVariant
 from expmgr.paths import VariantName, nearest
 from expmgr.runs.records import ABOUT, RunRecord, is_foreign, teller_of
-from expmgr.spec.experiment import CLASSIFIER_METRICS, REGRESSOR_METRICS, ExperimentSpec, changes, flat
+from expmgr.spec.changes import changes, flat
+from expmgr.spec.experiment import ExperimentSpec
+from expmgr.spec.metrics import CLASSIFIER_METRICS, REGRESSOR_METRICS
 from expmgr.store.fetch import InTheStore, fetched_run, selected_step
 from expmgr.variants.code import code_digest
 from expmgr.variants.variants import Variant, all_variants, find_variant, origins, spec_of

@@ -15,7 +15,7 @@ from expmgr.checkpoints.signature import Signature
 from expmgr.comparison.sides import Side, Subject
 from expmgr.errors import ExpmgrError
 from expmgr.runs.records import ABOUT, RunRecord
-from expmgr.spec.experiment import flat
+from expmgr.spec.changes import flat
 from expmgr.variants.code import counted_files
 
 if TYPE_CHECKING:

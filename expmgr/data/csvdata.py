@@ -20,7 +20,7 @@ from expmgr.checkpoints.signature import DataContract, Feature, SplitContent
 from expmgr.data.places import Places, is_outside
 from expmgr.errors import DataProblem
 from expmgr.paths import nearest
-from expmgr.spec.experiment import CsvData
+from expmgr.spec.data import CsvData
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)\Z", re.IGNORECASE)

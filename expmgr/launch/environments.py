@@ -20,7 +20,8 @@ from expmgr.disk import durable
 from expmgr.errors import EnvironmentProblem
 from expmgr.paths import nearest
 from expmgr.project import Project
-from expmgr.spec.experiment import EstimatorModel, ExperimentSpec
+from expmgr.spec.experiment import ExperimentSpec
+from expmgr.spec.model import EstimatorModel
 
 _OLDEST_PYTHON = (3, 10)
 _ASK_SECS = 60

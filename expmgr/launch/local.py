@@ -44,7 +44,7 @@ from expmgr.launch.questions import decided
 from expmgr.launch.worker import Worker
 from expmgr.project import Project
 from expmgr.runs.records import RunRecord
-from expmgr.spec.experiment import EstimatorModel
+from expmgr.spec.model import EstimatorModel
 from expmgr.team.publish import tell_runs
 
 _POLL_S = 0.1

@@ -25,7 +25,8 @@ from expmgr.launch.environments import Environment
 from expmgr.paths import RunDir, VariantName, run_command
 from expmgr.project import Project, keep_ref
 from expmgr.runs.records import Attempt, RunRecord, is_outdated, is_seen_running, new_run_id, user_name
-from expmgr.spec.experiment import ExperimentSpec, learned_from
+from expmgr.spec.changes import learned_from
+from expmgr.spec.experiment import ExperimentSpec
 from expmgr.store.fetch import fetched_here
 from expmgr.variants.code import code_digest, roots_of, uncommitted_code
 from expmgr.variants.variants import Variant, find_variant, spec_of

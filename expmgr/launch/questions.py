@@ -16,7 +16,7 @@ from expmgr.guard.rules import Verdict
 from expmgr.launch.environments import TENSORFLOWS, environment_of
 from expmgr.launch.plan import Candidate, Task, check_still_there, model_dir_of, plan_tasks, spec_digest, step_of
 from expmgr.project import Project
-from expmgr.spec.experiment import CsvData
+from expmgr.spec.data import CsvData
 
 _LINK = "120000"
 

@@ -27,7 +27,8 @@ from expmgr.log.events import ReviewOpened, RunTold, canonical
 from expmgr.paths import VariantName
 from expmgr.project import Project
 from expmgr.runs.records import ABOUT, RunRecord, is_foreign
-from expmgr.spec.experiment import CsvData, flat
+from expmgr.spec.changes import flat
+from expmgr.spec.data import CsvData
 from expmgr.spec.file import read_spec
 from expmgr.team.signing import Policy, newest, policy_at, target_of, trusted
 from expmgr.variants.code import code_digest, counted_files

@@ -25,7 +25,8 @@ from expmgr.disk.index import LARGEST, Head, Index, is_final
 from expmgr.disk.locks import Process
 from expmgr.errors import ExpmgrError, OurBug, UnknownRun
 from expmgr.paths import Layout, RunDir, RunId, VariantName, run_command
-from expmgr.spec.experiment import ExperimentSpec, changes
+from expmgr.spec.changes import changes
+from expmgr.spec.experiment import ExperimentSpec
 
 Status = Literal["starting", "running", "finished", "failed", "preempted", "killed"]
 

@@ -16,7 +16,9 @@ from expmgr.data.files import Content, contents
 from expmgr.data.places import Places
 from expmgr.errors import DataProblem, SpecProblem, UserCodeFailed
 from expmgr.paths import RunDir, nearest
-from expmgr.spec.experiment import CsvData, ExperimentSpec, PythonData, PythonModel, ScriptData, ScriptModel
+from expmgr.spec.data import CsvData, PythonData, ScriptData
+from expmgr.spec.experiment import ExperimentSpec
+from expmgr.spec.model import PythonModel, ScriptModel
 from expmgr.train.data.datasets import Rows
 from expmgr.train.data.pipelines import Stream
 from expmgr.train.data.sources import Source, Tables

@@ -31,7 +31,7 @@ from expmgr.guard.judge import Judgement, judge, refusal
 from expmgr.guard.rules import WITHOUT_EFFECT
 from expmgr.guard.warm_start import Plan, plan_warm_start
 from expmgr.paths import RunDir
-from expmgr.spec.experiment import EstimatorModel
+from expmgr.spec.model import EstimatorModel
 from expmgr.train.asking import answer
 from expmgr.train.building import Built, build
 from expmgr.train.loop.stopping import StopFlag

@@ -18,7 +18,7 @@ from expmgr.git.checkouts import uncommitted, worktrees
 from expmgr.git.objects import TreeEntry
 from expmgr.git.repo import SUBMODULE, GitRepo
 from expmgr.paths import VariantName, module_roots
-from expmgr.spec.experiment import ScriptModel
+from expmgr.spec.model import ScriptModel
 from expmgr.variants.references import references_of
 
 

@@ -10,15 +10,10 @@ from typing import Any
 
 from expmgr.errors import SpecProblem
 from expmgr.paths import module_roots, nearest
-from expmgr.spec.experiment import (
-    EstimatorModel,
-    ExperimentSpec,
-    Named,
-    PythonData,
-    PythonModel,
-    ScriptData,
-    ScriptModel,
-)
+from expmgr.spec.data import PythonData, ScriptData
+from expmgr.spec.experiment import ExperimentSpec
+from expmgr.spec.model import EstimatorModel, PythonModel, ScriptModel
+from expmgr.spec.optimizer import Named
 
 _UNTOUCHED = "Nothing was changed."
 #: What a plain type of Python, or one of pydantic's numbers, is.

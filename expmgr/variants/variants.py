@@ -14,7 +14,8 @@ from expmgr.git.repo import CommitId, GitRepo, branch_exists
 from expmgr.paths import BRANCH_PREFIX, VariantName, nearest, parse_variant
 
 if TYPE_CHECKING:
-    from expmgr.spec.experiment import CsvData, ExperimentSpec
+    from expmgr.spec.data import CsvData
+    from expmgr.spec.experiment import ExperimentSpec
 
 # specfile is imported where it is used: `list` needs no YAML, and should not wait for it.
 
@@ -200,8 +201,9 @@ def plan_variant(
 
 def check_spec(repo: GitRepo, commit: CommitId, name: VariantName, content: bytes, *, data: bool) -> None:
     """Raise `SpecProblem` or `DataProblem` where the commit has not the code that the new spec names, or not the data."""
-    from expmgr.spec.experiment import CsvData, ScriptModel
+    from expmgr.spec.data import CsvData
     from expmgr.spec.file import read_spec
+    from expmgr.spec.model import ScriptModel
     from expmgr.variants.references import check_references, references_of
 
     spec = read_spec(content, name.spec_path, name.experiment)

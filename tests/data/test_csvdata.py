@@ -9,7 +9,7 @@ import pytest
 
 from expmgr.data import csvdata
 from expmgr.errors import DataProblem
-from expmgr.spec.experiment import CsvData
+from expmgr.spec.data import CsvData
 
 GOOD = "width,colour,kind\n1,red,a\n2.5,blue,b\n-3e1,red,a\n"
 

@@ -10,7 +10,7 @@ import pytest
 from expmgr.data import csvdata
 from expmgr.data.places import Places
 from expmgr.errors import DataProblem
-from expmgr.spec.experiment import CsvData
+from expmgr.spec.data import CsvData
 
 GOOD = "width,kind\n1,a\n2,b\n"
 

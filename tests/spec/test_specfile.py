@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expmgr.errors import SpecProblem
-from expmgr.spec.experiment import RUN_CONFIG_REASONS, ExperimentSpec, RunConfig, changes, flat
+from expmgr.spec.changes import changes, flat
+from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.file import read_spec, set_values
+from expmgr.spec.run_config import RUN_CONFIG_REASONS, RunConfig
 from world import ROOT
 
 TEXT = """\

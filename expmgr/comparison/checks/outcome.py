@@ -11,7 +11,8 @@ from expmgr.comparison.checks.finding import SHARE, SHORT_S, Found
 from expmgr.comparison.sides import Answer, Case, Side, trained_s
 from expmgr.comparison.statistics import difference, is_share, noise_of
 from expmgr.paths import seeds_text
-from expmgr.spec.experiment import ExperimentSpec, direction_of
+from expmgr.spec.experiment import ExperimentSpec
+from expmgr.spec.metrics import direction_of
 
 
 def evaluation_noise(case: Case) -> Iterator[Found | str]:

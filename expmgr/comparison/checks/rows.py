@@ -7,7 +7,7 @@ from typing import Any
 
 from expmgr.comparison.checks.finding import Found, again, digest_of
 from expmgr.comparison.sides import Answer, Case, Side
-from expmgr.spec.experiment import BestCheckpoint
+from expmgr.spec.training import BestCheckpoint
 
 #: Shares of evaluated rows that stand in training: below, chance; above, it is no evaluation any more.
 _FEW_ROWS, _MOST_ROWS = 0.01, 0.5

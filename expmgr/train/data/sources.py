@@ -12,7 +12,7 @@ from expmgr.data import csvdata
 from expmgr.data.csvdata import Dataset
 from expmgr.data.places import Places
 from expmgr.errors import DataProblem
-from expmgr.spec.experiment import CsvData
+from expmgr.spec.data import CsvData
 from expmgr.train.data.datasets import Batches, Rows, csv_rows
 from expmgr.train.data.overlap import also_in
 from expmgr.train.data.pipelines import Stream

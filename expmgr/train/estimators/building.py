@@ -14,7 +14,8 @@ from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.checkpoints.signature import Signature, TrainingSetup, Variable
 from expmgr.errors import Stopped, UserCodeFailed, WarmStartProblem
 from expmgr.paths import RunDir
-from expmgr.spec.experiment import EstimatorModel, ExperimentSpec
+from expmgr.spec.experiment import ExperimentSpec
+from expmgr.spec.model import EstimatorModel
 from expmgr.train.building import source_of
 from expmgr.train.environment import bits, environment, versions
 from expmgr.train.estimators import graphs

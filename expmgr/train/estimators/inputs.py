@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from expmgr.checkpoints.signature import DataContract
 from expmgr.errors import DataProblem
-from expmgr.spec.experiment import PythonData
+from expmgr.spec.data import PythonData
 from expmgr.train.data.datasets import Batches, Rows
 from expmgr.train.data.sources import Source
 from expmgr.train.model.structure import leaves, packed, parts_of

@@ -15,7 +15,8 @@ from typing import Any
 import keras
 
 from expmgr.checkpoints.signature import Feature
-from expmgr.spec.experiment import DnnClassifier, DnnRegressor, ExperimentSpec
+from expmgr.spec.experiment import ExperimentSpec
+from expmgr.spec.model import DnnClassifier, DnnRegressor
 from expmgr.train.model.optimizers import build_optimizer
 
 _ILLEGAL = re.compile(r"[^A-Za-z0-9_.-]")

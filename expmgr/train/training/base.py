@@ -14,7 +14,8 @@ from expmgr.disk.locks import Lock
 from expmgr.errors import Busy, Stopped, TrainingFailed
 from expmgr.guard.adoption import Adoption
 from expmgr.guard.warm_start import Plan
-from expmgr.spec.experiment import BestCheckpoint, ExperimentSpec
+from expmgr.spec.experiment import ExperimentSpec
+from expmgr.spec.training import BestCheckpoint
 from expmgr.train.loop.loop import Listener, NotFinite
 from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.request import Request

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from expmgr.runs import user_logging
-from expmgr.spec.experiment import flat, learned_from
+from expmgr.spec.changes import flat, learned_from
 from expmgr.train.building import Built
 from expmgr.train.loop.schedule import Schedule
 from expmgr.train.model.optimizers import inner_optimizer

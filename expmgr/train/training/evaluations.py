@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from expmgr.checkpoints.model_dir import ModelDir, SavedCheckpoint, Whole
 from expmgr.errors import Stopped
-from expmgr.spec.experiment import BestCheckpoint, ExperimentSpec
+from expmgr.spec.experiment import ExperimentSpec
+from expmgr.spec.training import BestCheckpoint
 from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.training.curves import Look
 

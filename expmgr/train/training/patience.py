@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from expmgr.spec.experiment import EarlyStopping, Mode
+from expmgr.spec.metrics import Mode
+from expmgr.spec.training import EarlyStopping
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from expmgr.errors import UserCodeFailed
-from expmgr.spec.experiment import Callback
+from expmgr.spec.training import Callback
 from expmgr.train.user.code import UserCode
 
 #: The key of a number that JSON does not have: infinity, as every "best so far" begins, and NaN.

@@ -10,7 +10,9 @@ import keras
 import tensorflow as tf
 
 from expmgr.errors import SpecProblem, UserCodeFailed
-from expmgr.spec.experiment import ExperimentSpec, Named, PythonModel
+from expmgr.spec.experiment import ExperimentSpec
+from expmgr.spec.model import PythonModel
+from expmgr.spec.optimizer import Named
 from expmgr.train.model.optimizers import build_optimizer
 from expmgr.train.model.structure import parts_of
 from expmgr.train.user.code import UserCode

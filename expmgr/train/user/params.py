@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from expmgr.errors import SpecProblem
 from expmgr.paths import nearest
-from expmgr.spec.experiment import flat
+from expmgr.spec.changes import flat
 from expmgr.train.user.code import UserCode
 
 

@@ -18,7 +18,9 @@ from expmgr.checkpoints.signature import DataContract
 from expmgr.data.files import Content
 from expmgr.errors import DataProblem, UserCodeFailed
 from expmgr.runs import user_logging
-from expmgr.spec.experiment import ExperimentSpec, ScriptData, ScriptModel
+from expmgr.spec.data import ScriptData
+from expmgr.spec.experiment import ExperimentSpec
+from expmgr.spec.model import ScriptModel
 from expmgr.train.data.datasets import Rows
 from expmgr.train.data.pipelines import Stream, tensors
 from expmgr.train.model.structure import any_rows, leaves, packed
