@@ -22,7 +22,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from expmgr.checkpoints.model_dir import About, ModelDir
+from expmgr.checkpoints.manifest import About
+from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.guard.judge import judge
 from expmgr.train.model import checkpoints
 from expmgr.train.signature.live import contract_of_arrays, setup_of, signature_of

@@ -13,7 +13,8 @@ from expmgr.errors import ExpmgrError
 from expmgr.git.repo import GitRepo
 from expmgr.log.logs import Logs
 from expmgr.paths import Layout
-from expmgr.runs.records import Records, RunRecord
+from expmgr.runs.record import RunRecord
+from expmgr.runs.records import Records
 from expmgr.settings import Settings, models_root, read_settings
 
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expmgr.checkpoints.model_dir import About, ModelDir
+from expmgr.checkpoints.manifest import About
+from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.checkpoints.signature import DataContract, Fingerprint, Signature, TrainingSetup
 from expmgr.log.events import Event
 from expmgr.log.logs import Draft
 from expmgr.paths import VariantName
 from expmgr.project import Project, keep_ref
-from expmgr.runs.records import Attempt, Checkpoint, DataSplit, RunRecord, new_run_id
+from expmgr.runs.record import Attempt, Checkpoint, DataSplit, RunRecord, new_run_id
 from expmgr.team.publish import tell, tell_runs
 from expmgr.variants.code import code_digest
 from expmgr.variants.variants import find_variant, spec_of

@@ -18,7 +18,7 @@ from expmgr.cli.main import app
 from expmgr.errors import ExitCode
 from expmgr.guard.rules import RULES
 from expmgr.paths import RunDir
-from expmgr.runs.records import Attempt, RunRecord
+from expmgr.runs.record import Attempt, RunRecord
 from expmgr.settings import ReviewRules, Settings
 from expmgr.spec import data, experiment, model, optimizer, run_config, training
 from typed import ESTIMATOR, settled, typed

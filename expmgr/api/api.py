@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
-from expmgr.checkpoints.model_dir import Manifest
+from expmgr.checkpoints.manifest import Manifest
 from expmgr.checkpoints.signature import DataContract, Signature, TrainingSetup, read_signature
 from expmgr.disk import durable
 from expmgr.errors import CheckpointRefused, ExpmgrError

@@ -22,7 +22,7 @@ from expmgr.git.checkouts import take_snapshot
 from expmgr.git.repo import CommitId
 from expmgr.paths import BRANCH_PREFIX, EXPERIMENTS, RunDir, VariantName, parse_variant
 from expmgr.project import Project, keep_ref
-from expmgr.runs.records import Attempt, RunRecord, new_run_id, user_name
+from expmgr.runs.record import Attempt, RunRecord, new_run_id, user_name
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.model import ScriptModel
 from expmgr.team.publish import tell_runs

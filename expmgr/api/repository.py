@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from expmgr.comparison.differences import Differences
     from expmgr.comparison.sides import Check
     from expmgr.launch.plan import Outcome, Prepared
-    from expmgr.runs.records import RunRecord
+    from expmgr.runs.record import RunRecord
 
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2")
 

@@ -21,91 +21,25 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
+from expmgr.checkpoints.manifest import About, Manifest, SavedCheckpoint, SavedFile, checkpoint_name, step_of
 from expmgr.checkpoints.retention import Saved, retention
 from expmgr.checkpoints.signature import Signature, read_signature
 from expmgr.disk import durable
+from expmgr.disk.durable import sha256, unwritable
 from expmgr.errors import CheckpointRefused, ExpmgrError, ModelDirProblem, UnknownCheckpoint
 from expmgr.paths import seeds_option
 
-_CHECKPOINT_FILE = re.compile(r"model\.ckpt-(0|[1-9][0-9]*)\.(?:index|json|meta|data-[0-9]{5}-of-[0-9]{5})\Z")
 _ANY_CHECKPOINT = re.compile(r".*\.index\Z|checkpoint\Z|.*\.data-\d{5}-of-\d{5}\Z|.*\.weights\.h5\Z")
 _KEPT = "Nothing was changed on disk."
 #: Nobody makes so many seeds of a variant begin in the same millisecond.
 _TRIES = 100
-
-
-class _Part(BaseModel):
-    # Unknown keys are kept, so that an older expmgr passes on what a newer one wrote.
-    model_config = ConfigDict(extra="allow")
-
-
-class SavedFile(_Part):
-    """One file, as it was written."""
-
-    size_bytes: int
-    sha256: str
-
-
-class SavedCheckpoint(_Part):
-    """One checkpoint that counts."""
-
-    step: int
-    saved_at: float
-    """Seconds since 1970, UTC."""
-    examples_seen: int
-    """Rows trained on so far: the position in the data."""
-    finite: bool
-    preserved: bool = False
-    """Kept beside the newest, by `keep_checkpoint_every_n_hours`."""
-    metrics: dict[str, dict[str, float]] = Field(default_factory=dict)
-    """Split to metric to value, where the checkpoint was evaluated when it was saved."""
-    evaluated_on: dict[str, str] = Field(default_factory=dict)
-    """Split to the sha256 of the rows that `metrics` were found on."""
-    carried: dict[str, Any] = Field(default_factory=dict)
-    """What goes on over a stop beside the tensors: of early stopping, and of callbacks."""
-    files: dict[str, SavedFile]
-
-    @property
-    def name(self) -> str:
-        return checkpoint_name(self.step)
-
-
-class Manifest(_Part):
-    """`manifest.json`."""
-
-    format: Literal[1] = 1
-    variant: str
-    seed: int
-    last_preserved_at: float
-    """When the newest preserved checkpoint was saved, or training began."""
-    selected_step: int | None = None
-    """The best checkpoint, where the spec selects by a metric. Never deleted."""
-    removed: list[str] = Field(default_factory=list)
-    """Files that go; listed first, so that a crash cannot leave them for ever."""
-    set_aside: dict[str, list[str]] = Field(default_factory=dict)
-    """Folder in `.set-aside/` to the files that are on their way there."""
-    checkpoints: list[SavedCheckpoint] = Field(default_factory=list)
-
-    def at(self, step: int) -> SavedCheckpoint | None:
-        return next((one for one in self.checkpoints if one.step == step), None)
-
-
-@dataclass(frozen=True)
-class About:
-    """What the manifest says of a checkpoint beside its files (`SavedCheckpoint`)."""
-
-    saved_at: float
-    examples_seen: int
-    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
-    evaluated_on: dict[str, str] = field(default_factory=dict)
-    carried: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,16 +60,6 @@ class Whole:
     prefix: Path
     shown: str
     manifest: Manifest
-
-
-def checkpoint_name(step: int) -> str:
-    return f"model.ckpt-{step}"
-
-
-def is_file_of(step: int, name: str) -> bool:
-    """Whether a file is called as those of the checkpoint of `step` are; an Estimator's has a `.meta` too."""
-    match = _CHECKPOINT_FILE.match(name)
-    return match is not None and match[1] == str(step)
 
 
 class ModelDir:
@@ -254,7 +178,7 @@ class ModelDir:
         names = self._names()
         # A crash before the first manifest leaves files of our own, with the folder that they were written in.
         ours = {int(name.split("-")[1]) for name in names if name.startswith(".saving-")}
-        found = [name for name in names if _ANY_CHECKPOINT.match(name) and _step_of(name) not in ours]
+        found = [name for name in names if _ANY_CHECKPOINT.match(name) and step_of(name) not in ours]
         if found:
             raise CheckpointRefused(
                 f"{self.shown} holds checkpoints, but no manifest.json that says whose they are",
@@ -394,7 +318,7 @@ class ModelDir:
         unfinished = [name for name in names if name.startswith(".saving-")]
         steps = {int(name.split("-")[1]) for name in unfinished}
         for name in names:
-            if name not in listed and (name in manifest.removed or _step_of(name) in steps):
+            if name not in listed and (name in manifest.removed or step_of(name) in steps):
                 (self.path / name).unlink(missing_ok=True)
         for name in unfinished:
             shutil.rmtree(self.path / name, ignore_errors=True)
@@ -419,7 +343,7 @@ class ModelDir:
                 files = {}
                 for path in sorted(aside.iterdir()):
                     durable.fsync_file(path)
-                    files[path.name] = SavedFile(size_bytes=path.stat().st_size, sha256=_sha256(path))
+                    files[path.name] = SavedFile(size_bytes=path.stat().st_size, sha256=sha256(path))
             except BaseException:
                 shutil.rmtree(aside, ignore_errors=True)
                 raise
@@ -556,43 +480,17 @@ class ModelDir:
             ) from error
 
 
-def unwritable(folder: Path) -> str | None:
-    """Why nothing can be made in `folder`, or where it is missing, in the nearest folder above; None where it can."""
-    place = folder
-    while not os.path.lexists(place) and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        return os.strerror(errno.ENOTDIR)
-    if os.access(place, os.W_OK | os.X_OK):
-        return None
-    read_only = os.statvfs(place).f_flag & os.ST_RDONLY
-    return os.strerror(errno.EROFS if read_only else errno.EACCES)
-
-
-def _step_of(name: str) -> int | None:
-    match = _CHECKPOINT_FILE.match(name)
-    return int(match[1]) if match else None
-
-
 def _file_damage(path: Path, file: SavedFile, *, thorough: bool) -> Iterator[str]:
     try:
         size_bytes = path.stat().st_size
         if size_bytes != file.size_bytes:
             yield f"{path.name} has {size_bytes:,} bytes, {file.size_bytes:,} were saved"
-        elif thorough and _sha256(path) != file.sha256:
+        elif thorough and sha256(path) != file.sha256:
             yield f"{path.name} has other content than was saved"
     except FileNotFoundError:
         yield f"{path.name} is missing"
     except OSError as error:
         yield f"{path.name} cannot be read: {error.strerror}"
-
-
-def _sha256(path: Path) -> str:
-    digest: Any = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return str(digest.hexdigest())
 
 
 def _state_file(manifest: Manifest) -> bytes:

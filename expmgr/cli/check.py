@@ -14,7 +14,7 @@ from expmgr.errors import reported, worst
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from expmgr.checkpoints.model_dir import SavedCheckpoint
+    from expmgr.checkpoints.manifest import SavedCheckpoint
     from expmgr.launch.plan import Outcome, Task
     from expmgr.project import Project
 

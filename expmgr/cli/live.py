@@ -19,7 +19,7 @@ from expmgr.escape import clean
 
 if TYPE_CHECKING:
     from expmgr.project import Project
-    from expmgr.runs.records import RunRecord
+    from expmgr.runs.record import RunRecord
 
 _POLL_S = 0.2
 

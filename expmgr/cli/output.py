@@ -18,7 +18,8 @@ from expmgr.escape import CONTROL, clean, markdown
 
 if TYPE_CHECKING:
     from expmgr.project import Project
-    from expmgr.runs.records import Records, RunRecord
+    from expmgr.runs.record import RunRecord
+    from expmgr.runs.records import Records
     from expmgr.spec.experiment import Compared
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, stable and documented.")]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from expmgr.launch.plan import Task
     from expmgr.project import Project
-    from expmgr.runs.records import RunRecord
+    from expmgr.runs.record import RunRecord
 
 
 def tell_backend() -> None:

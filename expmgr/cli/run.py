@@ -152,7 +152,7 @@ def run(
 
 def _tell_of_others(project: Project, tasks: Sequence[Task]) -> None:
     """Say which of the runs somebody else has made already, at the same commit."""
-    from expmgr.runs.records import is_foreign
+    from expmgr.runs.origin import is_foreign
 
     heads = {(one.variant, one.seed, one.commit): one for one in project.records.heads() if one.status == "finished"}
     for task in tasks:

@@ -16,7 +16,7 @@ from expmgr.variants.named_run import run_named
 if TYPE_CHECKING:
     from expmgr.disk.index import Head
     from expmgr.project import Project
-    from expmgr.runs.records import RunRecord
+    from expmgr.runs.record import RunRecord
     from expmgr.variants.variants import Variant
 
 
@@ -141,7 +141,7 @@ def _current(project: Project, variant: Variant, runs: Sequence[Head]) -> list[H
         return list(runs)
     from expmgr.comparison.comparison import code_digest_of
     from expmgr.errors import ExpmgrError
-    from expmgr.runs.records import is_outdated
+    from expmgr.runs.record import is_outdated
     from expmgr.variants.variants import spec_of
 
     try:
@@ -154,7 +154,7 @@ def _current(project: Project, variant: Variant, runs: Sequence[Head]) -> list[H
 
 def _summary(project: Project, variant: Variant, origin: Any, runs: Sequence[Head]) -> dict[str, Any]:
     from expmgr.comparison.statistics import mean_and_std
-    from expmgr.runs.records import counted_runs
+    from expmgr.runs.record import counted_runs
 
     metric, split = (runs[-1].metric_name, runs[-1].split) if runs else (None, None)
     values = []
@@ -248,7 +248,7 @@ def show(
 
 
 def _show_variant(project: Project, variant: Variant, as_json: bool) -> None:
-    from expmgr.runs.records import counted_runs
+    from expmgr.runs.record import counted_runs
     from expmgr.variants.variants import origins
 
     heads = [head for head in project.records.heads() if head.variant == str(variant.name)]

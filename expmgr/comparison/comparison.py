@@ -19,7 +19,8 @@ from expmgr.comparison.sides import Answer, Case, Check, Side, Subject, Tried, c
 from expmgr.comparison.statistics import mean_and_std
 from expmgr.errors import ExpmgrError, UnknownMetric, UnknownVariant
 from expmgr.paths import VariantName, nearest
-from expmgr.runs.records import ABOUT, RunRecord, is_foreign, teller_of
+from expmgr.runs.origin import is_foreign, teller_of
+from expmgr.runs.record import ABOUT, RunRecord
 from expmgr.spec.changes import changes, flat
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.metrics import CLASSIFIER_METRICS, REGRESSOR_METRICS

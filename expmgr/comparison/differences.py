@@ -14,7 +14,7 @@ from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.checkpoints.signature import Signature
 from expmgr.comparison.sides import Side, Subject
 from expmgr.errors import ExpmgrError
-from expmgr.runs.records import ABOUT, RunRecord
+from expmgr.runs.record import ABOUT, RunRecord
 from expmgr.spec.changes import flat
 from expmgr.variants.code import counted_files
 

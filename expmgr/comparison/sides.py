@@ -10,7 +10,7 @@ from typing import Any
 
 from expmgr.comparison.statistics import Difference, difference
 from expmgr.paths import VariantName, seeds_text
-from expmgr.runs.records import RunRecord, counted_runs, is_outdated
+from expmgr.runs.record import RunRecord, counted_runs, is_outdated
 from expmgr.spec.experiment import ExperimentSpec
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -124,3 +125,24 @@ def read_lines(path: Path, start: int = 0) -> tuple[list[Any], int]:
             if int(length) == len(body) and int(crc, 16) == zlib.crc32(body):
                 values.append(json.loads(body))
     return values, start + len(whole) + len(newline)
+
+
+def unwritable(folder: Path) -> str | None:
+    """Why nothing can be made in `folder`, or where it is missing, in the nearest folder above; None where it can."""
+    place = folder
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        return os.strerror(errno.ENOTDIR)
+    if os.access(place, os.W_OK | os.X_OK):
+        return None
+    read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+    return os.strerror(errno.EROFS if read_only else errno.EACCES)
+
+
+def sha256(path: Path) -> str:
+    digest: Any = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return str(digest.hexdigest())

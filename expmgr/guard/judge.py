@@ -6,33 +6,23 @@ A pure function of two signatures. `rules.py` is the whole of what is known; her
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from typing import Any, Literal
 
-from expmgr.checkpoints.signature import AVERAGE, DataContract, Feature, Signature, TrainingSetup, Variable, slot_path
-from expmgr.errors import CheckpointRefused
+from expmgr.checkpoints.signature import AVERAGE, Signature, TrainingSetup, Variable, slot_path
+from expmgr.guard.data import data_differences
+from expmgr.guard.difference import Difference, both_sides, pairs_of
+from expmgr.guard.layers import TRAINING_ONLY, layer_differences
 from expmgr.guard.rules import NEVER_ALLOWED, RULES, TRAINING, Rule, Verdict
-from expmgr.paths import seeds_option
+from expmgr.guard.training import training_differences
 
 #: Kinds of models that code of the repository makes.
 _OWN = frozenset({"python", "script", "estimator"})
-#: Settings of an optimizer that take effect from any step on.
-_LIVE_SETTINGS = frozenset(
-    {"learning_rate", "clipnorm", "clipvalue", "global_clipnorm", "momentum", "nesterov", "rho", "epsilon"}
-    | {"beta_1", "beta_2", "weight_decay", "learning_rate_power", "l1_regularization_strength", "beta"}
-    | {"l2_regularization_strength", "l2_shrinkage_regularization_strength", "ema_momentum", "loss_scale_factor"}
-)
 #: Settings of the spec's model section that a rule of its own knows.
 _ARCHITECTURE = {"dropout": "dropout", "activation": "activation"}
-#: Layers that do nothing but in training, and have no weights.
-_TRAINING_ONLY = frozenset({"Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout"})
-_TRAINING_ONLY |= {"GaussianNoise", "GaussianDropout", "ActivityRegularization", "RandomFlip", "RandomRotation"}
-_TRAINING_ONLY |= {"RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness", "RandomCrop"}
-_POOLING = ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")
-_ACTIVATIONS = frozenset({"Activation", "ReLU", "LeakyReLU", "ELU", "Softmax"})
+TRAINING_ONLY |= {"GaussianNoise", "GaussianDropout", "ActivityRegularization", "RandomFlip", "RandomRotation"}
+TRAINING_ONLY |= {"RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness", "RandomCrop"}
 #: Rules that say why a training step is another one, whatever its graph.
 _MOVE_TRAINING = frozenset(
     {"activation", "epsilon", "pooling", "stateful", "dtype", "wider-dtype", "precision", "frozen", "dropout"}
@@ -44,33 +34,6 @@ _MOVE_TRAINING = frozenset(
 _WIDTH = {"bfloat16": 1, "float16": 1, "float32": 2, "float64": 3}
 #: What accumulates gradients, and what scales the loss, in the optimizer's variables.
 _ACCUMULATOR = "_gradient_accumulator"
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One thing that moved: which rule knows it, what it is called, and both sides."""
-
-    rule: Rule
-    what: str
-    saved: str
-    wanted: str
-    is_allowed: bool = False
-    """Whether a refusal was let pass by `--allow`."""
-
-    @property
-    def verdict(self) -> Verdict:
-        return Verdict.RESUME if self.is_allowed else self.rule.verdict
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "rule": self.rule.id,
-            "verdict": self.verdict.value,
-            "what": self.what,
-            "saved": self.saved,
-            "wanted": self.wanted,
-            "why": self.rule.why,
-            "allowed": self.is_allowed,
-        }
 
 
 @dataclass(frozen=True)
@@ -127,8 +90,13 @@ class _Case:
         self.renames = self._renames()
 
     def differences(self) -> Iterator[Difference]:
-        before = [*self._variables(), *self._roles(), *self._layers(), *_data(self.saved.data, self.wanted.data)]
-        before += [*_training(self.saved.training, self.wanted.training), *self._optimizer_variables()]
+        before = [
+            *self._variables(),
+            *self._roles(),
+            *self._layers(),
+            *data_differences(self.saved.data, self.wanted.data),
+        ]
+        before += [*training_differences(self.saved.training, self.wanted.training), *self._optimizer_variables()]
         found = [*before, *self._inference(before)]
         found += self._training_step(found)
         yield from found
@@ -207,7 +175,7 @@ class _Case:
         one, two = self.saved.architecture, self.wanted.architecture
         is_premade = one is not None and two is not None and not _OWN & {one.get("kind"), two.get("kind")}
         if is_premade and one is not None and two is not None and one != two:
-            for key, old, new in _pairs(one, two):
+            for key, old, new in pairs_of(one, two):
                 yield Difference(
                     RULES[_ARCHITECTURE.get(key.partition(".")[0], "architecture")], f"model.{key}", old, new
                 )
@@ -215,7 +183,7 @@ class _Case:
         for what, old_value, new_value, rule in layer_differences(self.saved.layers, self.wanted.layers):
             if rule is None:
                 rule = "setting" if self.is_comparable and self._is_same_inference() else "architecture"
-            yield Difference(RULES[rule], what, *_sides(old_value, new_value))
+            yield Difference(RULES[rule], what, *both_sides(old_value, new_value))
 
     def _inference(self, found: Sequence[Difference]) -> Iterator[Difference]:
         """The graph, where nothing else said yet that the model computes something else."""
@@ -298,7 +266,7 @@ class _Case:
             if name == "data":  # a split that one side has alone was compared with nothing
                 old, new = (side.model_copy(update={"splits": {}, "first_batch": {}}) for side in (old, new))
             if old != new:
-                yield Difference(RULES["unknown"], name, *_sides(old, new))
+                yield Difference(RULES["unknown"], name, *both_sides(old, new))
 
     def _is_told_by_graphs(self) -> bool:
         """Whether the model is a user's own, and graphs alone say what it computes and how it is trained."""
@@ -389,206 +357,7 @@ def _variable_difference(path: str, one: Variable | None, two: Variable | None, 
 # The configuration of layers.
 
 
-def layer_differences(
-    saved: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Mapping[str, Any]]
-) -> Iterator[tuple[str, Any, Any, str | None]]:
-    """What, both sides, and the rule; None for a setting that no rule knows by itself."""
-    for name, one, two in _paired(saved, wanted):
-        if one is None or two is None or one.get("class") != two.get("class"):
-            classes = [side.get("class") if side else None for side in (one, two)]
-            yield name, classes[0] or "nothing", classes[1] or "nothing", _class_rule(classes)
-            continue
-        for key in [*one, *(key for key in two if key not in one)]:
-            if one.get(key) != two.get(key):
-                rule = _setting_rule(str(one.get("class")), key)
-                yield f"{name}.{key}", one.get(key, "nothing"), two.get(key, "nothing"), rule
-
-
-def _paired(
-    saved: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Mapping[str, Any]]
-) -> Iterator[tuple[str, Mapping[str, Any] | None, Mapping[str, Any] | None]]:
-    """Layers of one name; then those that are left, in their order, of one class with one another."""
-    for name, config in saved.items():
-        if name in wanted:
-            yield name, config, wanted[name]
-    left = [(name, config) for name, config in wanted.items() if name not in saved]
-    for name, config in saved.items():
-        if name in wanted:
-            continue
-        match = next((one for one in left if one[1].get("class") == config.get("class")), None)
-        if match is not None:
-            left.remove(match)
-        yield name, config, match[1] if match else None
-    for name, config in left:
-        yield name, None, config
-
-
-def _class_rule(classes: Sequence[str | None]) -> str | None:
-    if all(one is None or one in _TRAINING_ONLY for one in classes):
-        return "dropout"
-    if all(one is not None and one.startswith(_POOLING) for one in classes):
-        return "pooling"
-    if all(one in _ACTIVATIONS for one in classes):
-        return "activation"
-    return None
-
-
-def _setting_rule(layer: str, key: str) -> str | None:
-    if key.endswith("initializer"):
-        return "initializer"
-    if key.endswith(("regularizer", "constraint")):
-        return "regularizer"
-    if key == "state":
-        return "normalisation" if layer == "Normalization" else "vocabulary"
-    if key in ("vocabulary", "salt"):
-        return "vocabulary"
-    if key == "dtype":
-        return "precision"
-    if key == "epsilon" and "Norm" in layer:
-        return "epsilon"
-    if key == "momentum" and "BatchNorm" in layer:
-        return "momentum"
-    if layer in _TRAINING_ONLY or key in ("dropout", "recurrent_dropout"):
-        return "dropout"
-    if layer in _ACTIVATIONS or key in ("activation", "stateful"):
-        return "stateful" if key == "stateful" else "activation"
-    return None
-
-
 # What it is given.
 
 
-def _data(saved: DataContract, wanted: DataContract) -> Iterator[Difference]:
-    yield from _features(saved.features, wanted.features)
-    if saved.label != wanted.label:
-        yield Difference(RULES["label"], "data.label", str(saved.label), str(wanted.label))
-    if saved.labels != wanted.labels:
-        yield Difference(RULES["labels"], "labels", *_sides(saved.labels, wanted.labels))
-    for name, old, new in _pairs(saved.declared, wanted.declared):
-        yield Difference(RULES["preprocessing"], name, old[:12], new[:12])
-    both = saved.splits.keys() & wanted.splits.keys()  # a split that is added was never compared with anything
-    moved = {name for name in both if saved.splits[name] != wanted.splits[name]}
-    for name in sorted(moved):
-        rule = RULES["data" if name == "train" else "evaluation-data"]
-        sides = [f"{one.rows} rows, sha256 {one.sha256[:12]}" for one in (saved.splits[name], wanted.splits[name])]
-        yield Difference(rule, f"data.{name}", sides[0], sides[1])
-    if saved.first_batch and wanted.first_batch and ("eval" not in moved or "train" not in both):
-        for part, old, new in _pairs(saved.first_batch, wanted.first_batch):
-            yield Difference(RULES["first-batch"], f"first batch, {part}", old[:12], new[:12])
-
-
-def _features(saved: Sequence[Feature], wanted: Sequence[Feature]) -> Iterator[Difference]:
-    names = [[one.name for one in side] for side in (saved, wanted)]
-    contents = [
-        [(one.kind, one.sha256, one.spec, one.vocabulary, one.scale) for one in side] for side in (saved, wanted)
-    ]
-    if names[0] != names[1]:
-        is_known = all(one.sha256 is not None for one in (*saved, *wanted))
-        rule = "feature-renamed" if is_known and contents[0] == contents[1] else "features"
-        yield Difference(RULES[rule], "features", *_sides(names[0], names[1]))
-        return
-    for one, two in zip(saved, wanted, strict=True):
-        if (one.kind, one.spec) != (two.kind, two.spec):
-            yield Difference(RULES["features"], one.name, one.spec or one.kind, two.spec or two.kind)
-        elif one.vocabulary != two.vocabulary:
-            yield Difference(RULES["vocabulary"], f"vocabulary of {one.name}", *_sides(one.vocabulary, two.vocabulary))
-        elif one.scale != two.scale:
-            yield Difference(RULES["features"], f"normalisation of {one.name}", *_sides(one.scale, two.scale))
-
-
 # How training goes on.
-
-
-def _training(saved: TrainingSetup, wanted: TrainingSetup) -> Iterator[Difference]:
-    for key, rule in (("loss", "loss"), ("batch_size", "batch-size"), ("shuffle", "data-order"), ("seed", "seed")):
-        old, new = getattr(saved, key), getattr(wanted, key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            for part, *sides in _pairs(old, new):
-                yield Difference(RULES[rule], part, sides[0], sides[1])
-        elif old != new:
-            yield Difference(RULES[rule], key, *_sides(old, new))
-    if saved.loss_scale != wanted.loss_scale:
-        yield Difference(RULES["precision"], "loss scale", *_sides(saved.loss_scale, wanted.loss_scale))
-    one, two = saved.optimizer, wanted.optimizer
-    if one.get("kind") != two.get("kind"):
-        yield Difference(RULES["optimizer"], "optimizer", str(one.get("kind")), str(two.get("kind")))
-        return
-    for key, *sides in _pairs(one, two):
-        if key == "ema_momentum" and one.get("use_ema") != two.get("use_ema"):
-            continue  # said by use_ema
-        first, _, inner = key.partition(".")
-        old, new = one.get(first), two.get(first)
-        if (
-            inner and first != "learning_rate" and isinstance(old, dict) and isinstance(new, dict)
-        ):  # a further optimizer
-            first = inner.partition(".")[0]
-            old, new = old.get(first), new.get(first)
-        yield Difference(RULES[_optimizer_rule(first, old, new)], f"optimizer.{key}", sides[0], sides[1])
-
-
-def _optimizer_rule(key: str, old: Any, new: Any) -> str:
-    if key == "learning_rate" and (isinstance(old, dict) or isinstance(new, dict)):
-        return "learning-rate-schedule"
-    if key == "gradient_accumulation_steps":
-        return "gradient-accumulation"
-    if key == "use_ema":
-        return "weight-average"
-    if key in ("amsgrad", "centered"):
-        return "optimizer-variables"
-    return "optimizer-setting" if re.split(r"[./]", key)[-1] in _LIVE_SETTINGS else "optimizer-start"
-
-
-def _pairs(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Each key whose values differ, with both as they are shown; `key.inner` where both are configurations of one class."""
-    for key in [*saved, *(key for key in wanted if key not in saved)]:
-        old, new = saved.get(key, "nothing"), wanted.get(key, "nothing")
-        if old == new and (key in saved) == (key in wanted):
-            continue
-        if isinstance(old, Mapping) and isinstance(new, Mapping) and old.get("class") == new.get("class"):
-            yield from ((f"{key}.{inner}", one, two) for inner, one, two in _pairs(old, new))
-        else:
-            yield key, *_sides(old, new)
-
-
-_SHOWN_CHARS = 40
-
-
-def _sides(old: Any, new: Any) -> tuple[str, str]:
-    """Both as they are shown, long ones cut so that their first difference is seen."""
-    texts = str(old), str(new)
-    if max(map(len, texts)) <= _SHOWN_CHARS or texts[0][: _SHOWN_CHARS - 3] != texts[1][: _SHOWN_CHARS - 3]:
-        return _shown(old), _shown(new)
-    same = next(at for at, (one, two) in enumerate(zip_longest(*texts)) if one != two) if texts[0] != texts[1] else 0
-    begin = max(0, same - 8)
-    return _shown(f"...{texts[0][begin:]}"), _shown(f"...{texts[1][begin:]}")
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
-
-
-def refusal(judgement: Judgement, checkpoint: str, variant: str, seed: int = 0) -> CheckpointRefused:
-    """The error for a judgement that does not let `checkpoint` (a path to show) into `variant`."""
-    shown = judgement.differences[:5]
-    widths = [max(len(getattr(one, side)) for one in shown) for side in ("what", "saved")]
-    lines = [f"{one.what:<{widths[0]}}   saved {one.saved:<{widths[1]}}   wanted {one.wanted}" for one in shown]
-    rest = len(judgement.differences) - len(shown)
-    if rest:
-        lines.append(f"and {rest} more (expmgr check {variant}{seeds_option(seed)} --all)")
-    return CheckpointRefused(
-        f"{checkpoint} was not restored: it does not fit variant {variant}",
-        details=[line.rstrip() for line in [*lines, *judgement.notes]],
-        left_alone="Nothing was changed on disk.",
-        hint=judgement.differences[0].rule.way_out(variant, seed) + _allowing(judgement),
-    )
-
-
-def _allowing(judgement: Judgement) -> str:
-    """How a person takes the refusal upon themselves, where that can be."""
-    # Those that were given too: what is typed next has to name them all.
-    refused = [one for one in judgement.differences if one.is_allowed or not one.verdict.may_restore]
-    rules = dict.fromkeys(one.rule.id for one in refused)
-    if NEVER_ALLOWED & rules.keys():
-        return ""
-    return "; or, where you know better, go on with " + " ".join(f"--allow {rule}" for rule in rules)

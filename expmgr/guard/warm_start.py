@@ -14,7 +14,9 @@ from typing import Any
 
 from expmgr.checkpoints.signature import Signature, Variable, slot_path
 from expmgr.errors import CheckpointRefused, WarmStartProblem
-from expmgr.guard.judge import Difference, judge, layer_differences
+from expmgr.guard.difference import Difference
+from expmgr.guard.judge import judge
+from expmgr.guard.layers import layer_differences
 from expmgr.guard.rules import RULES
 
 #: Rules whose change makes a weight of the same name and shape mean something else.

@@ -15,7 +15,7 @@ from expmgr.disk import durable
 from expmgr.errors import ExitCode, ExpmgrError
 from expmgr.launch.plan import Task
 from expmgr.project import Project
-from expmgr.runs.records import RunRecord
+from expmgr.runs.record import RunRecord
 
 _POLL_S = 0.1
 

@@ -43,7 +43,7 @@ from expmgr.launch.preemption import watching
 from expmgr.launch.questions import decided
 from expmgr.launch.worker import Worker
 from expmgr.project import Project
-from expmgr.runs.records import RunRecord
+from expmgr.runs.record import RunRecord
 from expmgr.spec.model import EstimatorModel
 from expmgr.team.publish import tell_runs
 

@@ -24,7 +24,7 @@ from expmgr.launch.checkout import make_checkout
 from expmgr.launch.environments import Environment
 from expmgr.paths import RunDir, VariantName, run_command
 from expmgr.project import Project, keep_ref
-from expmgr.runs.records import Attempt, RunRecord, is_outdated, is_seen_running, new_run_id, user_name
+from expmgr.runs.record import Attempt, RunRecord, is_outdated, is_seen_running, new_run_id, user_name
 from expmgr.spec.changes import learned_from
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.store.fetch import fetched_here

@@ -26,7 +26,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from expmgr.checkpoints.model_dir import ModelDir, SavedCheckpoint, is_file_of
+from expmgr.checkpoints.manifest import SavedCheckpoint, is_file_of
+from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.checkpoints.signature import read_signature
 from expmgr.disk import durable
 from expmgr.disk.locks import Heartbeat, Lock
@@ -36,7 +37,8 @@ from expmgr.log.logs import OWN, Draft, writer_of
 from expmgr.log.writers import all_writers
 from expmgr.paths import VariantName
 from expmgr.project import Project
-from expmgr.runs.records import RunRecord, counted_runs, is_foreign, is_outdated, origin_of, teller_of
+from expmgr.runs.origin import is_foreign, origin_of, teller_of
+from expmgr.runs.record import RunRecord, counted_runs, is_outdated
 from expmgr.store.backends import PIECE_BYTES, Store, open_store
 from expmgr.team.publish import tell, tell_runs
 from expmgr.team.signing import trusted

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from expmgr.log.events import Moment, Plain
-from expmgr.runs.records import RunRecord
+from expmgr.runs.record import RunRecord
 from expmgr.spec.experiment import ExperimentSpec
 
 #: A seed is a 32-bit number of TensorFlow's.

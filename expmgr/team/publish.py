@@ -8,34 +8,25 @@ beside one's own, with `origin.json`: it is looked at and compared, and never tr
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
-from expmgr.errors import EventProblem, ExpmgrError
+from expmgr.errors import ExpmgrError
 from expmgr.escape import clean, one_line
 from expmgr.git.remotes import remote_names
 from expmgr.git.repo import CommitId
 from expmgr.log.events import Actor, Event, RunTold, VariantMade, Vouched
-from expmgr.log.logs import OWN, RECORD_FILE, REVIEW_FILE, Draft, Told, writer_of
+from expmgr.log.logs import OWN, RECORD_FILE, REVIEW_FILE, Draft, Told
 from expmgr.log.writers import writer_id
 from expmgr.project import KEEP, Project, keep_ref
-from expmgr.runs.records import ORIGIN, RunRecord, is_foreign
+from expmgr.runs.origin import is_foreign
+from expmgr.runs.record import RunRecord
 from expmgr.settings import Signing
-from expmgr.team.foreign import wrong_in
-from expmgr.team.signing import policy_of, trusted
+from expmgr.team.signing import policy_of
 from expmgr.variants.variants import Variant, VariantPlan, all_variants, make_variant, origins
-
-#: A record with curves of many metrics is some hundred kB.
-_MOST_RECORD_BYTES = 64_000_000
 
 
 def actor_of(project: Project) -> Actor | None:
@@ -184,127 +175,3 @@ def retold(project: Project, told: Iterable[Told]) -> list[Draft]:
         kept = {key: value for key, value in values.items() if key not in ("writer", "time")}
         drafts.append(Draft(type(one.event), kept, files, was=one.id))
     return drafts
-
-
-@dataclass(frozen=True)
-class TakenOver:
-    """What `take_over` found: runs that are new here or gained an attempt, and what it passed over with the reason."""
-
-    runs: tuple[RunRecord, ...]
-    passed_over: dict[str, str]
-
-
-def take_over(project: Project) -> TakenOver:
-    """Have the records of all logs here. Of several people who tell of one run, the one who was first here counts; where
-    none was, nobody does. One's own record is never replaced, and what is not the record that its event names is passed
-    over."""
-    passed: dict[str, str] = {}
-    told = project.logs.events("run")
-    by_run: dict[str, list[Told]] = {}
-    counted = {one.id for one in trusted(project, told)}
-    for one in told:
-        if one.id in counted:
-            by_run.setdefault(_run(one).run_id, []).append(one)
-        else:
-            who = f"{one.event.actor.name} ({one.event.writer})" if one.event.actor is not None else one.event.writer
-            passed[_run(one).run_id] = f"{who} tells of it without a signature that the target's allowed signers know"
-    wanted = [one for run_id, events in by_run.items() for one in _newest(project, run_id, events, passed)]
-    runs = []
-    for one, content in zip(wanted, project.logs.beside(wanted, RECORD_FILE), strict=True):
-        try:
-            runs.append(_take(project, one, content))
-        except EventProblem as problem:
-            passed[_run(one).run_id] = problem.message
-    return TakenOver(tuple(runs), passed)
-
-
-def _run(told: Told) -> RunTold:
-    assert isinstance(told.event, RunTold)
-    return told.event
-
-
-def _by_teller(events: Iterable[Told]) -> list[list[Told]]:
-    """Events by who tells: a person, with all clones, and a clone, with all addresses."""
-    groups: list[tuple[set[str], list[Told]]] = []
-    for one in events:
-        names = {one.event.writer, *([one.mail] if one.mail else [])}
-        same = [group for group in groups if group[0] & names]
-        groups = [group for group in groups if not group[0] & names]
-        joined = [each for _, some in same for each in some]
-        groups.append((names.union(*(group[0] for group in same)), [*joined, one]))
-    return [some for _, some in groups]
-
-
-def _newest(project: Project, run_id: str, events: list[Told], passed: dict[str, str]) -> list[Told]:
-    """The event with the newest attempt of a run, where that is not here and is to be had."""
-    folder = project.records.run_dir(run_id)
-    tellers = _by_teller(events)
-    origin: dict[str, Any] | None = None
-    if folder.record.exists():
-        try:
-            origin = json.loads((folder.path / ORIGIN).read_bytes())
-        except (FileNotFoundError, ValueError):  # a run of this clone
-            others = [one.event.writer for one in events if not one.ref.startswith(OWN)]
-            if others:
-                passed[run_id] = f"{others[0]} tells of it, and it is a run of this clone"
-            return []
-        first = origin.get("event"), origin.get("writer")
-        theirs = [some for some in tellers if any(first[0] == one.id or first[1] == one.event.writer for one in some)]
-        others = [some[0].event.writer for some in tellers if some not in theirs]
-        if others:
-            passed[run_id] = f"{others[0]} tells of it, and so does {origin.get('writer')}, whose it is here"
-        events = [one for some in theirs for one in some]
-    elif len(tellers) > 1:
-        writers = sorted(some[0].event.writer for some in tellers)
-        passed[run_id] = f"{' and '.join(writers)} tell of it: nobody can say whose it is"
-        return []
-    newest = max(events, key=lambda one: _run(one).attempt, default=None)
-    if newest is None or (origin is not None and int(origin.get("attempt", 0)) >= _run(newest).attempt):
-        return []
-    return [newest]
-
-
-def _take(project: Project, told: Told, content: bytes | None) -> RunRecord:
-    event = told.event
-    assert isinstance(event, RunTold)
-    if content is None:
-        raise EventProblem(f"{event.writer} tells of it without its record")
-    if len(content) > _MOST_RECORD_BYTES or hashlib.sha256(content).hexdigest() != event.record:
-        raise EventProblem(f"what lies beside the event of {event.writer} is not the record that it names")
-    try:
-        record = RunRecord.model_validate_json(content)
-    except ValidationError as error:
-        raise EventProblem(f"the record of {event.writer} cannot be read: {error.errors()[0]['msg']}") from None
-    about = (record.run_id, record.variant, record.seed, record.commit, record.status, len(record.attempts))
-    if about != (event.run_id, event.variant, event.seed, event.commit, event.status, event.attempt):
-        raise EventProblem(f"the record of {event.writer} is of another run than its event says")
-    wrong = wrong_in(record)
-    if wrong is not None:
-        raise EventProblem(f"the record of {event.writer} cannot be used: {wrong}")
-    _place(project, told, record, content)
-    return record
-
-
-def _place(project: Project, told: Told, record: RunRecord, content: bytes) -> None:
-    """The folder of a run appears whole. It can be made again from the log, so it need not be on the disk at once."""
-    folder = project.records.run_dir(record.run_id)
-    beside = project.layout.own / f".{record.run_id}.{os.urandom(4).hex()}"
-    beside.mkdir(parents=True)
-    folder.path.parent.mkdir(exist_ok=True)
-    try:
-        (beside / folder.record.name).write_bytes(content)
-        if not told.ref.startswith(OWN):
-            by = told.event.actor.name if told.event.actor is not None else None
-            about = {"event": told.id, "attempt": len(record.attempts), "by": by}
-            origin = {"format": 1, "writer": writer_of(told.ref), **about}
-            (beside / ORIGIN).write_text(json.dumps(origin) + "\n", encoding="utf-8")
-        if folder.path.exists():  # it gained an attempt
-            for name in (folder.record.name, ORIGIN):
-                os.replace(beside / name, folder.path / name)
-        else:
-            with contextlib.suppress(OSError):  # another pull was quicker
-                os.rename(beside, folder.path)
-            if not folder.record.exists():
-                raise OSError(errno.EIO, os.strerror(errno.EIO), str(folder.path))
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)

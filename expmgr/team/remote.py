@@ -20,7 +20,8 @@ from expmgr.log.logs import OWN, REMOTES, Told, writer_of
 from expmgr.log.writers import new_writer, writer_id
 from expmgr.paths import BRANCH_PREFIX
 from expmgr.project import Project
-from expmgr.team.publish import TakenOver, catch_up, retold, take_over, tell
+from expmgr.team.publish import catch_up, retold, tell
+from expmgr.team.receive import TakenOver, take_over
 from expmgr.team.signing import target_of, team_remote
 
 _VARIANTS = f"refs/heads/{BRANCH_PREFIX}"

@@ -20,7 +20,8 @@ from expmgr.checkpoints.model_dir import ModelDir, Whole
 from expmgr.checkpoints.signature import Signature
 from expmgr.disk import durable
 from expmgr.errors import DataProblem, OutputProblem, UnknownCheckpoint
-from expmgr.guard.judge import Judgement, judge, refusal
+from expmgr.guard.judge import Judgement, judge
+from expmgr.guard.refusal import refusal
 from expmgr.train.building import Built
 from expmgr.train.data.datasets import Rows
 from expmgr.train.data.pipelines import Stream

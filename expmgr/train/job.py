@@ -27,7 +27,8 @@ from expmgr.errors import (
     worst,
 )
 from expmgr.guard.adoption import Adoption, plan_adoption
-from expmgr.guard.judge import Judgement, judge, refusal
+from expmgr.guard.judge import Judgement, judge
+from expmgr.guard.refusal import refusal
 from expmgr.guard.rules import WITHOUT_EFFECT
 from expmgr.guard.warm_start import Plan, plan_warm_start
 from expmgr.paths import RunDir

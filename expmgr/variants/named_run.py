@@ -8,7 +8,7 @@ from expmgr.errors import UnknownRun
 
 if TYPE_CHECKING:
     from expmgr.project import Project
-    from expmgr.runs.records import RunRecord
+    from expmgr.runs.record import RunRecord
 
 
 def run_named(project: Project, text: str) -> RunRecord | None:

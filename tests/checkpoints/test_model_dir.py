@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from expmgr.checkpoints.model_dir import About, ModelDir, is_file_of
+from expmgr.checkpoints.manifest import About, is_file_of
+from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.disk import durable
 from expmgr.errors import CheckpointRefused, DiskFull, ExpmgrError, ModelDirProblem
 from tables import index_bytes

@@ -13,7 +13,7 @@ from expmgr.comparison.checks import CHECKS, checks_of
 from expmgr.comparison.comparison import compare
 from expmgr.comparison.sides import Answer, Case, Side, Subject, Tried
 from expmgr.paths import VariantName
-from expmgr.runs.records import Attempt, Checkpoint, DataSplit, RunRecord
+from expmgr.runs.record import Attempt, Checkpoint, DataSplit, RunRecord
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.file import read_spec
 from world import ROOT

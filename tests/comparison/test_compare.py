@@ -10,7 +10,7 @@ import pytest
 from expmgr.comparison.comparison import Subject, compare
 from expmgr.errors import UnknownMetric, UnknownVariant
 from expmgr.paths import VariantName
-from expmgr.runs.records import Attempt, RunRecord
+from expmgr.runs.record import Attempt, RunRecord
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.file import read_spec
 from world import ROOT

@@ -27,12 +27,14 @@ from typing import Any, Literal, NamedTuple
 import pytest
 
 from checkpoints.test_model_dir import Folder, signature, write
-from expmgr.checkpoints.model_dir import About, ModelDir, SavedCheckpoint, SavedFile
+from expmgr.checkpoints.manifest import About, SavedCheckpoint, SavedFile
+from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.disk import durable
 from expmgr.errors import CheckpointRefused, DiskFull
 from expmgr.paths import Layout
 from expmgr.project import Project
-from expmgr.runs.records import Attempt, Records, RunRecord
+from expmgr.runs.record import Attempt, RunRecord
+from expmgr.runs.records import Records
 from runs.test_records import DEAD, ended, point, ready, record, saved
 from world import Repo
 

@@ -18,7 +18,8 @@ from expmgr.checkpoints.signature import (
     TrainingSetup,
     Variable,
 )
-from expmgr.guard.judge import judge, refusal
+from expmgr.guard.judge import judge
+from expmgr.guard.refusal import refusal
 from expmgr.guard.rules import RULES, Verdict
 
 

@@ -20,7 +20,9 @@ from expmgr.disk import durable
 from expmgr.disk.locks import Process
 from expmgr.errors import OurBug, UnknownRun
 from expmgr.paths import Layout, VariantName
-from expmgr.runs.records import Attempt, Records, RunRecord, counted_runs, fold, is_abandoned, new_run_id, thinned
+from expmgr.runs.folding import fold, thinned
+from expmgr.runs.record import Attempt, RunRecord, counted_runs, is_abandoned, new_run_id
+from expmgr.runs.records import Records
 
 DEAD = replace(Process.current(), boot="another boot").as_dict()
 ALIVE = Process.current().as_dict()

@@ -26,7 +26,7 @@ from expmgr.log.events import Stored
 from expmgr.log.logs import Draft
 from expmgr.paths import VariantName
 from expmgr.project import Project
-from expmgr.runs.records import Checkpoint, RunRecord
+from expmgr.runs.record import Checkpoint, RunRecord
 from expmgr.store import fetch
 from expmgr.store.backends import PIECE_BYTES, Store, open_store
 from expmgr.team.publish import tell

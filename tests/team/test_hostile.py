@@ -30,7 +30,7 @@ from expmgr.log.events import (
 )
 from expmgr.log.logs import OWN, Draft
 from expmgr.project import Project
-from expmgr.runs.records import ORIGIN
+from expmgr.runs.origin import ORIGIN
 from expmgr.team.publish import tell
 from team import (
     Team,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from expmgr.comparison.sides import Answer, Case
 from expmgr.paths import seeds_text
-from expmgr.runs.records import RunRecord
+from expmgr.runs.record import RunRecord
 
 #: By how much budgets, sizes and times may differ.
 SHARE = 0.10

@@ -19,7 +19,8 @@ import numpy as np
 import tensorflow as tf
 
 from expmgr.checkpoints.bundle import read_index
-from expmgr.checkpoints.model_dir import Aside, Whole, checkpoint_name, is_file_of
+from expmgr.checkpoints.manifest import checkpoint_name, is_file_of
+from expmgr.checkpoints.model_dir import Aside, Whole
 from expmgr.checkpoints.signature import Signature, Variable
 from expmgr.disk.locks import Lock
 from expmgr.errors import CheckpointRefused, DiskFull, OurBug, Stopped

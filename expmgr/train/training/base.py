@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from expmgr.checkpoints.model_dir import About, Aside, ModelDir, Whole
+from expmgr.checkpoints.manifest import About
+from expmgr.checkpoints.model_dir import Aside, ModelDir, Whole
 from expmgr.checkpoints.signature import Signature
 from expmgr.disk.locks import Lock
 from expmgr.errors import Busy, Stopped, TrainingFailed

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from expmgr.checkpoints.model_dir import ModelDir, SavedCheckpoint, Whole
+from expmgr.checkpoints.manifest import SavedCheckpoint
+from expmgr.checkpoints.model_dir import ModelDir, Whole
 from expmgr.errors import Stopped
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.training import BestCheckpoint

@@ -1,0 +1,93 @@
+"""`manifest.json`: the checkpoints that are complete, with size and sha256 of each file."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_CHECKPOINT_FILE = re.compile(r"model\.ckpt-(0|[1-9][0-9]*)\.(?:index|json|meta|data-[0-9]{5}-of-[0-9]{5})\Z")
+
+
+class _Part(BaseModel):
+    # Unknown keys are kept, so that an older expmgr passes on what a newer one wrote.
+    model_config = ConfigDict(extra="allow")
+
+
+class SavedFile(_Part):
+    """One file, as it was written."""
+
+    size_bytes: int
+    sha256: str
+
+
+class SavedCheckpoint(_Part):
+    """One checkpoint that counts."""
+
+    step: int
+    saved_at: float
+    """Seconds since 1970, UTC."""
+    examples_seen: int
+    """Rows trained on so far: the position in the data."""
+    finite: bool
+    preserved: bool = False
+    """Kept beside the newest, by `keep_checkpoint_every_n_hours`."""
+    metrics: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """Split to metric to value, where the checkpoint was evaluated when it was saved."""
+    evaluated_on: dict[str, str] = Field(default_factory=dict)
+    """Split to the sha256 of the rows that `metrics` were found on."""
+    carried: dict[str, Any] = Field(default_factory=dict)
+    """What goes on over a stop beside the tensors: of early stopping, and of callbacks."""
+    files: dict[str, SavedFile]
+
+    @property
+    def name(self) -> str:
+        return checkpoint_name(self.step)
+
+
+class Manifest(_Part):
+    """`manifest.json`."""
+
+    format: Literal[1] = 1
+    variant: str
+    seed: int
+    last_preserved_at: float
+    """When the newest preserved checkpoint was saved, or training began."""
+    selected_step: int | None = None
+    """The best checkpoint, where the spec selects by a metric. Never deleted."""
+    removed: list[str] = Field(default_factory=list)
+    """Files that go; listed first, so that a crash cannot leave them for ever."""
+    set_aside: dict[str, list[str]] = Field(default_factory=dict)
+    """Folder in `.set-aside/` to the files that are on their way there."""
+    checkpoints: list[SavedCheckpoint] = Field(default_factory=list)
+
+    def at(self, step: int) -> SavedCheckpoint | None:
+        return next((one for one in self.checkpoints if one.step == step), None)
+
+
+@dataclass(frozen=True)
+class About:
+    """What the manifest says of a checkpoint beside its files (`SavedCheckpoint`)."""
+
+    saved_at: float
+    examples_seen: int
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    evaluated_on: dict[str, str] = field(default_factory=dict)
+    carried: dict[str, Any] = field(default_factory=dict)
+
+
+def checkpoint_name(step: int) -> str:
+    return f"model.ckpt-{step}"
+
+
+def is_file_of(step: int, name: str) -> bool:
+    """Whether a file is called as those of the checkpoint of `step` are; an Estimator's has a `.meta` too."""
+    match = _CHECKPOINT_FILE.match(name)
+    return match is not None and match[1] == str(step)
+
+
+def step_of(name: str) -> int | None:
+    match = _CHECKPOINT_FILE.match(name)
+    return int(match[1]) if match else None

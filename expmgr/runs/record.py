@@ -1,0 +1,251 @@
+"""The record of a run: what happened, for ever. Immutable when the run has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import time
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from expmgr.disk.index import LARGEST
+from expmgr.disk.locks import Process
+from expmgr.errors import OurBug
+from expmgr.paths import RunId, VariantName, run_command
+from expmgr.spec.changes import changes
+from expmgr.spec.experiment import ExperimentSpec
+
+Status = Literal["starting", "running", "finished", "failed", "preempted", "killed"]
+
+CURVE_POINTS = 1_000
+
+#: Nobody takes so long to write a file of a line.
+ON_ITS_WAY_SECS = 60.0
+
+#: Parts of the spec that do not change what a run computes.
+ABOUT = ("experiment", "question", "probe", "compare.")
+
+
+class _Part(BaseModel):
+    # Unknown keys are kept, so that an older expmgr passes on what a newer one wrote.
+    model_config = ConfigDict(extra="allow")
+
+
+class Attempt(_Part):
+    """One process that trained the run; a run that was taken up again has several."""
+
+    number: int
+    status: Status = "starting"
+    started_at: float
+    """Seconds since 1970, UTC."""
+    ended_at: float | None = None
+    from_step: int | None = None
+    to_step: int | None = None
+    train_s: float | None = None
+    """Seconds in the training loop, evaluation and saving included."""
+    max_steps: int
+    launcher: dict[str, Any]
+    """The process that started the attempt."""
+    worker: dict[str, Any] | None = None
+    """The process that trained."""
+    changes: list[dict[str, Any]] = Field(default_factory=list)
+    """What the guard let through at a resume (verdict `resume`), each with its rule."""
+    error: dict[str, Any] | None = None
+    probe: str | None = None
+    """What the probe said of the restored model; None where nothing was restored."""
+    not_exact: list[str] = Field(default_factory=list)
+    """Why it may not end bit for bit as a run that was left alone; a line each."""
+    ended_early: str | None = None
+    """Why training ended before `max_steps`, where it did: early stopping, or a callback."""
+    selected_step: int | None = None
+    metrics: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
+    """As the record's, when this attempt ended: a later one does not take them away."""
+
+
+class DataSplit(_Part):
+    """What was read for one split."""
+
+    path: str
+    rows: int | None = None
+    """None where nobody counted them: a stream of training data."""
+    sha256: str | None = None
+    also_in_train: int | None = None
+    """How many of its rows have the inputs of a row of training; None where that is not known."""
+
+
+class Checkpoint(_Part):
+    """A checkpoint that was saved, whether or not it is still kept."""
+
+    step: int
+    saved_at: float
+    files: dict[str, str] = Field(default_factory=dict)
+    """File name to sha256."""
+
+
+class RunRecord(_Part):
+    """Everything that is known of one run. `docs/reference/record.md` explains each field."""
+
+    format: Literal[1] = 1
+    run_id: str
+    variant: str
+    seed: int
+    commit: str
+    tree: str
+    code_digest: str
+    parent_run: str | None = None
+    spec: dict[str, Any]
+    """The resolved spec, defaults included."""
+    status: Status = "starting"
+    created_at: float
+    host: str | None = None
+    user: str | None = None
+    model_dir: str
+    attempts: list[Attempt]
+    data: dict[str, DataSplit] = Field(default_factory=dict)
+    parameters: int | None = None
+    """Trainable parameters of the model."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """What code of the repository was given (`model.params.*`, `data.params.*`), its defaults included."""
+    measures: dict[str, str] = Field(default_factory=dict)
+    """By what it is evaluated: digests of `metrics`, `loss` and `steps`."""
+    environment: dict[str, Any] = Field(default_factory=dict)
+    warm_start: dict[str, Any] | None = None
+    """From which checkpoint training started, and what was taken of it."""
+    adopted: dict[str, Any] | None = None
+    """The checkpoint that was made elsewhere, what of it was taken, and who vouched for what it does not say."""
+    by_hand: dict[str, Any] | None = None
+    """For a script that was called by hand: `script`, and `changed`, the files by which `commit` (a snapshot of the tree)
+    differs from `head`; empty where nothing did."""
+    step: int = 0
+    """The last step that was trained."""
+    examples_seen: int = 0
+    train_s: float = 0.0
+    """Seconds in the training loop, over all attempts."""
+    checkpoints: list[Checkpoint] = Field(default_factory=list)
+    selected_step: int | None = None
+    """The step of the checkpoint that the spec's selection names."""
+    metrics: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
+    """`selected` and `last`, each split to metric to value."""
+    curves: dict[str, dict[str, list[tuple[int, float]]]] = Field(default_factory=dict)
+    """Split to metric to (step, value), at most 1,000 points each, the extremes kept."""
+
+    @property
+    def name(self) -> VariantName:
+        experiment, _, variant = self.variant.partition("/")
+        return VariantName(experiment, variant)
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status not in ("starting", "running")
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it finished all the steps that it was last asked for."""
+        return self.status == "finished"
+
+    @property
+    def command(self) -> str:
+        """What to type to go on with it, to the step that it was last asked for."""
+        is_fixed = self.spec.get("run_config", {}).get("tf_random_seed") is not None
+        asked, said = self.attempts[-1].max_steps, self.spec.get("train", {}).get("max_steps")
+        return run_command(self.variant, None if is_fixed else self.seed, None if asked == said else asked)
+
+    @property
+    def allowed(self) -> list[str]:
+        """The guard's rules whose refusal was let pass, in any attempt."""
+        changes = [change for attempt in self.attempts for change in attempt.changes]
+        return sorted({change["rule"] for change in changes if change.get("allowed")})
+
+    def metric(self, metric: str, split: str) -> float | None:
+        """The value at the selected checkpoint, None where it was not evaluated, or to no number."""
+        value = self.metrics.get("selected", {}).get(split, {}).get(metric)
+        return value if value is not None and abs(value) < LARGEST else None
+
+
+def new_run_id(now: float | None = None) -> RunId:
+    """An id that sorts by time (UTC, to the millisecond) and is unique across machines."""
+    moment = datetime.fromtimestamp(time.time() if now is None else now, timezone.utc)
+    return RunId(f"{moment:%Y%m%d-%H%M%S}{moment.microsecond // 1000:03d}-{os.urandom(3).hex()}")
+
+
+def user_name() -> str | None:
+    with contextlib.suppress(KeyError, OSError):
+        return getpass.getuser()
+    return None
+
+
+class Counted(Protocol):
+    """What has to be known of a run to count it: a `RunRecord`, or a `Head`."""
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def by_hand(self) -> object | None: ...
+    @property
+    def spec(self) -> dict[str, Any]: ...
+    @property
+    def code_digest(self) -> str: ...
+
+
+A_RUN = TypeVar("A_RUN", bound=Counted)
+
+
+def counted_runs(runs: Iterable[A_RUN]) -> list[A_RUN]:
+    """The newest finished run of each seed, by seed."""
+    newest: dict[int, A_RUN] = {}
+    for record in sorted(runs, key=lambda record: record.run_id):
+        if record.status == "finished" and record.by_hand is None:
+            newest[record.seed] = record
+    return [newest[seed] for seed in sorted(newest)]
+
+
+def is_outdated(record: Counted, spec: ExperimentSpec, code_digest: str) -> bool:
+    """Whether the branch has another spec or other code now than the run was made with."""
+    moved = [key for key in changes(record.spec, spec.resolved()) if not key.startswith(ABOUT)]
+    return bool(moved) or record.code_digest != code_digest
+
+
+def parse_record(path: Path) -> RunRecord:
+    content = path.read_bytes()
+    try:
+        return RunRecord.model_validate_json(content)
+    except ValidationError as error:
+        with contextlib.suppress(ValueError):
+            found = json.loads(content).get("format")
+            if found != 1:
+                raise OurBug(
+                    f"{path} has format {found}, this expmgr reads format 1", hint="use a newer expmgr"
+                ) from None
+        raise OurBug(f"{path} is not a record: {error.errors()[0]['msg']}") from None
+
+
+def is_gone(marker: Path) -> bool:
+    """Whether the process that wrote the marker of an active run is not there any more."""
+    try:
+        return Process.from_dict(json.loads(marker.read_text(encoding="utf-8"))).is_alive() is False
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def is_abandoned(record: RunRecord) -> bool:
+    """Whether neither the process that started the newest attempt nor the one that trains it is there any more."""
+    attempt = record.attempts[-1]
+    processes = [values for values in (attempt.launcher, attempt.worker) if values]
+    return all(Process.from_dict(values).is_alive() is False for values in processes)
+
+
+def is_seen_running(record: RunRecord) -> bool:
+    """Whether a process of the newest attempt is seen alive from here; another machine's or container's cannot be."""
+    attempt = record.attempts[-1]
+    processes = [values for values in (attempt.launcher, attempt.worker) if values]
+    return any(Process.from_dict(values).is_alive() for values in processes)
