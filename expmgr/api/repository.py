@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from expmgr.comparison.comparison import Comparison
     from expmgr.comparison.differences import Differences
     from expmgr.comparison.sides import Check
-    from expmgr.launch.plan import Outcome, Prepared
+    from expmgr.launch.plan import Outcome
+    from expmgr.launch.prepare import Prepared
     from expmgr.runs.record import RunRecord
 
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2")
@@ -105,8 +106,8 @@ class Repository:
         self, *variants: str, baseline: str | None = None, metric: str | None = None, seeds: Sequence[int] | None = None
     ) -> Table:
         """As `expmgr compare`; the first is the baseline, unless said. A notebook shows numbers, verdicts and a picture."""
-        from expmgr.comparison.comparison import chosen
         from expmgr.comparison.comparison import compare as compared
+        from expmgr.comparison.used_runs import chosen
 
         if not variants:
             raise ExpmgrError(
@@ -121,8 +122,8 @@ class Repository:
 
     def diff(self, *variants: str) -> Changes:
         """As `expmgr diff`: what differs, held against the first, and whether nothing else does."""
-        from expmgr.comparison.comparison import chosen
         from expmgr.comparison.differences import differences
+        from expmgr.comparison.used_runs import chosen
 
         return Changes(differences(self._project, chosen(self._project, variants, variants[0]).subjects))
 

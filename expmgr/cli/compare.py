@@ -62,8 +62,8 @@ def compare(
     from expmgr.comparison.statistics import begin_to_import
 
     begin_to_import()
-    from expmgr.comparison.comparison import chosen
     from expmgr.comparison.comparison import compare as compared
+    from expmgr.comparison.used_runs import chosen
     from expmgr.project import Project
     from expmgr.render.plots import require
 

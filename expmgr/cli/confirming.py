@@ -11,7 +11,7 @@ from expmgr.cli import output
 from expmgr.paths import seeds_text
 
 if TYPE_CHECKING:
-    from expmgr.comparison.comparison import Chosen
+    from expmgr.comparison.used_runs import Chosen
     from expmgr.project import Project
 
 
@@ -39,7 +39,8 @@ def confirmed(
     """The best variant and the baseline, both run on seeds that had no result before; and these seeds. `command`: what to
     type again where a run fails."""
     from expmgr.cli.watch import watcher
-    from expmgr.comparison.comparison import best_of, chosen, fresh_seeds
+    from expmgr.comparison.comparison import best_of
+    from expmgr.comparison.used_runs import chosen, fresh_seeds
     from expmgr.errors import worst
     from expmgr.launch.local import run_tasks
     from expmgr.launch.plan import plan_tasks

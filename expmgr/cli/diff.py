@@ -34,8 +34,8 @@ def diff(
 
     Example: expmgr diff iris/baseline iris/wide
     """
-    from expmgr.comparison.comparison import chosen
     from expmgr.comparison.differences import differences
+    from expmgr.comparison.used_runs import chosen
     from expmgr.project import Project
 
     how = output.form(as_json, as_csv, as_markdown)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from expmgr.git.repo import CommitId
     from expmgr.project import Project
     from expmgr.reviews.evidence import Evidence
-    from expmgr.reviews.standing import Review, Standing
+    from expmgr.reviews.review import Review
+    from expmgr.reviews.standing import Standing
 
 Named = Annotated[str, typer.Argument(metavar="REVIEW", help="Its id or the beginning, or the variant under review.")]
 Message = Annotated[str, typer.Option("-m", "--message", metavar="TEXT", help="The words.")]
@@ -78,7 +79,8 @@ def _report(project: Project, found: Standing) -> dict[str, Any]:
 
 def _current(project: Project, text: str) -> Review:
     """A review that is open, or was merged and the target does not have it: a push that was refused, and a rebase."""
-    from expmgr.reviews.standing import find_review, is_landed, reopened, require_open
+    from expmgr.reviews.review import find_review
+    from expmgr.reviews.standing import is_landed, reopened, require_open
 
     review = find_review(project, text)
     if not is_landed(project, review):
@@ -160,7 +162,8 @@ def open_review(
     from expmgr.render.review import as_lines
     from expmgr.reviews.evidence import Question, gather, target_name
     from expmgr.reviews.page import report
-    from expmgr.reviews.standing import all_reviews, find_review, standing
+    from expmgr.reviews.review import all_reviews, find_review
+    from expmgr.reviews.standing import standing
     from expmgr.team.publish import tell
     from expmgr.variants.variants import find_variant, spec_of
 
@@ -218,7 +221,7 @@ def open_review(
 def _fresh(project: Project, names: Sequence[str], seeds: Sequence[int] | None) -> tuple[int, ...]:
     """Run both on seeds that no run has had, unless no seed could make them comparable."""
     from expmgr.cli.confirming import confirmed, is_hopeless
-    from expmgr.comparison.comparison import chosen
+    from expmgr.comparison.used_runs import chosen
     from expmgr.paths import seeds_text
 
     found = chosen(project, list(names), names[1])
@@ -250,7 +253,8 @@ def list_reviews(
 
     Example: expmgr review list --all
     """
-    from expmgr.reviews.standing import all_reviews, is_landed
+    from expmgr.reviews.review import all_reviews
+    from expmgr.reviews.standing import is_landed
 
     how = output.form(as_json, as_csv, as_markdown)
     project = _opened()
@@ -310,7 +314,7 @@ def show(
     """
     from expmgr.render.review import as_lines
     from expmgr.render.review import as_markdown as to_markdown
-    from expmgr.reviews.standing import find_review
+    from expmgr.reviews.review import find_review
 
     how = output.form(as_json, False, as_markdown)
     project = _opened()
@@ -346,7 +350,7 @@ def check(
         raise typer.BadParameter("name a REVIEW, or both --base and --head")
     project = _opened()
     if review is not None:
-        from expmgr.reviews.standing import find_review
+        from expmgr.reviews.review import find_review
 
         found = [_standing(project, find_review(project, review))]
         if not silent and found[0].evidence is not None:
@@ -403,7 +407,8 @@ def _between(project: Project, base: str, head: str) -> list[Standing]:
     """The open reviews of what HEAD is, as it would be merged into BASE; none where no experiment changes between them."""
     from expmgr.errors import UnknownVariant
     from expmgr.reviews.evidence import changed_experiments, gather, question_of
-    from expmgr.reviews.standing import all_reviews, standing
+    from expmgr.reviews.review import all_reviews
+    from expmgr.reviews.standing import standing
 
     commits = []
     for text in (base, head):
@@ -524,7 +529,7 @@ def comment(
     Example: expmgr review comment 3f2a9c -m "why this rate?" --on experiments/iris/spec.yaml:5
     """
     from expmgr.log.events import Commented
-    from expmgr.reviews.standing import find_review
+    from expmgr.reviews.review import find_review
 
     project = _opened()
     found = find_review(project, review)
@@ -578,7 +583,7 @@ def resolve(
     """
     from expmgr.errors import UnknownEvent
     from expmgr.log.events import Resolved
-    from expmgr.reviews.standing import find_review
+    from expmgr.reviews.review import find_review
 
     project = _opened()
     found = find_review(project, review)
@@ -627,7 +632,7 @@ def waive(
 
 def _require_other(project: Project, now: Standing, evidence: Evidence, what: str) -> None:
     """The rule of the target branch: nobody decides on their own work."""
-    from expmgr.reviews.standing import authors_of
+    from expmgr.reviews.review import authors_of
     from expmgr.team.publish import actor_of
 
     if not now.rules.by_others:
@@ -745,7 +750,7 @@ def close(
     from expmgr.log.events import Decided
     from expmgr.log.logs import Draft
     from expmgr.reviews.merging import end_with
-    from expmgr.reviews.standing import REASONS
+    from expmgr.reviews.review import REASONS
 
     if reason not in REASONS:
         raise typer.BadParameter(f"--reason takes one of: {', '.join(REASONS)}")

@@ -13,6 +13,7 @@ import typer
 from expmgr.cli import output
 from expmgr.errors import ExitCode
 from expmgr.escape import one_line
+from expmgr.store import find, upload
 
 if TYPE_CHECKING:
     from expmgr.project import Project
@@ -94,13 +95,12 @@ def push(
 def _upload(project: Project, which: Any, *, is_asked: bool, quiet: bool) -> tuple[int, int]:
     """Send checkpoints to the store; how many, and the bytes that it did not have. Where somebody asked for them, the store
     is asked whether it still holds what the log says."""
-    from expmgr.store import fetch
 
-    store = fetch.store_of(project)
-    wanted = fetch.plan_uploads(project, which, store if is_asked else None)
+    store = find.store_of(project)
+    wanted = upload.plan_uploads(project, which, store if is_asked else None)
     total = sum(one.size_bytes for one in wanted)
     with _progress("to the store", total, quiet=quiet) as moved:
-        sent = fetch.upload(project, store, wanted, moved)
+        sent = upload.upload(project, store, wanted, moved)
     if wanted and not quiet:
         count = f"{len(wanted)} checkpoint{'' if len(wanted) == 1 else 's'}"
         output.show(f"stored {count} in {store.name}: {output.size(total)}, {output.size(sent)} of it new there")
@@ -195,15 +195,15 @@ def _fetch(project: Project, text: str, seed: int | None, *, fresh: bool, quiet:
     from expmgr.store import fetch
     from expmgr.variants.variants import find_variant
 
-    store = fetch.store_of(project)
+    store = find.store_of(project)
     named, step = parse_checkpoint(text)
     run = project.records.find(named)
     name = run.name if run is not None else find_variant(project.repo, named).name
-    runs = [run] if run is not None else fetch.runs_of(project, name, seed)
+    runs = [run] if run is not None else find.runs_of(project, name, seed)
     if not runs:
         of_seed = "" if seed is None else f" with seed {seed}"
         raise UnknownRun(f"nobody has told of a run of {name}{of_seed}", hint=f"expmgr log {name}")
-    wanted = [(one, fetch.find_stored(project, one, step if isinstance(step, int) else None)) for one in runs]
+    wanted = [(one, find.find_stored(project, one, step if isinstance(step, int) else None)) for one in runs]
     for record in () if fresh else runs:
         fetch.check_free(project, record)
     with _progress("from the store", sum(places[0].size_bytes for _, places in wanted), quiet=quiet) as moved:

@@ -139,7 +139,7 @@ def _current(project: Project, variant: Variant, runs: Sequence[Head]) -> list[H
     """The runs that were made with the spec and the code that the branch has now."""
     if all(record.commit == variant.commit for record in runs):
         return list(runs)
-    from expmgr.comparison.comparison import code_digest_of
+    from expmgr.comparison.used_runs import code_digest_of
     from expmgr.errors import ExpmgrError
     from expmgr.runs.record import is_outdated
     from expmgr.variants.variants import spec_of

@@ -12,7 +12,8 @@ from expmgr.cli import output
 from expmgr.escape import clean
 from expmgr.guard.rules import told
 from expmgr.launch.local import Watcher
-from expmgr.launch.plan import Outcome, Prepared, Task
+from expmgr.launch.plan import Outcome, Task
+from expmgr.launch.prepare import Prepared
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

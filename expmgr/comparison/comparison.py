@@ -5,32 +5,21 @@ Reads records, specs and manifests alone.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from pydantic import ValidationError
-
-from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.comparison.checks import OF_ONE, checks_of
 from expmgr.comparison.results import Result, results_of
-from expmgr.comparison.sides import Answer, Case, Check, Side, Subject, Tried, chain, trained_s
+from expmgr.comparison.sides import Case, Check, Side, Subject, Tried, trained_s
 from expmgr.comparison.statistics import mean_and_std
-from expmgr.errors import ExpmgrError, UnknownMetric, UnknownVariant
+from expmgr.comparison.used_runs import Chosen
+from expmgr.errors import UnknownMetric, UnknownVariant
 from expmgr.paths import VariantName, nearest
-from expmgr.runs.origin import is_foreign, teller_of
-from expmgr.runs.record import ABOUT, RunRecord
+from expmgr.runs.record import ABOUT
 from expmgr.spec.changes import changes, flat
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.metrics import CLASSIFIER_METRICS, REGRESSOR_METRICS
-from expmgr.store.fetch import InTheStore, fetched_run, selected_step
-from expmgr.variants.code import code_digest
-from expmgr.variants.variants import Variant, all_variants, find_variant, origins, spec_of
-
-if TYPE_CHECKING:
-    from expmgr.disk.index import Head
-    from expmgr.project import Project
 
 
 @dataclass(frozen=True)
@@ -136,16 +125,6 @@ class Comparison:
         }
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """What is compared."""
-
-    subjects: list[Subject]
-    baseline: VariantName | None
-    """None: the first."""
-    tried: Tried
-
-
 def compare(
     subjects: Sequence[Subject],
     *,
@@ -201,90 +180,6 @@ def _require_recorded(metric: str, split: str, subjects: Sequence[Subject]) -> N
         )
 
 
-def chosen(project: Project, names: Sequence[str], baseline: str | None = None) -> Chosen:
-    """What is compared, and the baseline.
-
-    Where `--baseline` says nothing, it is the one that the specs declare (`compare.baseline`) if it is among `names`,
-    or if a single variant is named, which is then compared with it; otherwise the first (None).
-    """
-    known, runs = all_variants(project.repo), _Runs(project)
-
-    def found(*texts: str) -> list[Variant]:
-        return [find_variant(project.repo, text, known) for text in texts]
-
-    variants = found(*([baseline] if baseline is not None else []), *names)
-    first = _spec_of(project, variants[0], runs)
-    base = variants[0].name if baseline is not None else None
-    declared = first.compared.baseline
-    if baseline is None and declared is not None:
-        if len(variants) == 1 and declared != str(variants[0].name):
-            variants = [*found(declared), *variants]
-        base = next((one.name for one in variants if str(one.name) == declared), None)
-    subjects = _with_lost(project, [_subject(project, one, runs) for one in dict.fromkeys(variants)])
-    return Chosen(subjects, base, _tried(project, base or subjects[0].name, runs, known))
-
-
-def pair(
-    project: Project,
-    base: Variant,
-    other: Variant,
-    is_old: Callable[[RunRecord], bool] = lambda _: False,
-    counts: Callable[[RunRecord], bool] = lambda _: True,
-) -> Chosen:
-    """`other` against `base`, at the commits (or trees) that they name; runs of `other` that are `is_old` are so, and what
-    does not count is as if it were not there."""
-    runs = _Runs(project)
-    one, two = (
-        replace(side, runs=[run for run in side.runs if counts(run)])
-        for side in (_subject(project, base, runs), _subject(project, other, runs))
-    )
-    aged = [run.model_copy(update={"code_digest": ""}) if is_old(run) else run for run in two.runs]
-    subjects = _with_lost(project, [one, replace(two, runs=aged)])
-    return Chosen(subjects, base.name, _tried(project, base.name, runs, all_variants(project.repo)))
-
-
-class _Runs:
-    """The heads of all runs, by variant."""
-
-    def __init__(self, project: Project) -> None:
-        self.by_variant: dict[str, list[Head]] = {}
-        for head in project.records.heads():
-            self.by_variant.setdefault(head.variant, []).append(head)
-
-    def of(self, name: VariantName) -> list[Head]:
-        return self.by_variant.get(str(name), [])
-
-
-def code_digest_of(project: Project, variant: Variant) -> str:
-    """The code digest of a variant at its newest commit, made once a commit."""
-
-    def made() -> str:
-        return code_digest(project.repo, variant.commit, variant.name)
-
-    return project.records.code_digest(variant.commit, variant.name, made)
-
-
-def _spec_of(project: Project, variant: Variant, runs: _Runs) -> ExperimentSpec:
-    """The spec at the variant's newest commit: as a run of that commit in this clone recorded it, which is quicker to read
-    than YAML."""
-    for head in reversed(runs.of(variant.name)):
-        if head.commit == variant.commit and not is_foreign(project.records.run_dir(head.run_id)):
-            with contextlib.suppress(ValidationError):  # of an older version
-                return ExperimentSpec.model_validate(head.spec)
-            break
-    return spec_of(project.repo, variant)
-
-
-def _subject(project: Project, variant: Variant, runs: _Runs) -> Subject:
-    return Subject(
-        variant.name,
-        _spec_of(project, variant, runs),
-        code_digest_of(project, variant),
-        project.records.whole(runs.of(variant.name)),
-        variant.commit,
-    )
-
-
 def best_of(found: Chosen, metric: str | None) -> tuple[VariantName, VariantName]:
     """The variant with the best mean, and the baseline. Raises `UnknownVariant` where none has a result."""
     comparison = compare(found.subjects, baseline=found.baseline, metric=metric, tried=found.tried)
@@ -295,96 +190,6 @@ def best_of(found: Chosen, metric: str | None) -> tuple[VariantName, VariantName
     sign = 1.0 if comparison.mode == "max" else -1.0
     best = max(rows, key=lambda row: sign * (row.mean or 0.0))
     return best.side.subject.name, next(row.side.subject.name for row in comparison.rows if row.is_baseline)
-
-
-def fresh_seeds(project: Project, experiment: str, count: int) -> list[int]:
-    """Seeds that no run of the experiment has had, whatever became of it."""
-    used = {head.seed for head in project.records.heads() if head.variant.startswith(f"{experiment}/")}
-    first = max(used, default=-1) + 1
-    return list(range(first, first + count))
-
-
-def _with_lost(project: Project, subjects: Sequence[Subject]) -> list[Subject]:
-    """`subjects`, with what is wrong with the code or the selected checkpoint of the runs that count."""
-    commits = sorted({record.commit for one in subjects for record in one.counted})
-    are_there = dict(zip(commits, project.repo.has(commits), strict=True))
-    store = InTheStore(project)
-    return [replace(one, lost=_lost(project, one, are_there, store)) for one in subjects]
-
-
-def _lost(
-    project: Project, subject: Subject, are_there: Mapping[str, bool], store: InTheStore
-) -> dict[str, tuple[Answer, str]]:
-    lost: dict[str, tuple[Answer, str]] = {}
-    for record in subject.counted:
-        path = project.layout.model_dir(subject.name, record.seed)
-        folder = ModelDir(path, shown=project.shown(path), variant=record.variant, seed=record.seed)
-        if is_foreign(project.records.run_dir(record.run_id)):
-            wrong = _foreign_lost(project, folder, record, store)
-        else:
-            wrong = _checkpoint_lost(folder, record, subject.runs) if record.step else None
-        if not are_there[record.commit]:
-            lost[record.run_id] = Answer.BLOCK, f"its commit {record.commit[:12]} is gone, and its code with it"
-        elif wrong is not None:
-            lost[record.run_id] = wrong
-    return lost
-
-
-def _foreign_lost(
-    project: Project, folder: ModelDir, record: RunRecord, store: InTheStore
-) -> tuple[Answer, str] | None:
-    """Why the checkpoint of another clone's run is not looked at; None where it was fetched, and is as it was recorded."""
-    if fetched_run(folder.path) == record.run_id and _checkpoint_lost(folder, record, [record]) is None:
-        return None
-    if store.has(record, selected_step(record)):
-        return None  # it is verified when it is fetched
-    return Answer.UNKNOWN, (
-        f"its checkpoint is in the clone of {teller_of(project.records.run_dir(record.run_id), record)}, and in no store"
-    )
-
-
-def _checkpoint_lost(folder: ModelDir, record: RunRecord, runs: Sequence[RunRecord]) -> tuple[Answer, str] | None:
-    """Why the selected checkpoint of a run is not there as it was recorded; None where it is."""
-    try:
-        manifest = folder.read_manifest()
-    except ExpmgrError as error:
-        return Answer.WARN, error.message
-    step = record.step if record.selected_step is None else record.selected_step
-    saved = manifest.at(step) if manifest is not None else None
-    if saved is None:
-        return Answer.WARN, f"its selected checkpoint, of step {step:,}, is not in its model_dir any more"
-    # A run that only evaluated saved none: the one that it goes on from did.
-    known = [one.files for run in chain(record, runs) for one in reversed(run.checkpoints) if one.step == step]
-    if not known:
-        return Answer.UNKNOWN, f"which files the checkpoint of step {step:,} had is not recorded"
-    if {name: file.sha256 for name, file in saved.files.items()} != known[0]:
-        return Answer.WARN, f"the checkpoint of step {step:,} in its model_dir is another one than was recorded"
-    return None
-
-
-def _tried(project: Project, base: VariantName, all_runs: _Runs, known: Sequence[Variant]) -> Tried:
-    """The variants of the experiment that were made from the baseline, or from what it was made from, and have a result:
-    deleted ones too, for as long as a record of them is there."""
-    runs: dict[str, list[Head]] = {}
-    for variant, heads in all_runs.by_variant.items():
-        finished = [head for head in heads if head.status == "finished" and head.by_hand is None]
-        if finished and variant.startswith(f"{base.experiment}/"):
-            runs[variant] = finished
-    commits = {variant: found[-1].commit for variant, found in runs.items()}
-    made = {str(name): origin.base for name, origin in origins(project.repo, commits, known).items()}
-    roots = {str(base), made.get(str(base), str(base))}
-
-    def is_from(variant: str) -> bool:
-        seen: set[str] = set()
-        while variant in made and variant not in seen:
-            seen.add(variant)
-            if made[variant] in roots:
-                return True
-            variant = made[variant]
-        return False
-
-    found = {variant: frozenset(one.seed for one in of) for variant, of in runs.items() if variant != str(base)}
-    return Tried({variant: seeds for variant, seeds in sorted(found.items()) if is_from(variant)})
 
 
 def check_metric(metric: str, spec: ExperimentSpec) -> Literal["max", "min"]:

@@ -28,18 +28,9 @@ from expmgr.errors import (
     worst,
 )
 from expmgr.launch.environments import Environment, environment_of
-from expmgr.launch.plan import (
-    Outcome,
-    Prepared,
-    Task,
-    already_complete,
-    give_back,
-    model_dir_of,
-    prepare,
-    reserve,
-    take_back,
-)
+from expmgr.launch.plan import Outcome, Task, already_complete, model_dir_of
 from expmgr.launch.preemption import watching
+from expmgr.launch.prepare import Prepared, give_back, prepare, reserve, take_back
 from expmgr.launch.questions import decided
 from expmgr.launch.worker import Worker
 from expmgr.project import Project

@@ -14,7 +14,8 @@ from expmgr.errors import BadName, ExitCode, ExpmgrError
 from expmgr.guard.judge import Judgement
 from expmgr.guard.rules import Verdict
 from expmgr.launch.environments import TENSORFLOWS, environment_of
-from expmgr.launch.plan import Candidate, Task, check_still_there, model_dir_of, plan_tasks, spec_digest, step_of
+from expmgr.launch.plan import Candidate, Task, model_dir_of, plan_tasks, spec_digest, step_of
+from expmgr.launch.prepare import check_still_there
 from expmgr.project import Project
 from expmgr.spec.data import CsvData
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from expmgr.comparison.comparison import Comparison, Row, compare, pair
+from expmgr.comparison.comparison import Comparison, Row, compare
 from expmgr.comparison.results import Result
 from expmgr.comparison.sides import Answer, Check, Side
+from expmgr.comparison.used_runs import pair
 from expmgr.data.places import is_outside
 from expmgr.errors import ReviewProblem, SpecProblem, UnknownVariant
 from expmgr.git.commits import merged_tree

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from expmgr.log.events import Event, Moment
 from expmgr.render.drawing import forest
-from expmgr.reviews.standing import Standing, address
+from expmgr.reviews.review import address
+from expmgr.reviews.standing import Standing
 
 
 def report(standing: Standing) -> dict[str, Any]:

@@ -249,3 +249,8 @@ def is_seen_running(record: RunRecord) -> bool:
     attempt = record.attempts[-1]
     processes = [values for values in (attempt.launcher, attempt.worker) if values]
     return any(Process.from_dict(values).is_alive() for values in processes)
+
+
+def selected_step(record: RunRecord) -> int:
+    """The step of the checkpoint that a run is known by."""
+    return record.step if record.selected_step is None else record.selected_step

@@ -23,8 +23,10 @@ from expmgr.train.data.datasets import Rows
 from expmgr.train.data.pipelines import Stream
 from expmgr.train.data.sources import Source, Tables
 from expmgr.train.environment import bits, environment, versions
-from expmgr.train.loop.loop import Errors, Evaluation, InnerLoop, StepFunction
+from expmgr.train.loop.evaluation import Evaluation
+from expmgr.train.loop.loop import InnerLoop
 from expmgr.train.model.premade import build_model
+from expmgr.train.model.step import Errors, StepFunction
 from expmgr.train.request import Request, read_request
 from expmgr.train.signature import live
 from expmgr.train.signature.measures import measures_of

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from expmgr.launch.plan import give_back, plan_tasks, reserve
+from expmgr.launch.plan import plan_tasks
+from expmgr.launch.prepare import give_back, reserve
 from expmgr.project import Project
 from world import Repo
 

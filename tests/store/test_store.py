@@ -21,13 +21,14 @@ from buckets import KEYS, Wire, make_bucket, s3_server
 from expmgr.disk.locks import Lock
 from expmgr.errors import Busy, ExpmgrError, StoreProblem
 from expmgr.launch.environments import environment_of
-from expmgr.launch.plan import already_complete, gone_on_from, plan_tasks, prepare, take_back
+from expmgr.launch.plan import already_complete, gone_on_from, plan_tasks
+from expmgr.launch.prepare import prepare, take_back
 from expmgr.log.events import Stored
 from expmgr.log.logs import Draft
 from expmgr.paths import VariantName
 from expmgr.project import Project
 from expmgr.runs.record import Checkpoint, RunRecord
-from expmgr.store import fetch
+from expmgr.store import fetch, find
 from expmgr.store.backends import PIECE_BYTES, Store, open_store
 from expmgr.team.publish import tell
 from team import Team, ok, put, record_of, saved, told
@@ -295,7 +296,7 @@ def test_a_list_that_names_other_files_than_the_record_does_not_come_in(ann: Rep
     events = {e.event.run_id: e.event for e in project.logs.events("stored") if isinstance(e.event, fetch.Stored)}
     forged = events[one.run_id].model_copy(update={"contents": events[two.run_id].contents})
     with pytest.raises(StoreProblem, match="is not the checkpoint of step"):
-        fetch.fetch(project, fetch.store_of(project), project.records.load(one.run_id), [forged])
+        fetch.fetch(project, find.store_of(project), project.records.load(one.run_id), [forged])
     assert not model_dir(bob).exists()
 
 
@@ -343,7 +344,7 @@ def fetching(ann: Repo, team: Team, place: str) -> Fetching:
     ok(ann, "push")
     bob = pulled(team, place)
     project = Project.open(bob.path)
-    return Fetching(bob, project, fetch.store_of(project), project.records.load(record.run_id))
+    return Fetching(bob, project, find.store_of(project), project.records.load(record.run_id))
 
 
 in_a_folder = pytest.mark.parametrize("place", ["folder"], indirect=True)
@@ -571,7 +572,7 @@ def test_a_wrong_word_of_another_is_not_looked_at(fetching: Fetching, mallory: R
     tell_stored(mallory, fetching.events[0], size_bytes=5)
     ok(mallory, "push")
     ok(fetching.repo, "pull")
-    (record, (first, second)) = (fetching.record, fetch.find_stored(fetching.project, fetching.record, None))
+    (record, (first, second)) = (fetching.record, find.find_stored(fetching.project, fetching.record, None))
     assert (first.size_bytes > 5, second.size_bytes) == (True, 5)
     assert fetch.InTheStore(fetching.project).has(record, record.step)
     ok(fetching.repo, "pull", "iris/baseline")
@@ -627,7 +628,7 @@ def test_a_run_is_not_preferred_by_the_word_of_another(fetching: Fetching, ann: 
     ok(mallory, "push")
     ok(fetching.repo, "pull")
     name = VariantName("iris", "baseline")
-    runs = fetch.runs_of(Project.open(fetching.repo.path), name)
+    runs = find.runs_of(Project.open(fetching.repo.path), name)
     assert [one.run_id for one in runs] == [fetching.record.run_id, newest.run_id]  # of seed 0 the one that is stored
     assert newer.run_id != fetching.record.run_id
     assert not fetch.InTheStore(fetching.project).has(older, older.step)

@@ -18,7 +18,8 @@ tf = pytest.importorskip("tensorflow")
 
 from expmgr.train.building import Built, build  # noqa: E402
 from expmgr.train.data.datasets import Batches, Rows  # noqa: E402
-from expmgr.train.loop.loop import Evaluation, InnerLoop, Listener, Loop  # noqa: E402
+from expmgr.train.loop.evaluation import Evaluation  # noqa: E402
+from expmgr.train.loop.loop import InnerLoop, Listener, Loop  # noqa: E402
 from expmgr.train.loop.schedule import BlockLength, Interval, Schedule  # noqa: E402
 from expmgr.train.model import checkpoints  # noqa: E402
 from expmgr.train.model.premade import input_names  # noqa: E402

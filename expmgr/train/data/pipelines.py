@@ -19,7 +19,7 @@ import tensorflow as tf
 from expmgr.errors import DataProblem
 from expmgr.train.data.datasets import Weighted
 from expmgr.train.model.structure import any_rows, leaves, rows_of
-from expmgr.train.signature.fingerprint import PYTHON_OPERATIONS
+from expmgr.train.signature.operations import PYTHON_OPERATIONS
 
 #: A split that is evaluated is read once and held up to this size; beyond, it is read for every evaluation anew.
 HELD_BYTES = 256_000_000

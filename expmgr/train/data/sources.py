@@ -14,9 +14,9 @@ from expmgr.data.places import Places
 from expmgr.errors import DataProblem
 from expmgr.spec.data import CsvData
 from expmgr.train.data.datasets import Batches, Rows, csv_rows
+from expmgr.train.data.feed import Feed
 from expmgr.train.data.overlap import also_in
 from expmgr.train.data.pipelines import Stream
-from expmgr.train.loop.loop import Feed
 from expmgr.train.model.premade import input_names
 from expmgr.train.model.structure import parts_of
 from expmgr.train.signature import live

@@ -17,18 +17,11 @@ import tensorflow as tf
 
 from expmgr.checkpoints.signature import Fingerprint, Variable
 from expmgr.errors import UserCodeFailed
-from expmgr.train.signature.fingerprint import (
-    PYTHON_OPERATIONS,
-    CannotTrace,
-    Leaf,
-    Traced,
-    array_digest,
-    digest_of,
-    draws_of,
-    fingerprint,
-    inputs_of,
-)
+from expmgr.train.signature.fingerprint import Traced, fingerprint
+from expmgr.train.signature.graph import CannotTrace
+from expmgr.train.signature.leaves import Leaf, array_digest, digest_of, inputs_of
 from expmgr.train.signature.live import fingerprint_of
+from expmgr.train.signature.operations import PYTHON_OPERATIONS, draws_of
 
 _INFER, _TRAIN = "infer", "train"
 _VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable"})

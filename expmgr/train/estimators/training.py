@@ -26,10 +26,10 @@ from expmgr.disk.locks import Lock
 from expmgr.errors import CheckpointRefused, DiskFull, OurBug, Stopped
 from expmgr.train.environment import moved_bits
 from expmgr.train.estimators.building import BuiltEstimator
-from expmgr.train.loop.loop import NotFinite
 from expmgr.train.loop.schedule import Interval, Schedule
 from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.model.checkpoints import disk_error
+from expmgr.train.model.step import NotFinite
 from expmgr.train.training.base import Course, ForeignStart, Outcome
 from expmgr.train.training.evaluations import Evaluations
 from expmgr.train.training.reporting import Teller

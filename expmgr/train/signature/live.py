@@ -23,7 +23,9 @@ from expmgr.checkpoints.signature import (
 from expmgr.train.model.checkpoints import described as describe
 from expmgr.train.model.checkpoints import live_variables, other_optimizers
 from expmgr.train.model.structure import any_rows, leaves, parts_of, spec_of
-from expmgr.train.signature.fingerprint import CannotTrace, Traced, digest_of, trace_inference, trace_training
+from expmgr.train.signature.fingerprint import Traced, trace_inference, trace_training
+from expmgr.train.signature.graph import CannotTrace
+from expmgr.train.signature.leaves import digest_of
 from expmgr.train.signature.sourcecode import code_of_parts
 
 #: Rows of the eval split that the contract looks at by value.

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from expmgr.train.signature.fingerprint import digest_of
+from expmgr.train.signature.leaves import digest_of
 from expmgr.train.signature.sourcecode import code_of_parts
 
 #: What a model may do in its own way when it is evaluated.

@@ -22,8 +22,8 @@ import tensorflow as tf
 from expmgr.checkpoints.signature import ProbeValues
 from expmgr.disk import durable
 from expmgr.errors import ProbeMoved
-from expmgr.train.loop.loop import StepFunction
 from expmgr.train.model.checkpoints import live_variables
+from expmgr.train.model.step import StepFunction
 from expmgr.train.model.structure import leaves, packed, parts_of
 from expmgr.train.signature.measures import measures_of
 

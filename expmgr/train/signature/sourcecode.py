@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from expmgr.train.signature.fingerprint import digest_of
+from expmgr.train.signature.leaves import digest_of
 
 #: Packages whose code is known by its version.
 _LIBRARIES = frozenset({"keras", "tensorflow", "numpy", "builtins", "expmgr"})

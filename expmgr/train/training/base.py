@@ -17,8 +17,9 @@ from expmgr.guard.adoption import Adoption
 from expmgr.guard.warm_start import Plan
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.training import BestCheckpoint
-from expmgr.train.loop.loop import Listener, NotFinite
+from expmgr.train.loop.loop import Listener
 from expmgr.train.loop.stopping import StopFlag
+from expmgr.train.model.step import NotFinite
 from expmgr.train.request import Request
 from expmgr.train.training.curves import Look
 from expmgr.train.training.evaluations import Evaluations, Metrics

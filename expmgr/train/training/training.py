@@ -15,10 +15,11 @@ from expmgr.disk.locks import Lock
 from expmgr.errors import DiskFull, Stopped
 from expmgr.train.building import Built
 from expmgr.train.environment import moved_bits
-from expmgr.train.loop.loop import Loop, NotFinite
+from expmgr.train.loop.loop import Loop
 from expmgr.train.loop.schedule import Interval, Schedule
 from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.model import adopting, checkpoints
+from expmgr.train.model.step import NotFinite
 from expmgr.train.signature import probe
 from expmgr.train.training.base import Course, ForeignStart, Outcome, Start
 from expmgr.train.training.curves import Curves

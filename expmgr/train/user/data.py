@@ -15,12 +15,12 @@ from expmgr.checkpoints.signature import DataContract, Feature, SplitContent
 from expmgr.data.files import Content
 from expmgr.errors import DataProblem
 from expmgr.train.data.datasets import Batches, Rows
+from expmgr.train.data.feed import Feed
 from expmgr.train.data.overlap import also_in
 from expmgr.train.data.pipelines import Generated, Pipeline, Stream, empty, tensors
-from expmgr.train.loop.loop import Feed
 from expmgr.train.model.structure import any_rows, leaves, parts_of, spec_of
 from expmgr.train.signature import live
-from expmgr.train.signature.fingerprint import digest_of
+from expmgr.train.signature.leaves import digest_of
 from expmgr.train.user.code import UserCode
 from expmgr.train.user.params import params_of
 

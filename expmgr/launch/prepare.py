@@ -1,0 +1,243 @@
+"""What a task needs before its worker starts: record, pin, checkout, request; and how all of it is taken back."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from expmgr import __version__
+from expmgr.disk import durable
+from expmgr.disk.locks import Process
+from expmgr.errors import Busy, CheckpointRefused
+from expmgr.launch.checkout import make_checkout
+from expmgr.launch.environments import Environment
+from expmgr.launch.plan import Adopt, Ask, Candidate, Task, gone_on_from, model_dir_of, spec_digest, step_of
+from expmgr.paths import RunDir
+from expmgr.project import Project, keep_ref
+from expmgr.runs.record import Attempt, RunRecord, is_seen_running, new_run_id, user_name
+from expmgr.variants.code import roots_of
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A task whose folder, record and checkout are there; `before` is the record as it was, None for a new run."""
+
+    task: Task
+    record: RunRecord
+    folder: RunDir
+    before: RunRecord | None
+    unseen: RunRecord | None = None
+    """A run of the same seed that says it goes on, on another machine or in another container. Once the model_dir's
+    lock is ours, it is known to have died."""
+
+
+def reserve(project: Project, task: Task) -> IO[bytes]:
+    """The right to start runs of this variant and seed in this clone, until the file is closed; else `Busy`.
+
+    It goes with the process. Without it two commands would pick the same record to add an attempt to. What protects the
+    model_dir itself, also from other machines, is its own lock.
+    """
+    project.layout.own.mkdir(parents=True, exist_ok=True)
+    path = project.layout.own / f"{task.name.experiment}--{task.name.variant}--seed-{task.seed}.running"
+    while True:
+        file = open(path, "ab")  # noqa: SIM115
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            break
+        with contextlib.suppress(FileNotFoundError):
+            if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+                return file
+        file.close()  # whoever had it before took the file away: this is no longer the one that others would lock
+    running = project.records.newest(task.name, task.seed)
+    if running is not None and not running.has_ended:
+        raise _busy(task, running)
+    raise Busy(
+        f"{task} is being started by another command",
+        left_alone="Nothing was changed.",
+        hint="wait for it to end; expmgr list shows what runs",
+    )
+
+
+def give_back(reserved: IO[bytes]) -> None:
+    """End what `reserve` began, and leave nothing of it."""
+    Path(reserved.name).unlink(missing_ok=True)
+    reserved.close()
+
+
+def _busy(task: Task, running: RunRecord) -> Busy:
+    return Busy(
+        f"{task} is being trained by run {running.run_id}",
+        left_alone="Nothing was changed.",
+        hint=f"wait for it to end; expmgr show {running.run_id}",
+    )
+
+
+def check_still_there(project: Project, task: Task, previous: RunRecord | None) -> None:
+    """Never start from step 0 in silence where there was a checkpoint: its folder may be on a disk that is not there."""
+    if previous is None or task.fresh:
+        return
+    has_trained = previous.step > 0 or any(attempt.from_step for attempt in previous.attempts)
+    if not has_trained and not any(one.step for one in previous.checkpoints):
+        return
+    folder = model_dir_of(project, task)
+    if folder.read_manifest() is None:
+        raise CheckpointRefused(
+            f"{folder.shown} is empty, but run {previous.run_id} trained {task} to step {previous.step}",
+            details=[f"its checkpoints were saved in {previous.model_dir}"],
+            left_alone="Nothing was changed on disk.",
+            hint=f"bring the folder back (is its disk mounted?), or start anew: {task.command} --fresh",
+        )
+
+
+def prepare(project: Project, task: Task, environment: Environment) -> Prepared:
+    """Make everything that the worker needs: record, pin, checkout, request. On an error nothing of it stays."""
+    previous = project.records.newest(task.name, task.seed)
+    unseen = None
+    if previous is not None and not previous.has_ended and task.mode == "train":
+        if is_seen_running(previous):
+            raise _busy(task, previous)
+        unseen = previous  # whether it still runs, the model_dir's lock will tell
+    previous, fetched = gone_on_from(project, task)
+    if task.mode == "train":
+        check_still_there(project, task, previous)
+    takes_up = previous is not None and unseen is None and previous.commit == task.commit
+    before = previous if takes_up and not task.fresh and task.mode == "train" else None
+    record = _with_attempt(before, task) if before else _new_record(project, task, _parent(task, previous, fetched))
+    folder = project.records.run_dir(record.run_id)
+    try:
+        project.records.begin(record)
+        if not project.is_scratch:
+            project.repo.set_ref(keep_ref(record.run_id), task.commit, "expmgr: run")
+        make_checkout(project.repo, task.commit, folder.code)
+        request = _request(project, task, record, folder)
+        durable.write_json(folder.request, {**request, "environment": environment.as_dict()})
+    except BaseException:
+        take_back(project, Prepared(task, record, folder, before))
+        raise
+    return Prepared(task, record, folder, before, unseen)
+
+
+def take_back(project: Project, prepared: Prepared) -> None:
+    """As if the task had never been asked for."""
+    project.records.withdraw(prepared.record.run_id, prepared.before)
+    if prepared.before is None and not project.is_scratch:
+        project.repo.delete_ref(keep_ref(prepared.record.run_id))
+
+
+def _attempt(number: int, task: Task) -> Attempt:
+    return Attempt(
+        number=number, started_at=time.time(), max_steps=task.max_steps, launcher=Process.current().as_dict()
+    )
+
+
+def _with_attempt(before: RunRecord, task: Task) -> RunRecord:
+    record = before.model_copy(deep=True)
+    record.attempts.append(_attempt(len(record.attempts) + 1, task))
+    record.status = "starting"
+    return record
+
+
+def _new_record(project: Project, task: Task, parent: str | None) -> RunRecord:
+    now = time.time()
+    return RunRecord(
+        run_id=new_run_id(now),
+        variant=str(task.name),
+        seed=task.seed,
+        commit=task.commit,
+        tree=task.tree,
+        code_digest=task.code_digest,
+        parent_run=parent,
+        spec=task.spec.resolved(),
+        created_at=now,
+        host=socket.gethostname() if project.settings.record_host else None,
+        user=user_name() if project.settings.record_user else None,
+        model_dir=project.shown(project.layout.model_dir(task.name, task.seed)),
+        attempts=[_attempt(1, task)],
+    )
+
+
+def _parent(task: Task, previous: RunRecord | None, fetched: str | None) -> str | None:
+    """The run that this one goes on from: the one whose checkpoint was fetched, or the one before in this clone."""
+    if task.fresh:
+        return None
+    return fetched or (previous.run_id if previous is not None and previous.step else None)
+
+
+def _request(project: Project, task: Task, record: RunRecord, folder: RunDir) -> dict[str, Any]:
+    model_dir = project.layout.model_dir(task.name, task.seed)
+    return {
+        "format": 1,
+        "mode": task.mode,
+        "run_id": record.run_id,
+        "variant": str(task.name),
+        "seed": task.seed,
+        "commit": task.commit,
+        "spec": record.spec,
+        "experiment_dir": str(folder.code / task.name.folder),
+        "variant_dir": str(project.layout.variant_dir(task.name)),
+        "repository": str(project.repo.root) if project.repo.root else None,
+        "module_roots": roots_of(project.repo, task.commit, task.name),
+        "data_root": project.settings.data_root,
+        "pass_environment": project.settings.pass_environment,
+        "model_dir": str(model_dir),
+        "shown_model_dir": project.shown(model_dir),
+        "max_steps": task.max_steps,
+        "fresh": task.fresh,
+        "from_step": task.from_step,
+        "allow": list(task.allow),
+        "candidates": [_candidate(project, one) for one in task.candidates],
+        "warm_start": _warm_start(project, task),
+        "adopt": _adopt(task.adopt),
+        "ask": _ask(project, task.ask),
+        "provenance": {
+            "commit": task.commit,
+            "run_id": record.run_id,
+            "seed": task.seed,
+            "expmgr": __version__,
+            "code_digest": task.code_digest,
+            "spec_digest": spec_digest(task.spec),
+        },
+    }
+
+
+def _candidate(project: Project, candidate: Candidate) -> dict[str, Any]:
+    folder = model_dir_of(project, candidate)
+    about = {"variant": folder.variant, "seed": folder.seed, "step": candidate.step}
+    return {**about, "model_dir": str(folder.path), "shown": folder.shown}
+
+
+def _ask(project: Project, ask: Ask | None) -> dict[str, Any] | None:
+    if ask is None:
+        return None
+    files = {"data": str(ask.data) if ask.data else None, "output": str(ask.output) if ask.output else None}
+    about = {"what": ask.what, "split": ask.split, "format": ask.format}
+    return {**about, **files, "source": _candidate(project, ask.source)}
+
+
+def _adopt(asked: Adopt | None) -> dict[str, Any] | None:
+    if asked is None:
+        return None
+    return {"folder": str(asked.folder), "step": asked.step, "maps": asked.maps, "vouched_by": asked.vouched_by}
+
+
+def _warm_start(project: Project, task: Task) -> dict[str, Any] | None:
+    wish = task.warm_start
+    if wish is None:
+        return None
+    seed = task.seed if wish.seed is None else wish.seed
+    source = Candidate(wish.name, seed, step_of(project, wish.name, seed, wish.step))
+    return {
+        "source": _candidate(project, source),
+        "maps": wish.maps,
+        "only": wish.only,
+        "with_optimizer": wish.with_optimizer,
+        "grow": wish.grow,
+    }

@@ -1,0 +1,191 @@
+"""Checkpoints on their way into the store."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from expmgr.checkpoints.manifest import SavedCheckpoint
+from expmgr.checkpoints.model_dir import ModelDir
+from expmgr.checkpoints.signature import read_signature
+from expmgr.errors import ExpmgrError, StoreProblem
+from expmgr.log.events import Stored
+from expmgr.log.logs import Draft
+from expmgr.paths import VariantName
+from expmgr.project import Project
+from expmgr.runs.origin import is_foreign
+from expmgr.runs.record import RunRecord, selected_step
+from expmgr.store.backends import PIECE_BYTES, Store
+from expmgr.store.contents import (
+    Contents,
+    Pieces,
+    Progress,
+    digests_of,
+    first_problem,
+    model_dir_of,
+    read_contents,
+    recorded_digests,
+)
+from expmgr.store.find import own_writers, stored_events
+from expmgr.team.publish import tell, tell_runs
+
+Which = Literal["selected", "all", "none"]
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A checkpoint that is to go to the store."""
+
+    record: RunRecord
+    folder: ModelDir
+    saved: SavedCheckpoint
+    extra: tuple[str, ...] = ()
+    told: frozenset[str] = frozenset()
+    """Lists of it in the store that this clone has told of before."""
+
+    @property
+    def shown(self) -> str:
+        return f"{self.folder.shown}/{self.saved.name}"
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all its files."""
+        beside = ((self.folder.path / name).stat().st_size for name in self.extra)
+        return sum((*(file.size_bytes for file in self.saved.files.values()), *beside))
+
+
+def plan_uploads(project: Project, which: Which, store: Store | None = None) -> list[Upload]:
+    """The checkpoints of this clone's runs of which it has not told that they are in the store: of each run the selected
+    one, or the newest where none was selected; or all that are kept. What is not as the record says is left.
+
+    A `store` is asked whether it still holds what was told of; what it lost is to go there again.
+    """
+    if which == "none":
+        return []
+    mine = own_writers(project)
+    told: dict[tuple[str, int], list[Stored]] = {}
+    for event in stored_events(project):
+        if event.writer in mine:
+            told.setdefault((event.run_id, event.step), []).append(event)
+    found: list[Upload] = []
+    for head in project.records.heads():
+        if head.status in ("starting", "running") or head.by_hand is not None:
+            continue
+        name = VariantName(*head.variant.split("/", 1))
+        folder = model_dir_of(project, name, head.seed)
+        if not (folder.path / "manifest.json").exists() or is_foreign(project.records.run_dir(head.run_id)):
+            continue
+        for record in project.records.whole([head]):
+            for saved in _wanted_of(folder, record, which):
+                before = told.get((record.run_id, saved.step), [])
+                is_there = before if store is None else any(_is_whole(store, record, one) for one in reversed(before))
+                if not is_there:
+                    lists = frozenset(one.contents for one in before)
+                    found.append(Upload(record, folder, saved, _probe_of(folder, saved), lists))
+    return found
+
+
+def _wanted_of(folder: ModelDir, record: RunRecord, which: Which) -> Iterator[SavedCheckpoint]:
+    try:
+        manifest = folder.read_manifest()
+    except ExpmgrError:
+        return
+    wanted = selected_step(record)
+    for saved in manifest.checkpoints if manifest else ():
+        if (which == "all" or saved.step == wanted) and recorded_digests(record, saved.step) == digests_of(saved):
+            yield saved
+
+
+def _is_whole(store: Store, record: RunRecord, stored: Stored) -> bool:
+    """Whether the store still holds a checkpoint: the list of its files, and every piece by name."""
+    if not store.has(stored.contents):
+        return False
+    pieces = {piece for file in read_contents(store, record, stored).files.values() for piece in file.pieces}
+    return all(store.has(piece) for piece in pieces)
+
+
+def _probe_of(folder: ModelDir, saved: SavedCheckpoint) -> tuple[str, ...]:
+    with contextlib.suppress(ExpmgrError, OSError):
+        probe = read_signature(folder.path / saved.name, saved.name).probe
+        name = f"probe-{probe.batch[:16]}.npz" if probe is not None else ""
+        if name and (folder.path / name).is_file():
+            return (name,)
+    return ()
+
+
+def upload(project: Project, store: Store, wanted: Sequence[Upload], progress: Progress = lambda _: None) -> int:
+    """Send what the store does not have, and say in the log what is there; the bytes that were sent."""
+    if wanted and not store.is_there() and stored_events(project):
+        raise _not_there(store)
+    tell_runs(project)
+    sent = 0
+    for one in wanted:
+        files = {}
+        for name in (*one.saved.files, *one.extra):
+            file, bytes_sent = _send(store, one.folder.path / name, progress)
+            files[name] = file
+            sent += bytes_sent
+        _check_sent(one, files)
+        digest = store.put(_list_of(one, files))
+        if digest not in one.told:
+            about = {"run_id": one.record.run_id, "variant": one.record.variant, "seed": one.record.seed}
+            size = sum(file.size_bytes for file in files.values())
+            values = {**about, "step": one.saved.step, "contents": digest, "size_bytes": size}
+            tell(project, [Draft(Stored, values)])
+    return sent
+
+
+def _list_of(one: Upload, files: Mapping[str, Pieces]) -> bytes:
+    """The piece that lists a checkpoint's files; `StoreProblem` where `fetch` would not take it."""
+    about = {"run_id": one.record.run_id, "variant": one.record.variant, "seed": one.record.seed}
+    values = {**about, "saved": one.saved.model_dump(mode="json"), "files": files}
+    try:
+        contents = Contents.model_validate(values)
+    except ValidationError as error:
+        raise StoreProblem(
+            f"{one.shown} was not stored: {first_problem(error)}",
+            left_alone="Nobody is told of it; what was stored before is as it was.",
+        ) from None
+    return (json.dumps(contents.model_dump(mode="json")) + "\n").encode()
+
+
+def _not_there(store: Store) -> StoreProblem:
+    return StoreProblem(
+        f"the store {store.name} is not there, and the log says that checkpoints are in it",
+        left_alone="Nothing was changed.",
+        hint="is it mounted? store in [tool.expmgr] says where it is",
+    )
+
+
+def _send(store: Store, path: Path, progress: Progress) -> tuple[Pieces, int]:
+    whole, pieces, size, sent = hashlib.sha256(), [], 0, 0
+    with open(path, "rb") as file:
+        while block := file.read(PIECE_BYTES):
+            whole.update(block)
+            digest = hashlib.sha256(block).hexdigest()
+            if not store.has(digest):
+                store.put(block)
+                sent += len(block)
+            pieces.append(digest)
+            size += len(block)
+            progress(len(block))
+    return Pieces(size_bytes=size, sha256=whole.hexdigest(), pieces=pieces), sent
+
+
+def _check_sent(one: Upload, files: dict[str, Pieces]) -> None:
+    """What was read has to be what was saved: it might have been replaced, or be damaged."""
+    wrong = [name for name, file in one.saved.files.items() if files[name].sha256 != file.sha256]
+    if wrong:
+        raise StoreProblem(
+            f"{one.shown} was not stored: it has other content than was saved",
+            details=wrong,
+            left_alone="Nobody is told of it; what was stored before is as it was.",
+            hint=f"expmgr checkpoints {one.record.variant}",
+        )
