@@ -22,12 +22,12 @@ from expmgr.disk import durable
 from expmgr.errors import DataProblem, OutputProblem, UnknownCheckpoint
 from expmgr.guard.judge import Judgement, judge
 from expmgr.guard.refusal import refusal
+from expmgr.runs.request import Ask, Request
 from expmgr.train.building import Built
 from expmgr.train.data.datasets import Rows
 from expmgr.train.data.pipelines import Stream
 from expmgr.train.model import checkpoints
 from expmgr.train.model.structure import parts_of
-from expmgr.train.request import Ask, Request
 from expmgr.train.signature import probe
 from expmgr.train.user.code import UserCode
 

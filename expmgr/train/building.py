@@ -16,6 +16,7 @@ from expmgr.data.files import Content, contents
 from expmgr.data.places import Places
 from expmgr.errors import DataProblem, SpecProblem, UserCodeFailed
 from expmgr.paths import RunDir, nearest
+from expmgr.runs.request import Request, read_request
 from expmgr.spec.data import CsvData, PythonData, ScriptData
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.model import PythonModel, ScriptModel
@@ -27,7 +28,6 @@ from expmgr.train.loop.evaluation import Evaluation
 from expmgr.train.loop.loop import InnerLoop
 from expmgr.train.model.premade import build_model
 from expmgr.train.model.step import Errors, StepFunction
-from expmgr.train.request import Request, read_request
 from expmgr.train.signature import live
 from expmgr.train.signature.measures import measures_of
 from expmgr.train.signature.probe import as_it_was

@@ -32,12 +32,12 @@ from expmgr.guard.refusal import refusal
 from expmgr.guard.rules import WITHOUT_EFFECT
 from expmgr.guard.warm_start import Plan, plan_warm_start
 from expmgr.paths import RunDir
+from expmgr.runs.request import Candidate, read_request
 from expmgr.spec.model import EstimatorModel
 from expmgr.train.asking import answer
 from expmgr.train.building import Built, build
 from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.model import adopting, checkpoints
-from expmgr.train.request import Candidate, read_request
 from expmgr.train.training.base import Outcome
 from expmgr.train.training.reporting import Teller
 from expmgr.train.training.training import Training

@@ -13,10 +13,10 @@ import tensorflow as tf
 
 from expmgr.disk import durable
 from expmgr.errors import DataProblem, OutputProblem
+from expmgr.runs.request import Ask
 from expmgr.spec.model import EstimatorModel
 from expmgr.train.asking import admitted, as_csv, as_json_lines, classified, export_to, row_of
 from expmgr.train.estimators.building import BuiltEstimator
-from expmgr.train.request import Ask
 
 
 def answer(built: BuiltEstimator) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.checkpoints.signature import Signature, TrainingSetup, Variable
 from expmgr.errors import Stopped, UserCodeFailed, WarmStartProblem
 from expmgr.paths import RunDir
+from expmgr.runs.request import Request, read_request
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.model import EstimatorModel
 from expmgr.train.building import source_of
@@ -21,7 +22,6 @@ from expmgr.train.environment import bits, environment, versions
 from expmgr.train.estimators import graphs
 from expmgr.train.estimators.inputs import Fed, Inputs
 from expmgr.train.estimators.running import Interrupt, metrics_of
-from expmgr.train.request import Request, read_request
 from expmgr.train.signature.sourcecode import code_behind
 from expmgr.train.user.code import UserCode
 from expmgr.train.user.params import in_force, params_of

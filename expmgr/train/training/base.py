@@ -15,12 +15,12 @@ from expmgr.disk.locks import Lock
 from expmgr.errors import Busy, Stopped, TrainingFailed
 from expmgr.guard.adoption import Adoption
 from expmgr.guard.warm_start import Plan
+from expmgr.runs.request import Request
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.training import BestCheckpoint
 from expmgr.train.loop.loop import Listener
 from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.model.step import NotFinite
-from expmgr.train.request import Request
 from expmgr.train.training.curves import Look
 from expmgr.train.training.evaluations import Evaluations, Metrics
 from expmgr.train.training.patience import Patience
