@@ -7,15 +7,19 @@ import fcntl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from expmgr.disk import durable
 from expmgr.errors import ExpmgrError
 from expmgr.git.repo import GitRepo
 from expmgr.log.logs import Logs
-from expmgr.paths import Layout
+from expmgr.paths import Layout, VariantName
 from expmgr.runs.record import RunRecord
 from expmgr.runs.records import Records
 from expmgr.settings import Settings, models_root, read_settings
+
+if TYPE_CHECKING:
+    from expmgr.checkpoints.model_dir import ModelDir
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,13 @@ class Project:
             exclude.parent.mkdir(exist_ok=True)
             gap = "" if not text or text.endswith("\n") else "\n"
             durable.write_bytes(exclude, f"{text}{gap}{line}\n".encode())
+
+    def model_dir(self, name: VariantName, seed: int) -> ModelDir:
+        """The model_dir of one seed of a variant."""
+        from expmgr.checkpoints.model_dir import ModelDir
+
+        path = self.layout.model_dir(name, seed)
+        return ModelDir(path, shown=self.shown(path), variant=str(name), seed=seed)
 
     def shown(self, path: Path) -> str:
         """`path` as people read it: relative to the main worktree where it lies in it."""

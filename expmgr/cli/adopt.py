@@ -42,8 +42,9 @@ def adopt(
     """
     from expmgr.cli.watch import watcher
     from expmgr.launch.local import run_tasks
-    from expmgr.launch.plan import Adopt, plan_tasks
+    from expmgr.launch.plan import plan_tasks
     from expmgr.project import Project
+    from expmgr.runs.request import Adopt
 
     pairs = []
     for one in maps or []:
@@ -53,7 +54,7 @@ def adopt(
         pairs.append((old, new))
     project = Project.open(output.folder())
     (task,) = plan_tasks(project, [variant], [seed] if seed else None)
-    asked = Adopt(model_dir.resolve(), step, tuple(pairs), vouch)
+    asked = Adopt(folder=model_dir.resolve(), step=step, maps=tuple(pairs), vouched_by=vouch)
     with watcher([task], quiet=True) as watching:
         (looked,) = run_tasks(project, [replace(task, mode="check", adopt=asked)], watcher=watching)
     if looked.error is not None:
@@ -64,7 +65,9 @@ def adopt(
     if vouch is None:
         vouch = _asked(as_json)
     with watcher([task], quiet=as_json) as watching:
-        (outcome,) = run_tasks(project, [replace(task, adopt=replace(asked, vouched_by=vouch))], watcher=watching)
+        (outcome,) = run_tasks(
+            project, [replace(task, adopt=asked.model_copy(update={"vouched_by": vouch}))], watcher=watching
+        )
     if outcome.error is not None:
         raise outcome.error
     record = outcome.record

@@ -153,7 +153,7 @@ def export(
     if (form is Format.KERAS) != (target.suffix == ".keras"):
         raise typer.BadParameter(f"{target}: a Keras file ends in .keras, and a SavedModel does not")
     _require_free(target)
-    told = _answer(replace(task, ask=replace(task.ask, output=target.absolute())), variant)
+    told = _answer(replace(task, ask=task.ask.model_copy(update={"output": target.absolute()})), variant)
     if as_json:
         output.show_json({"format": 1, **told})
         return
@@ -180,18 +180,20 @@ def _task(
     form: str = "savedmodel",
 ) -> Task:
     from expmgr.cli.output import folder
-    from expmgr.launch.plan import Ask, Candidate, How, plan_tasks, step_of
+    from expmgr.launch.plan import How, checkpoint_ref, plan_tasks, step_of
     from expmgr.launch.questions import parse_checkpoint
     from expmgr.project import Project
+    from expmgr.runs.request import Ask
 
     rules = parse_rules(allow or [])
     project = Project.open(folder())
     name, step = parse_checkpoint(text)
     from_store(project, name, seed, step)
     (task,) = plan_tasks(project, [name], [seed] if seed else None, How(allow=tuple(rules)), mode="check")
-    source = Candidate(task.name, task.seed, step_of(project, task.name, task.seed, step))
+    source = checkpoint_ref(project, task.name, task.seed, step_of(project, task.name, task.seed, step))
     file = data.absolute() if data is not None else None
-    return replace(task, ask=Ask(what, source, split, file, output, form))
+    about = {"what": what, "source": source, "split": split, "data": file, "output": output, "format": form}
+    return replace(task, ask=Ask.model_validate(about))
 
 
 def _require_free(path: Path) -> None:

@@ -115,7 +115,7 @@ def _show_matrix(outcomes: Sequence[Outcome]) -> None:
     """A line a variant that would start, a column a checkpoint that it would start from."""
     for seed in dict.fromkeys(outcome.task.seed for outcome in outcomes):
         rows = [outcome for outcome in outcomes if outcome.task.seed == seed]
-        names = [str(candidate.name) for candidate in rows[0].task.candidates]
+        names = [candidate.variant for candidate in rows[0].task.candidates]
         table = output.Table((f"seed {seed}", *(f"from {name}" for name in names)))
         for outcome in rows:
             if outcome.error is not None:
@@ -146,7 +146,6 @@ def checkpoints(
 
     Example: expmgr checkpoints iris/wide
     """
-    from expmgr.launch.plan import model_dir_of
     from expmgr.launch.questions import plan_listing
     from expmgr.project import Project
 
@@ -156,7 +155,7 @@ def checkpoints(
     outcomes = _asked(project, plan_listing(project, variant, chosen))
     rows = []
     for outcome in outcomes:
-        manifest = model_dir_of(project, outcome.task).read_manifest()
+        manifest = project.model_dir(outcome.task.name, outcome.task.seed).read_manifest()
         for told in outcome.judged:
             saved = manifest.at(told["step"]) if manifest else None
             if saved is not None and manifest is not None:

@@ -16,7 +16,7 @@ from expmgr.errors import ExitCode, ExpmgrError, worst
 from expmgr.paths import seeds_text
 
 if TYPE_CHECKING:
-    from expmgr.launch.plan import Outcome, Task, WarmStart
+    from expmgr.launch.plan import Outcome, Task, WarmStartOption
     from expmgr.project import Project
 
 
@@ -163,7 +163,7 @@ def _tell_of_others(project: Project, tasks: Sequence[Task]) -> None:
             )
 
 
-def _fetch_lost(project: Project, tasks: Sequence[Task], warm: WarmStart | None) -> None:
+def _fetch_lost(project: Project, tasks: Sequence[Task], warm: WarmStartOption | None) -> None:
     """Bring from the store what runs of this clone go on from, or start from, where it is not here any more."""
     if project.settings.store is None:
         return
@@ -213,8 +213,8 @@ def _detach(project: Project, tasks: Sequence[Task], arguments: Sequence[str], a
 
 def _warm_start(
     project: Project, text: str, maps: Sequence[str], only: Sequence[str], with_optimizer: bool, grow: bool
-) -> WarmStart:
-    from expmgr.launch.plan import WarmStart
+) -> WarmStartOption:
+    from expmgr.launch.plan import WarmStartOption
     from expmgr.launch.questions import parse_checkpoint
     from expmgr.variants.variants import find_variant
 
@@ -229,7 +229,7 @@ def _warm_start(
             raise typer.BadParameter(f"--map {one}: it takes OLD=NEW, or OLD/*=NEW/*")
         pairs.append((old, new))
     variant = find_variant(project.repo, name).name
-    return WarmStart(variant, step, int(seed) if colon else None, tuple(pairs), tuple(only), with_optimizer, grow)
+    return WarmStartOption(variant, step, int(seed) if colon else None, tuple(pairs), tuple(only), with_optimizer, grow)
 
 
 def _tell_unsaid(project: Project) -> None:

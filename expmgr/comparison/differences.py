@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.checkpoints.signature import Signature
 from expmgr.comparison.sides import Side, Subject
 from expmgr.errors import ExpmgrError
@@ -182,8 +181,7 @@ def _signature(project: Project, subject: Subject, run: RunRecord | None) -> tup
     """The signature of the newest checkpoint of the run's model_dir, or why there is none."""
     if run is None:
         return None, "it has no run that counts"
-    path = project.layout.model_dir(subject.name, run.seed)
-    folder = ModelDir(path, shown=project.shown(path), variant=str(subject.name), seed=run.seed)
+    folder = project.model_dir(subject.name, run.seed)
     try:
         whole = folder.inspect(thorough=False)
     except ExpmgrError as error:

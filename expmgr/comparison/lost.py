@@ -31,8 +31,7 @@ def _lost(
 ) -> dict[str, tuple[Answer, str]]:
     lost: dict[str, tuple[Answer, str]] = {}
     for record in subject.counted:
-        path = project.layout.model_dir(subject.name, record.seed)
-        folder = ModelDir(path, shown=project.shown(path), variant=record.variant, seed=record.seed)
+        folder = project.model_dir(subject.name, record.seed)
         if is_foreign(project.records.run_dir(record.run_id)):
             wrong = _foreign_lost(project, folder, record, store)
         else:

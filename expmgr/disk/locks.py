@@ -16,7 +16,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -121,8 +121,16 @@ class Lock:
         """Take the lock; `Busy` where another process holds `what`.
 
         A holder on another machine is watched for `SILENCE_SECS` of this machine's own clock before it counts as dead.
+        If the lock cannot be had, the folders made for it are removed again.
         """
         self._made = [place for place in (self.folder, *self.folder.parents) if not place.exists()]
+        try:
+            self._take(what, wait)
+        except BaseException:
+            self._remove_made()
+            raise
+
+    def _take(self, what: str, wait: Callable[[float], None]) -> None:
         while True:
             self.folder.mkdir(parents=True, exist_ok=True)
             newest = self._newest()
@@ -172,6 +180,9 @@ class Lock:
             return
         self._mine.unlink(missing_ok=True)
         self._mine = None
+        self._remove_made()
+
+    def _remove_made(self) -> None:
         for folder in self._made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
@@ -264,3 +275,22 @@ class Heartbeat:
     def _run(self) -> None:
         while not self._ended.wait(self._every_s):
             self._beat()
+
+
+@contextlib.contextmanager
+def held(
+    folder: Path, what: str, *, wait: Callable[[float], None] = time.sleep, undo_on_error: bool = False
+) -> Iterator[Lock]:
+    """The lock in `folder` for the time of a `with` block, kept alive by a heartbeat; `Busy` if another process holds `what`.
+
+    After an error it is released; with `undo_on_error`, for work that wrote nothing, it is as if it had never been taken.
+    """
+    lock = Lock(folder)
+    lock.acquire(what, wait)
+    try:
+        with Heartbeat(lock.beat):
+            yield lock
+    except BaseException:
+        (lock.withdraw if undo_on_error else lock.release)()
+        raise
+    lock.release()

@@ -28,7 +28,7 @@ from expmgr.errors import (
     worst,
 )
 from expmgr.launch.environments import Environment, environment_of
-from expmgr.launch.plan import Outcome, Task, already_complete, model_dir_of
+from expmgr.launch.plan import Outcome, Task, already_complete
 from expmgr.launch.preemption import watching
 from expmgr.launch.prepare import Prepared, give_back, prepare, reserve, take_back
 from expmgr.launch.questions import decided
@@ -178,7 +178,9 @@ class _Batch:
                 self._end(number, Outcome(task, worst([one["exit_code"] for one in judged]), judged=judged))
                 return
             if task.mode == "train":
-                model_dir_of(self.project, task).check_usable()  # before seconds go into starting TensorFlow
+                self.project.model_dir(
+                    task.name, task.seed
+                ).check_usable()  # before seconds go into starting TensorFlow
             environment = environment_of(self.project, task.spec)
             worker = self._worker(task, environment)  # it imports TensorFlow while the checkout is made
             with durable.disk_errors("the run's folder"):

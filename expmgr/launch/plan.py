@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.errors import ExpmgrError, SpecProblem, UncommittedChanges
 from expmgr.git.repo import CommitId
 from expmgr.paths import VariantName, run_command
 from expmgr.project import Project
 from expmgr.runs.record import RunRecord, is_outdated
+from expmgr.runs.request import Adopt, Ask, CheckpointRef
 from expmgr.spec.changes import learned_from
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.store.fetched import fetched_here
@@ -25,39 +25,8 @@ Mode = Literal["train", "check"]
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A checkpoint that the guard is asked about: of `step`, by default the newest."""
-
-    name: VariantName
-    seed: int
-    step: int | None = None
-
-
-@dataclass(frozen=True)
-class Adopt:
-    """A checkpoint that was made elsewhere; `vouched_by` None: it is looked at alone."""
-
-    folder: Path
-    step: int | None = None
-    maps: tuple[tuple[str, str], ...] = ()
-    vouched_by: str | None = None
-
-
-@dataclass(frozen=True)
-class Ask:
-    """What a variant's model is asked, and of which checkpoint."""
-
-    what: Literal["evaluate", "predict", "export"]
-    source: Candidate
-    split: str = "eval"
-    data: Path | None = None
-    output: Path | None = None
-    format: str = "savedmodel"
-
-
-@dataclass(frozen=True)
-class WarmStart:
-    """From which checkpoint a run starts, and what it takes of it (`warmstart.Wish`)."""
+class WarmStartOption:
+    """`--warm-start-from`: from which checkpoint each run of a call starts, and what it takes of it."""
 
     name: VariantName
     step: int | str | None
@@ -78,7 +47,7 @@ class How:
     fresh: bool = False
     from_step: int | None = None
     allow: tuple[str, ...] = ()
-    warm_start: WarmStart | None = None
+    warm_start: WarmStartOption | None = None
 
 
 @dataclass(frozen=True)
@@ -98,10 +67,10 @@ class Task:
     """Go back to the checkpoint of this step."""
     allow: tuple[str, ...] = ()
     """Ids of the guard's rules whose refusal is let pass."""
-    warm_start: WarmStart | None = None
+    warm_start: WarmStartOption | None = None
     adopt: Adopt | None = None
     ask: Ask | None = None
-    candidates: tuple[Candidate, ...] = ()
+    candidates: tuple[CheckpointRef, ...] = ()
     """For `check`: the checkpoints that may or may not enter this variant's model."""
 
     def __str__(self) -> str:
@@ -187,7 +156,7 @@ def already_complete(project: Project, task: Task) -> RunRecord | None:
         return None
     if task.warm_start is not None and not _began_there(record, task.warm_start):
         return None  # the worker says why it cannot be
-    manifest = model_dir_of(project, task).read_manifest()
+    manifest = project.model_dir(task.name, task.seed).read_manifest()
     is_at_its_end = record.step >= task.max_steps or record.attempts[-1].ended_early is not None
     if manifest is None or manifest.at(record.step) is None or not is_at_its_end:
         return None
@@ -198,7 +167,7 @@ def gone_on_from(project: Project, task: Task) -> tuple[RunRecord | None, str | 
     """What the next run of a seed goes on from: the newest run of this clone, and None; or None, and the run whose checkpoint
     was fetched into the model_dir since."""
     newest = project.records.newest(task.name, task.seed)
-    fetched = fetched_here(project, model_dir_of(project, task))
+    fetched = fetched_here(project, project.model_dir(task.name, task.seed))
     if fetched is None or (newest is not None and _stands_at(newest, *fetched)):
         return newest, None
     return None, fetched[0]
@@ -212,7 +181,7 @@ def _stands_at(mine: RunRecord, run_id: str, step: int) -> bool:
     return (mine.parent_run, began) == (run_id, step) and all(one.step <= step for one in mine.checkpoints)
 
 
-def _began_there(record: RunRecord, asked: WarmStart) -> bool:
+def _began_there(record: RunRecord, asked: WarmStartOption) -> bool:
     """Whether the run began from the variant, seed and step that are asked for."""
     made = record.warm_start
     seed = record.seed if asked.seed is None else asked.seed
@@ -230,7 +199,7 @@ def step_of(project: Project, name: VariantName, seed: int, step: int | str | No
     """The step that `best` means: the selected one, or the newest where nothing was selected."""
     if step != "best":
         return step if isinstance(step, int) else None
-    manifest = model_dir_of(project, Candidate(name, seed)).read_manifest()
+    manifest = project.model_dir(name, seed).read_manifest()
     return manifest.selected_step if manifest else None
 
 
@@ -240,10 +209,10 @@ def spec_digest(spec: ExperimentSpec) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def model_dir_of(project: Project, task: Task | Candidate) -> ModelDir:
-    """The model_dir that `task` trains in."""
-    path = project.layout.model_dir(task.name, task.seed)
-    return ModelDir(path, shown=project.shown(path), variant=str(task.name), seed=task.seed)
+def checkpoint_ref(project: Project, name: VariantName, seed: int, step: int | None = None) -> CheckpointRef:
+    """The checkpoint of `step` (None: the newest) of one seed of a variant. It need not exist."""
+    folder = project.model_dir(name, seed)
+    return CheckpointRef(variant=str(name), seed=seed, model_dir=folder.path, shown=folder.shown, step=step)
 
 
 @dataclass(frozen=True)

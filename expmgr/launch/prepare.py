@@ -9,18 +9,18 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from expmgr import __version__
-from expmgr.disk import durable
 from expmgr.disk.locks import Process
 from expmgr.errors import Busy, CheckpointRefused
 from expmgr.launch.checkout import make_checkout
 from expmgr.launch.environments import Environment
-from expmgr.launch.plan import Adopt, Ask, Candidate, Task, gone_on_from, model_dir_of, spec_digest, step_of
+from expmgr.launch.plan import Task, checkpoint_ref, gone_on_from, spec_digest, step_of
 from expmgr.paths import RunDir
 from expmgr.project import Project, keep_ref
 from expmgr.runs.record import Attempt, RunRecord, is_seen_running, new_run_id, user_name
+from expmgr.runs.request import Request, WarmStart
 from expmgr.variants.code import roots_of
 
 
@@ -87,7 +87,7 @@ def check_still_there(project: Project, task: Task, previous: RunRecord | None) 
     has_trained = previous.step > 0 or any(attempt.from_step for attempt in previous.attempts)
     if not has_trained and not any(one.step for one in previous.checkpoints):
         return
-    folder = model_dir_of(project, task)
+    folder = project.model_dir(task.name, task.seed)
     if folder.read_manifest() is None:
         raise CheckpointRefused(
             f"{folder.shown} is empty, but run {previous.run_id} trained {task} to step {previous.step}",
@@ -117,8 +117,7 @@ def prepare(project: Project, task: Task, environment: Environment) -> Prepared:
         if not project.is_scratch:
             project.repo.set_ref(keep_ref(record.run_id), task.commit, "expmgr: run")
         make_checkout(project.repo, task.commit, folder.code)
-        request = _request(project, task, record, folder)
-        durable.write_json(folder.request, {**request, "environment": environment.as_dict()})
+        _request(project, task, record, folder, environment).write(folder)
     except BaseException:
         take_back(project, Prepared(task, record, folder, before))
         raise
@@ -171,33 +170,33 @@ def _parent(task: Task, previous: RunRecord | None, fetched: str | None) -> str 
     return fetched or (previous.run_id if previous is not None and previous.step else None)
 
 
-def _request(project: Project, task: Task, record: RunRecord, folder: RunDir) -> dict[str, Any]:
-    model_dir = project.layout.model_dir(task.name, task.seed)
-    return {
-        "format": 1,
-        "mode": task.mode,
-        "run_id": record.run_id,
-        "variant": str(task.name),
-        "seed": task.seed,
-        "commit": task.commit,
-        "spec": record.spec,
-        "experiment_dir": str(folder.code / task.name.folder),
-        "variant_dir": str(project.layout.variant_dir(task.name)),
-        "repository": str(project.repo.root) if project.repo.root else None,
-        "module_roots": roots_of(project.repo, task.commit, task.name),
-        "data_root": project.settings.data_root,
-        "pass_environment": project.settings.pass_environment,
-        "model_dir": str(model_dir),
-        "shown_model_dir": project.shown(model_dir),
-        "max_steps": task.max_steps,
-        "fresh": task.fresh,
-        "from_step": task.from_step,
-        "allow": list(task.allow),
-        "candidates": [_candidate(project, one) for one in task.candidates],
-        "warm_start": _warm_start(project, task),
-        "adopt": _adopt(task.adopt),
-        "ask": _ask(project, task.ask),
-        "provenance": {
+def _request(project: Project, task: Task, record: RunRecord, folder: RunDir, environment: Environment) -> Request:
+    model_dir = project.model_dir(task.name, task.seed)
+    return Request(
+        mode=task.mode,
+        run_id=record.run_id,
+        variant=str(task.name),
+        seed=task.seed,
+        commit=task.commit,
+        spec=record.spec,
+        experiment_dir=folder.code / task.name.folder,
+        variant_dir=project.layout.variant_dir(task.name),
+        repository=project.repo.root,
+        module_roots=roots_of(project.repo, task.commit, task.name),
+        data_root=project.settings.data_root,
+        pass_environment=project.settings.pass_environment,
+        environment=environment.as_dict(),
+        model_dir=model_dir.path,
+        shown_model_dir=model_dir.shown,
+        max_steps=task.max_steps,
+        fresh=task.fresh,
+        from_step=task.from_step,
+        allow=task.allow,
+        candidates=task.candidates,
+        warm_start=_warm_start(project, task),
+        adopt=task.adopt,
+        ask=task.ask,
+        provenance={
             "commit": task.commit,
             "run_id": record.run_id,
             "seed": task.seed,
@@ -205,39 +204,18 @@ def _request(project: Project, task: Task, record: RunRecord, folder: RunDir) ->
             "code_digest": task.code_digest,
             "spec_digest": spec_digest(task.spec),
         },
-    }
+    )
 
 
-def _candidate(project: Project, candidate: Candidate) -> dict[str, Any]:
-    folder = model_dir_of(project, candidate)
-    about = {"variant": folder.variant, "seed": folder.seed, "step": candidate.step}
-    return {**about, "model_dir": str(folder.path), "shown": folder.shown}
-
-
-def _ask(project: Project, ask: Ask | None) -> dict[str, Any] | None:
-    if ask is None:
+def _warm_start(project: Project, task: Task) -> WarmStart | None:
+    option = task.warm_start
+    if option is None:
         return None
-    files = {"data": str(ask.data) if ask.data else None, "output": str(ask.output) if ask.output else None}
-    about = {"what": ask.what, "split": ask.split, "format": ask.format}
-    return {**about, **files, "source": _candidate(project, ask.source)}
-
-
-def _adopt(asked: Adopt | None) -> dict[str, Any] | None:
-    if asked is None:
-        return None
-    return {"folder": str(asked.folder), "step": asked.step, "maps": asked.maps, "vouched_by": asked.vouched_by}
-
-
-def _warm_start(project: Project, task: Task) -> dict[str, Any] | None:
-    wish = task.warm_start
-    if wish is None:
-        return None
-    seed = task.seed if wish.seed is None else wish.seed
-    source = Candidate(wish.name, seed, step_of(project, wish.name, seed, wish.step))
-    return {
-        "source": _candidate(project, source),
-        "maps": wish.maps,
-        "only": wish.only,
-        "with_optimizer": wish.with_optimizer,
-        "grow": wish.grow,
-    }
+    seed = task.seed if option.seed is None else option.seed
+    return WarmStart(
+        source=checkpoint_ref(project, option.name, seed, step_of(project, option.name, seed, option.step)),
+        maps=option.maps,
+        only=option.only,
+        with_optimizer=option.with_optimizer,
+        grow=option.grow,
+    )

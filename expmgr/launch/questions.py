@@ -14,9 +14,10 @@ from expmgr.errors import BadName, ExitCode, ExpmgrError
 from expmgr.guard.judge import Judgement
 from expmgr.guard.rules import Verdict
 from expmgr.launch.environments import TENSORFLOWS, environment_of
-from expmgr.launch.plan import Candidate, Task, model_dir_of, plan_tasks, spec_digest, step_of
+from expmgr.launch.plan import Task, checkpoint_ref, plan_tasks, spec_digest, step_of
 from expmgr.launch.prepare import check_still_there
 from expmgr.project import Project
+from expmgr.runs.request import CheckpointRef
 from expmgr.spec.data import CsvData
 
 _LINK = "120000"
@@ -48,10 +49,10 @@ def plan_checks(project: Project, text: str, seeds: Sequence[int] | None, *, aga
     first = tasks[0].name
     names = list(dict.fromkeys(task.name for task in tasks))
 
-    def candidates(task: Task) -> tuple[Candidate, ...]:
+    def candidates(task: Task) -> tuple[CheckpointRef, ...]:
         asked = names if against else [task.name]
         return tuple(
-            Candidate(name, task.seed, step_of(project, name, task.seed, step) if name == first else None)
+            checkpoint_ref(project, name, task.seed, step_of(project, name, task.seed, step) if name == first else None)
             for name in asked
         )
 
@@ -62,9 +63,11 @@ def plan_listing(project: Project, text: str, seeds: Sequence[int] | None) -> li
     """One task a seed, which asks about every checkpoint that is kept."""
     tasks = []
     for task in plan_tasks(project, [text], seeds, mode="check"):
-        manifest = model_dir_of(project, task).read_manifest()
+        manifest = project.model_dir(task.name, task.seed).read_manifest()
         steps = [one.step for one in manifest.checkpoints] if manifest else []
-        tasks.append(replace(task, candidates=tuple(Candidate(task.name, task.seed, step) for step in steps)))
+        tasks.append(
+            replace(task, candidates=tuple(checkpoint_ref(project, task.name, task.seed, step) for step in steps))
+        )
     return tasks
 
 
@@ -77,10 +80,10 @@ def decided(project: Project, task: Task) -> list[dict[str, Any]] | None:
     told = []
     is_plain = _is_plain(project, task)
     for candidate in task.candidates:
-        about = {"from": str(candidate.name), "seed": candidate.seed, "checkpoint": None, "step": candidate.step}
+        about = {"from": candidate.variant, "seed": candidate.seed, "checkpoint": None, "step": candidate.step}
         try:
-            whole = model_dir_of(project, candidate).inspect(candidate.step, thorough=False)
-            if whole is None and candidate.name == task.name:
+            whole = candidate.folder.inspect(candidate.step, thorough=False)
+            if whole is None and candidate.variant == str(task.name):
                 check_still_there(project, task, project.records.newest(task.name, task.seed))
         except ExpmgrError as error:
             told.append({**about, "judgement": None, "error": error.as_dict(), "exit_code": int(error.exit_code)})
@@ -96,7 +99,7 @@ def decided(project: Project, task: Task) -> list[dict[str, Any]] | None:
     return told
 
 
-def _is_unchanged(project: Project, task: Task, candidate: Candidate, whole: Whole) -> bool:
+def _is_unchanged(project: Project, task: Task, candidate: CheckpointRef, whole: Whole) -> bool:
     made = whole.signature.provenance
     now = {"code_digest": task.code_digest, "spec_digest": spec_digest(task.spec), "expmgr": __version__}
     versions = _versions(project, task)

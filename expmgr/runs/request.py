@@ -7,14 +7,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from expmgr.checkpoints.model_dir import ModelDir
+from expmgr.disk import durable
 from expmgr.errors import OurBug
 from expmgr.guard.warm_start import Wish
 from expmgr.paths import RunDir
 from expmgr.spec.experiment import ExperimentSpec
 
 
-class Candidate(BaseModel):
-    """A checkpoint that the guard is asked about."""
+class CheckpointRef(BaseModel):
+    """A checkpoint of one seed of a variant, and the model_dir that it is in."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -25,40 +27,44 @@ class Candidate(BaseModel):
     step: int | None = None
     """None: the newest."""
 
+    @property
+    def folder(self) -> ModelDir:
+        return ModelDir(self.model_dir, shown=self.shown, variant=self.variant, seed=self.seed)
+
 
 class WarmStart(BaseModel):
     """From which checkpoint training starts, and what of it is taken."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    source: Candidate
-    maps: list[tuple[str, str]] = []
-    only: list[str] = []
+    source: CheckpointRef
+    maps: tuple[tuple[str, str], ...] = ()
+    only: tuple[str, ...] = ()
     with_optimizer: bool = False
     grow: bool = False
 
-    def wish(self, allow: list[str]) -> Wish:
+    def wish(self, allow: tuple[str, ...]) -> Wish:
         return Wish(self.maps, self.only, self.with_optimizer, self.grow, allow)
 
 
 class Adopt(BaseModel):
-    """A checkpoint that was made elsewhere, and who stands for what it does not say."""
+    """A checkpoint that was made elsewhere; `vouched_by`: who vouches for what it does not say. None: it is only looked at."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     folder: Path
     step: int | None = None
-    maps: list[tuple[str, str]] = []
+    maps: tuple[tuple[str, str], ...] = ()
     vouched_by: str | None = None
 
 
 class Ask(BaseModel):
-    """What a model is asked, and of which checkpoint."""
+    """What a model is used for, and with the weights of which checkpoint."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     what: Literal["evaluate", "predict", "export"]
-    source: Candidate
+    source: CheckpointRef
     split: Literal["train", "eval", "test"] = "eval"
     data: Path | None = None
     output: Path | None = None
@@ -70,7 +76,7 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    format: Literal[1]
+    format: Literal[1] = 1
     mode: Literal["train", "check"]
     run_id: str
     variant: str
@@ -96,14 +102,23 @@ class Request(BaseModel):
     fresh: bool = False
     from_step: int | None = None
     """Go back to the checkpoint of this step; None: the newest."""
-    candidates: list[Candidate] = []
+    candidates: tuple[CheckpointRef, ...] = ()
     """What `check` asks about."""
     warm_start: WarmStart | None = None
     adopt: Adopt | None = None
     ask: Ask | None = None
-    allow: list[str] = []
+    allow: tuple[str, ...] = ()
     """Ids of the guard's rules whose refusal the user takes upon themselves."""
     provenance: dict[str, Any]
+
+    def write(self, folder: RunDir) -> None:
+        """Write it for the worker, as `request.json` in the run's folder."""
+        durable.write_json(folder.request, self.model_dump(mode="json"))
+
+    @property
+    def folder(self) -> ModelDir:
+        """The model_dir that the run trains in, or that it looks at."""
+        return ModelDir(self.model_dir, shown=self.shown_model_dir, variant=self.variant, seed=self.seed)
 
     @property
     def resolved(self) -> ExperimentSpec:

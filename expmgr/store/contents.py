@@ -13,8 +13,6 @@ from expmgr.checkpoints.manifest import SavedCheckpoint, is_file_of
 from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.errors import StoreProblem
 from expmgr.log.events import Digest, Moment, RunName, Stored, Variant
-from expmgr.paths import VariantName
-from expmgr.project import Project
 from expmgr.runs.record import RunRecord
 from expmgr.store.backends import PIECE_BYTES, Store
 
@@ -117,11 +115,6 @@ def read_contents(store: Store, record: RunRecord, stored: Stored) -> Contents:
             hint=f"ask {record.user or 'whoever trained it'}; expmgr log {record.run_id} says who stored it",
         )
     return contents
-
-
-def model_dir_of(project: Project, name: VariantName, seed: int) -> ModelDir:
-    path = project.layout.model_dir(name, seed)
-    return ModelDir(path, shown=project.shown(path), variant=str(name), seed=seed)
 
 
 def digests_of(saved: SavedCheckpoint) -> dict[str, str]:

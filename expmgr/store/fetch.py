@@ -20,11 +20,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.disk import durable
-from expmgr.disk.locks import Heartbeat, Lock
+from expmgr.disk.locks import held
 from expmgr.errors import Busy, ExpmgrError, ModelDirProblem, StoreProblem
 from expmgr.log.events import Stored
 from expmgr.paths import VariantName
@@ -37,7 +36,6 @@ from expmgr.store.contents import (
     Progress,
     is_in_model_dir,
     is_of,
-    model_dir_of,
     read_contents,
 )
 from expmgr.store.fetched import FETCHED
@@ -78,7 +76,7 @@ def fetch(
 def _fetch(
     project: Project, store: Store, record: RunRecord, stored: Stored, fresh: bool, progress: Progress
 ) -> str | None:
-    folder = model_dir_of(project, VariantName(*record.variant.split("/", 1)), record.seed)
+    folder = project.model_dir(VariantName(*record.variant.split("/", 1)), record.seed)
     contents = read_contents(store, record, stored)
     if is_in_model_dir(folder, contents):
         return None
@@ -102,22 +100,15 @@ def _fetch(
 
 @contextlib.contextmanager
 def _locked(folder: ModelDir) -> Iterator[None]:
-    """The lock of a model_dir, kept alive. After an error it is as if it had never been taken."""
-    lock = Lock(folder.lock_dir)
+    """The lock of a model_dir, asked before every write. After an error it is as if it had never been taken."""
+    with held(folder.lock_dir, folder.shown, undo_on_error=True) as lock:
 
-    def check() -> None:
-        if not lock.is_held():
-            raise Busy(f"{folder.shown} was taken over by another process, so nothing more was written to it")
+        def check() -> None:
+            if not lock.is_held():
+                raise Busy(f"{folder.shown} was taken over by another process, so nothing more was written to it")
 
-    lock.acquire(folder.shown)
-    folder.may_write = check
-    try:
-        with Heartbeat(lock.beat):
-            yield
-    except BaseException:
-        lock.withdraw()
-        raise
-    lock.release()
+        folder.may_write = check
+        yield
 
 
 def _name_of_parts(folder: ModelDir, contents: Contents) -> str:
@@ -143,7 +134,7 @@ def _take_in(folder: ModelDir, record: RunRecord, contents: Contents, parts: Pat
 def _assemble(store: Store, target: Path, file: Pieces, progress: Progress) -> None:
     """`target` from its pieces; what an interrupted fetch left of it is verified and gone on from."""
     beside, digest = target.with_name(f"{target.name}.part"), hashlib.sha256()
-    if target.is_file() and target.stat().st_size == file.size_bytes and _sha256(target) == file.sha256:
+    if target.is_file() and target.stat().st_size == file.size_bytes and durable.sha256(target) == file.sha256:
         progress(file.size_bytes)
         return
     done = 0
@@ -172,14 +163,6 @@ def _assemble(store: Store, target: Path, file: Pieces, progress: Progress) -> N
     os.replace(beside, target)
 
 
-def _sha256(path: Path) -> str:
-    digest: Any = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return str(digest.hexdigest())
-
-
 def ensure(
     project: Project,
     name: VariantName,
@@ -197,7 +180,7 @@ def ensure(
     """
     if project.settings.store is None or project.is_scratch:
         return None
-    folder = model_dir_of(project, name, seed)
+    folder = project.model_dir(name, seed)
     try:
         manifest = folder.read_manifest()
         if manifest is not None and manifest.checkpoints:
@@ -231,7 +214,7 @@ class InTheStore:
 
 def check_free(project: Project, record: RunRecord) -> None:
     """`ModelDirProblem` where the checkpoints of a run cannot come in: the folder holds those of another run."""
-    _check_free(model_dir_of(project, VariantName(*record.variant.split("/", 1)), record.seed), record)
+    _check_free(project.model_dir(VariantName(*record.variant.split("/", 1)), record.seed), record)
 
 
 def _check_free(folder: ModelDir, record: RunRecord) -> None:

@@ -29,7 +29,6 @@ from expmgr.store.contents import (
     Progress,
     digests_of,
     first_problem,
-    model_dir_of,
     read_contents,
     recorded_digests,
 )
@@ -79,7 +78,7 @@ def plan_uploads(project: Project, which: Which, store: Store | None = None) -> 
         if head.status in ("starting", "running") or head.by_hand is not None:
             continue
         name = VariantName(*head.variant.split("/", 1))
-        folder = model_dir_of(project, name, head.seed)
+        folder = project.model_dir(name, head.seed)
         if not (folder.path / "manifest.json").exists() or is_foreign(project.records.run_dir(head.run_id)):
             continue
         for record in project.records.whole([head]):

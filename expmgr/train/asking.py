@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from expmgr.checkpoints.model_dir import ModelDir, Whole
+from expmgr.checkpoints.model_dir import Whole
 from expmgr.checkpoints.signature import Signature
 from expmgr.disk import durable
 from expmgr.errors import DataProblem, OutputProblem, UnknownCheckpoint
@@ -57,8 +57,7 @@ def answer(built: Built) -> dict[str, Any]:
 def admitted(built: Asked, ask: Ask) -> tuple[Whole, Judgement]:
     """The checkpoint that is asked, which the guard lets through."""
     at = ask.source
-    folder = ModelDir(at.model_dir, shown=at.shown, variant=at.variant, seed=at.seed)
-    whole = folder.inspect(at.step)
+    whole = at.folder.inspect(at.step)
     if whole is None:
         raise UnknownCheckpoint(f"{at.variant} has no checkpoint yet", hint=f"expmgr run {at.variant}")
     wanted = built.signature(whole.saved.step)

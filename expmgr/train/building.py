@@ -223,7 +223,7 @@ def build(run_dir: RunDir) -> Built:
         spec,
         data,
         model,
-        _folder(request),
+        request.folder,
         code,
         {**request.provenance, **versions(), **bits(spec.train.determinism)},
     )
@@ -238,7 +238,7 @@ def _of_script(spec: ExperimentSpec, request: Request, code: UserCode) -> Built:
     data = Given(call, spec, code, seed=request.random_seed, data_root=request.data_root, files=files)
     model = handed_over(call.model, code, request.resolved.model, data.first())
     about = {**request.provenance, **versions(), **bits(spec.train.determinism)}
-    built = Built(request, spec, data, model, _folder(request), code, about, call)
+    built = Built(request, spec, data, model, request.folder, code, about, call)
     steps = built.inner.feed.steps_per_epoch
     if call.callbacks and data.has_eval and steps is not None and not (spec.eval.every_steps or spec.eval.every_secs):
         # `fit` evaluates at the end of every epoch, and tells callbacks.
@@ -246,10 +246,6 @@ def _of_script(spec: ExperimentSpec, request: Request, code: UserCode) -> Built:
     for name in call.left_out:
         print(f"callback {name} is not called: expmgr does what it does", flush=True)
     return built
-
-
-def _folder(request: Request) -> ModelDir:
-    return ModelDir(request.model_dir, shown=request.shown_model_dir, variant=request.variant, seed=request.seed)
 
 
 def source_of(spec: ExperimentSpec, request: Request, code: UserCode) -> Source:

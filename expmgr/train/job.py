@@ -8,13 +8,12 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expmgr.checkpoints.model_dir import ModelDir, Whole
-from expmgr.disk.locks import Heartbeat, Lock, Process
+from expmgr.checkpoints.model_dir import Whole
+from expmgr.disk.locks import Lock, Process, held
 from expmgr.errors import (
     DiskFull,
     ExitCode,
@@ -32,7 +31,7 @@ from expmgr.guard.refusal import refusal
 from expmgr.guard.rules import WITHOUT_EFFECT
 from expmgr.guard.warm_start import Plan, plan_warm_start
 from expmgr.paths import RunDir
-from expmgr.runs.request import Candidate, read_request
+from expmgr.runs.request import CheckpointRef, read_request
 from expmgr.spec.model import EstimatorModel
 from expmgr.train.asking import answer
 from expmgr.train.building import Built, build
@@ -165,11 +164,10 @@ def _check(built: Built, teller: Teller) -> int:
     return int(worst(codes))
 
 
-def _judged(built: Built, candidate: Candidate) -> dict[str, Any]:
-    folder = ModelDir(candidate.model_dir, shown=candidate.shown, variant=candidate.variant, seed=candidate.seed)
+def _judged(built: Built, candidate: CheckpointRef) -> dict[str, Any]:
     about = {"from": candidate.variant, "seed": candidate.seed, "checkpoint": None, "step": candidate.step}
     try:
-        whole = folder.inspect(candidate.step, thorough=False)
+        whole = candidate.folder.inspect(candidate.step, thorough=False)
     except ExpmgrError as error:
         return {**about, "judgement": None, "error": error.as_dict(), "exit_code": int(error.exit_code)}
     if whole is None:
@@ -210,8 +208,7 @@ def _warm_start(built: Built) -> WarmStarted | None:
     if asked is None:
         return None
     at = asked.source
-    folder = ModelDir(at.model_dir, shown=at.shown, variant=at.variant, seed=at.seed)
-    whole = folder.inspect(at.step)
+    whole = at.folder.inspect(at.step)
     if whole is None:
         raise WarmStartProblem(f"{at.variant} has no checkpoint to start from", hint=f"expmgr run {at.variant}")
     plan = plan_warm_start(whole.signature, built.signature(0), asked.wish(built.request.allow), whole.shown)
@@ -270,7 +267,12 @@ def _begin(trainer: Trainer, built: Built, stop: StopFlag, teller: Teller) -> in
     teller.progress("building", judged.newest.saved.step if judged.newest else 0, built.request.max_steps)
     built.make_ready()
     _look_at(stop)
-    with _locked(built, stop) as lock:
+
+    def wait(seconds: float) -> None:
+        _look_at(stop)
+        time.sleep(seconds)
+
+    with held(built.folder.lock_dir, built.folder.shown, wait=wait) as lock:
         judged = _admitted(built)  # whoever held the lock before may have trained
         return _train(trainer, built, judged, lock, stop, teller)
 
@@ -278,35 +280,6 @@ def _begin(trainer: Trainer, built: Built, stop: StopFlag, teller: Teller) -> in
 def _look_at(stop: StopFlag) -> None:
     if stop.is_set():
         raise Stopped("stopped before training began", left_alone="Nothing was changed.")
-
-
-@contextlib.contextmanager
-def _locked(built: Built, stop: StopFlag) -> Iterator[Lock]:
-    """The lock of the model_dir, kept alive. Where it cannot be had, the folders made for it go again."""
-
-    def wait(seconds: float) -> None:
-        _look_at(stop)
-        time.sleep(seconds)
-
-    lock = Lock(built.folder.lock_dir)
-    missing = _missing(built.folder.lock_dir)
-    try:
-        lock.acquire(built.folder.shown, wait)
-    except BaseException:
-        for folder in missing:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        raise
-    try:
-        with Heartbeat(lock.beat):
-            yield lock
-    finally:
-        lock.release()
-
-
-def _missing(folder: Path) -> list[Path]:
-    """`folder` and the folders above it that are not there, the deepest first."""
-    return [place for place in (folder, *folder.parents) if not place.exists()]
 
 
 def _may_move(judgement: Judgement | None) -> set[str]:

@@ -28,7 +28,7 @@ from expmgr.log.logs import Draft
 from expmgr.paths import VariantName
 from expmgr.project import Project
 from expmgr.runs.record import Checkpoint, RunRecord
-from expmgr.store import fetch, find
+from expmgr.store import contents, fetch, find, upload
 from expmgr.store.backends import PIECE_BYTES, Store, open_store
 from expmgr.team.publish import tell
 from team import Team, ok, put, record_of, saved, told
@@ -132,7 +132,8 @@ def test_a_store_that_is_not_there_is_said(tmp_path: Path, wire: Wire, s3_port: 
 
 @pytest.fixture
 def ann(team: Team, place: str, monkeypatch: pytest.MonkeyPatch) -> Repo:
-    monkeypatch.setattr(fetch, "PIECE_BYTES", PIECE)
+    for module in (contents, fetch, upload):
+        monkeypatch.setattr(module, "PIECE_BYTES", PIECE)
     repo = settled(team.join("ann"), place)
     ok(repo, "new", "iris/baseline")
     return repo
@@ -293,7 +294,7 @@ def test_a_list_that_names_other_files_than_the_record_does_not_come_in(ann: Rep
     ok(ann, "push")
     bob = pulled(team, place)
     project = Project.open(bob.path)
-    events = {e.event.run_id: e.event for e in project.logs.events("stored") if isinstance(e.event, fetch.Stored)}
+    events = {e.event.run_id: e.event for e in project.logs.events("stored") if isinstance(e.event, Stored)}
     forged = events[one.run_id].model_copy(update={"contents": events[two.run_id].contents})
     with pytest.raises(StoreProblem, match="is not the checkpoint of step"):
         fetch.fetch(project, find.store_of(project), project.records.load(one.run_id), [forged])
@@ -419,9 +420,9 @@ def test_a_list_cannot_say_what_cannot_be(fetching: Fetching) -> None:
 
 @in_a_folder
 def test_a_list_of_any_length_is_not_read(fetching: Fetching, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "MOST_LIST_BYTES", 10_000)
+    monkeypatch.setattr(contents, "MOST_LIST_BYTES", 10_000)
     fetching.refused(b" " * 10_001, "holds other content than")
-    monkeypatch.setattr(fetch, "MOST_PIECES", 3)
+    monkeypatch.setattr(contents, "MOST_PIECES", 3)
     fetching.refused(json.dumps(fetching.values).encode(), "it has more than 3 pieces")
 
 

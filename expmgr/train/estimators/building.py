@@ -174,10 +174,16 @@ def build(run_dir: RunDir) -> BuiltEstimator:
     data = Inputs(source_of(spec, request, code), spec.data, request.random_seed)
     # Only a training writes into the model_dir, once it may: until then a folder that goes with the worker.
     estimator = _built(spec, request, code, tempfile.mkdtemp(prefix="expmgr-estimator-"))
-    folder = ModelDir(request.model_dir, shown=request.shown_model_dir, variant=request.variant, seed=request.seed)
     digest = code_behind([code.find(_model(spec).build, "model.build")], run_dir.code)
     return BuiltEstimator(
-        request, spec, data, estimator, folder, code, digest, {**request.provenance, **versions(), **bits(False)}
+        request,
+        spec,
+        data,
+        estimator,
+        request.folder,
+        code,
+        digest,
+        {**request.provenance, **versions(), **bits(False)},
     )
 
 

@@ -26,7 +26,6 @@ from expmgr.disk.locks import Lock
 from expmgr.errors import CheckpointRefused, DiskFull, OurBug, Stopped
 from expmgr.train.environment import moved_bits
 from expmgr.train.estimators.building import BuiltEstimator
-from expmgr.train.loop.schedule import Interval, Schedule
 from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.model.checkpoints import disk_error
 from expmgr.train.model.step import NotFinite
@@ -64,16 +63,7 @@ class EstimatorTraining(Course):
         self._seen = newest.saved.examples_seen if newest else 0
         self._curves: Lines = Lines(self, newest.saved.step if newest else None)
         self._evaluations = Evaluations(built, self._curves, stop, self._look_at)
-        config = self.spec.run_config
-        self.schedule = Schedule(
-            saved_step=newest.saved.step if newest else None,
-            max_steps=self.max_steps,
-            checkpoints=Interval(config.save_checkpoints_steps, config.save_checkpoints_secs),
-            summaries=Interval(config.save_summary_steps),
-            logs=Interval(config.log_step_count_steps),
-            evaluations=Interval(self.spec.eval.every_steps, self.spec.eval.every_secs),
-            clock=time.monotonic,
-        )
+        self.schedule = self._schedule()
         self.curves = self._curves
 
     @property

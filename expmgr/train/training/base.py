@@ -19,6 +19,7 @@ from expmgr.runs.request import Request
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.training import BestCheckpoint
 from expmgr.train.loop.loop import Listener
+from expmgr.train.loop.schedule import Interval, Schedule
 from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.model.step import NotFinite
 from expmgr.train.training.curves import Look
@@ -89,6 +90,7 @@ class Course(Listener):
         self._pending: list[str] = []
         """What a stop cut short at the step that is saved: done first when the run goes on."""
         self.folder.may_write = self._check_lock
+        self.max_steps: int
         self._curves: Look
         self._evaluations: Evaluations
         self._began = time.monotonic()
@@ -104,6 +106,21 @@ class Course(Listener):
     def _made_patience(self) -> Patience | None:
         rule = self.spec.train.early_stopping
         return Patience(rule, rule.mode or self.spec.direction(rule.metric)) if rule else None
+
+    def _schedule(self, *, epoch_steps: int | None = None, most_steps: int | None = None) -> Schedule:
+        """What is due when, by the spec's `run_config` and `eval`."""
+        config, evaluation = self.spec.run_config, self.spec.eval
+        return Schedule(
+            saved_step=self.newest.saved.step if self.newest else None,
+            max_steps=self.max_steps,
+            checkpoints=Interval(config.save_checkpoints_steps, config.save_checkpoints_secs),
+            summaries=Interval(config.save_summary_steps),
+            logs=Interval(config.log_step_count_steps),
+            evaluations=Interval(evaluation.every_steps, evaluation.every_secs),
+            epoch_steps=epoch_steps,
+            most_steps=most_steps,
+            clock=time.monotonic,
+        )
 
     def _prepare_folder(self) -> None:
         now = time.time()

@@ -16,7 +16,6 @@ from expmgr.errors import DiskFull, Stopped
 from expmgr.train.building import Built
 from expmgr.train.environment import moved_bits
 from expmgr.train.loop.loop import Loop
-from expmgr.train.loop.schedule import Interval, Schedule
 from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.model import adopting, checkpoints
 from expmgr.train.model.step import NotFinite
@@ -254,17 +253,10 @@ class Training(Course):
     # Making the parts.
 
     def _loop(self) -> Loop:
-        config, newest = self.spec.run_config, self.newest
-        schedule = Schedule(
-            saved_step=newest.saved.step if newest else None,
-            max_steps=self.max_steps,
-            checkpoints=Interval(config.save_checkpoints_steps, config.save_checkpoints_secs),
-            summaries=Interval(config.save_summary_steps),
-            logs=Interval(config.log_step_count_steps),
-            evaluations=Interval(self.spec.eval.every_steps, self.spec.eval.every_secs),
+        newest = self.newest
+        schedule = self._schedule(
             epoch_steps=self._callbacks.steps_per_epoch if self._callbacks else None,
             most_steps=1 if self._callbacks.looks_at_batches else None,
-            clock=time.monotonic,
         )
         return Loop(
             model=self.model,
