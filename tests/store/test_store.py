@@ -530,10 +530,10 @@ def test_who_lost_the_lock_on_the_way_writes_nothing(fetching: Fetching, fresh: 
 def test_who_waited_for_the_lock_looks_again(fetching: Fetching, monkeypatch: pytest.MonkeyPatch) -> None:
     acquire, turns = Lock.acquire, iter([True])
 
-    def late(lock: Lock, what: str) -> None:
+    def late(lock: Lock, *args: Any) -> None:
         if next(turns, False):
             assert fetching.fetch() is not None  # somebody else is quicker
-        acquire(lock, what)
+        acquire(lock, *args)
 
     monkeypatch.setattr(Lock, "acquire", late)
     seen: list[int] = []
