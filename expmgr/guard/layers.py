@@ -7,6 +7,8 @@ from typing import Any
 
 #: Layers that do nothing but in training, and have no weights.
 TRAINING_ONLY = frozenset({"Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout"})
+TRAINING_ONLY |= {"GaussianNoise", "GaussianDropout", "ActivityRegularization", "RandomFlip", "RandomRotation"}
+TRAINING_ONLY |= {"RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness", "RandomCrop"}
 
 _POOLING = ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")
 _ACTIVATIONS = frozenset({"Activation", "ReLU", "LeakyReLU", "ELU", "Softmax"})

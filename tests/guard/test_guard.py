@@ -227,6 +227,16 @@ def test_each_rule(rule: str) -> None:
     assert found.verdict.may_restore is (verdict in (Verdict.SAME, Verdict.RESUME))
 
 
+@pytest.mark.parametrize(
+    "kind", ["GaussianNoise", "RandomFlip", "RandomCrop", "ActivityRegularization", "AlphaDropout"]
+)
+def test_a_layer_that_only_training_uses_comes_and_goes(kind: str) -> None:
+    more = signature(layers={**LAYERS, "new": {"class": kind}}, training_step=OTHER_GRAPH)
+    for found in (judge(BASE, more), judge(more, BASE)):
+        assert [one.rule.id for one in found.differences] == ["dropout"]
+        assert found.verdict is Verdict.RESUME
+
+
 def test_every_rule_has_its_case() -> None:
     assert {rule for rule in RULES if rule not in CASES} == {"code", "role"}
 

@@ -18,9 +18,7 @@ import tensorflow as tf
 from expmgr.train.model.checkpoints import live_variables
 from expmgr.train.signature.graph import CannotTrace, Graph
 from expmgr.train.signature.leaves import Leaf, captures, inputs_of
-from expmgr.train.signature.operations import FLOAT_TYPES, WRITING
-
-FLOAT_TYPES |= {tf.float64.as_datatype_enum}
+from expmgr.train.signature.operations import WRITING
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ SEEDS = {
     "StatelessRandomGetKeyCounter": {0},
     "StatelessRandomGetKeyCounterAlg": {0},
 }
-FLOAT_TYPES = frozenset({tf.float16.as_datatype_enum, tf.bfloat16.as_datatype_enum, tf.float32.as_datatype_enum})
+FLOAT_TYPES = frozenset(one.as_datatype_enum for one in (tf.float16, tf.bfloat16, tf.float32, tf.float64))
 
 #: Operations that call back into Python: what that computes, its code alone can say.
 PYTHON_OPERATIONS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
