@@ -29,7 +29,7 @@ def parse_seeds(text: str) -> list[int]:
 
 def parse_rules(ids: Sequence[str]) -> list[str]:
     """The ids of rules that may be let pass, as given."""
-    from expmgr.guard.rules import NEVER_ALLOWED, RULES
+    from expmgr.guard.rules import RULES
     from expmgr.paths import nearest
 
     for one in ids:
@@ -37,6 +37,6 @@ def parse_rules(ids: Sequence[str]) -> list[str]:
             near = nearest(one, RULES)
             hint = f"did you mean {near}?" if near else "expmgr check VARIANT names the rules that fired"
             raise typer.BadParameter(f"there is no rule {one!r}: {hint}")
-        if one in NEVER_ALLOWED:
+        if not RULES[one].may_be_allowed:
             raise typer.BadParameter(f"{one} is never let pass: {RULES[one].why}")
     return list(dict.fromkeys(ids))

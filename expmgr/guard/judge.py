@@ -13,24 +13,14 @@ from typing import Any, Literal
 from expmgr.checkpoints.signature import AVERAGE, Signature, TrainingSetup, Variable, slot_path
 from expmgr.guard.data import data_differences
 from expmgr.guard.difference import Difference, both_sides, pairs_of
-from expmgr.guard.layers import TRAINING_ONLY, layer_differences
-from expmgr.guard.rules import NEVER_ALLOWED, RULES, TRAINING, Rule, Verdict
+from expmgr.guard.layers import layer_differences
+from expmgr.guard.rules import RULES, Rule, Verdict
 from expmgr.guard.training import training_differences
 
 #: Kinds of models that code of the repository makes.
 _OWN = frozenset({"python", "script", "estimator"})
 #: Settings of the spec's model section that a rule of its own knows.
 _ARCHITECTURE = {"dropout": "dropout", "activation": "activation"}
-TRAINING_ONLY |= {"GaussianNoise", "GaussianDropout", "ActivityRegularization", "RandomFlip", "RandomRotation"}
-TRAINING_ONLY |= {"RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness", "RandomCrop"}
-#: Rules that say why a training step is another one, whatever its graph.
-_MOVE_TRAINING = frozenset(
-    {"activation", "epsilon", "pooling", "stateful", "dtype", "wider-dtype", "precision", "frozen", "dropout"}
-    | {"momentum", "regularizer", "normalisation", "loss", "optimizer", "optimizer-variables", "optimizer-start"}
-    | {"optimizer-setting", "learning-rate-schedule", "gradient-accumulation", "weight-average"}
-    | {"architecture", "computation"}
-    | {"variables", "role", "code", "vocabulary", "features"}
-)
 _WIDTH = {"bfloat16": 1, "float16": 1, "float32": 2, "float64": 3}
 #: What accumulates gradients, and what scales the loss, in the optimizer's variables.
 _ACCUMULATOR = "_gradient_accumulator"
@@ -68,7 +58,7 @@ def judge(
     found = [
         Difference(one.rule, one.what, one.saved, one.wanted, _is_let_pass(one.rule, allowed))
         for one in case.differences()
-        if purpose == "train" or one.rule.id not in TRAINING
+        if purpose == "train" or not one.rule.only_training
     ]
     found.sort(key=lambda one: -one.verdict.weight)
     verdict = found[0].verdict if found else Verdict.SAME
@@ -76,7 +66,7 @@ def judge(
 
 
 def _is_let_pass(rule: Rule, allowed: Collection[str]) -> bool:
-    return rule.id in allowed and rule.id not in NEVER_ALLOWED and not rule.verdict.may_restore
+    return rule.id in allowed and rule.may_be_allowed and not rule.verdict.may_restore
 
 
 class _Case:
@@ -189,17 +179,7 @@ class _Case:
         """The graph, where nothing else said yet that the model computes something else."""
         if self._is_same_inference():
             return
-        rules = {one.rule.id for one in found}
-        if rules & {
-            "variables",
-            "architecture",
-            "activation",
-            "epsilon",
-            "pooling",
-            "stateful",
-            "vocabulary",
-            "features",
-        }:
+        if any(one.rule.explains_inference for one in found):
             return
         one, two = self.saved.inference, self.wanted.inference
         if self.is_comparable:
@@ -226,7 +206,7 @@ class _Case:
         A change that training goes on with must hide no other: the step's own code has to be what it was, and either
         the model's code is, or nothing but numbers moved in the graph.
         """
-        moves = [one for one in found if one.rule.id in _MOVE_TRAINING]
+        moves = [one for one in found if one.rule.explains_step]
         # A plain learning rate of Keras is the value of a variable, which moves no graph.
         explaining = [one for one in moves if self.saved.keys == "names" or not _is_rate(one)]
         if not explaining or any(not one.rule.verdict.may_restore for one in explaining):
@@ -236,7 +216,7 @@ class _Case:
         is_same_step = self.saved.step_code == self.wanted.step_code
         if not is_same_step or not self._account_for_params(moves, explaining):
             return False
-        is_of_layers = all(one.rule.id in ("dropout", "regularizer", "momentum") for one in explaining)
+        is_of_layers = all(one.rule.sets_layers for one in explaining)
         return are_numbers_alone or is_of_layers or self.saved.code == self.wanted.code
 
     def _account_for_params(self, moves: Sequence[Difference], explaining: Sequence[Difference]) -> bool:
@@ -352,12 +332,3 @@ def _variable_difference(path: str, one: Variable | None, two: Variable | None, 
     if one.trainable != two.trainable and rule == "variables":
         sides = ["trained" if side.trainable else "frozen" for side in (one, two)]
         yield Difference(RULES["frozen"], path, sides[0], sides[1])
-
-
-# The configuration of layers.
-
-
-# What it is given.
-
-
-# How training goes on.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from expmgr.errors import CheckpointRefused
 from expmgr.guard.judge import Judgement
-from expmgr.guard.rules import NEVER_ALLOWED
 from expmgr.paths import seeds_option
 
 
@@ -28,7 +27,7 @@ def _allowing(judgement: Judgement) -> str:
     """How a person takes the refusal upon themselves, where that can be."""
     # Those that were given too: what is typed next has to name them all.
     refused = [one for one in judgement.differences if one.is_allowed or not one.verdict.may_restore]
-    rules = dict.fromkeys(one.rule.id for one in refused)
-    if NEVER_ALLOWED & rules.keys():
+    if not all(one.rule.may_be_allowed for one in refused):
         return ""
+    rules = dict.fromkeys(one.rule.id for one in refused)
     return "; or, where you know better, go on with " + " ".join(f"--allow {rule}" for rule in rules)

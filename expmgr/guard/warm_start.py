@@ -19,8 +19,6 @@ from expmgr.guard.judge import judge
 from expmgr.guard.layers import layer_differences
 from expmgr.guard.rules import RULES
 
-#: Rules whose change makes a weight of the same name and shape mean something else.
-_MEANING = frozenset({"role", "computation", "code", "features", "vocabulary", "labels", "preprocessing"})
 #: Settings of a layer that its weights' shapes show.
 _SHAPES = frozenset({"units", "filters", "input_dim", "output_dim", "num_heads", "key_dim", "value_dim"})
 
@@ -152,7 +150,7 @@ def _blocked(
     saved: Signature, wanted: Signature, taken: Collection[str], wish: Wish
 ) -> tuple[list[Difference], list[Difference]]:
     """What makes the taken weights mean something else: what stands in the way, and what was let pass."""
-    found = [one for one in judge(saved, wanted).differences if one.rule.id in _MEANING]
+    found = [one for one in judge(saved, wanted).differences if one.rule.changes_meaning]
     counts = [len(side.data.labels or ()) for side in (saved, wanted)]
     if counts[0] != counts[1] or wish.only:
         # The outputs have another shape, and start anew; or the user says which parts are taken.

@@ -28,7 +28,6 @@ from expmgr.errors import (
 from expmgr.guard.adoption import Adoption, plan_adoption
 from expmgr.guard.judge import Judgement, judge
 from expmgr.guard.refusal import refusal
-from expmgr.guard.rules import WITHOUT_EFFECT
 from expmgr.guard.warm_start import Plan, plan_warm_start
 from expmgr.paths import RunDir
 from expmgr.runs.request import CheckpointRef, read_request
@@ -251,7 +250,7 @@ def _look_at_what_is_left(built: Built, newest: Whole, judgement: Judgement) -> 
     """A changed spec of which not one step would be trained must not have the old one's result."""
     if newest.saved.step < built.request.max_steps:
         return
-    changed = [one for one in judgement.differences if one.rule.id not in WITHOUT_EFFECT]
+    changed = [one for one in judgement.differences if one.rule.effect == "training"]
     if changed:
         name, step = built.request.variant, newest.saved.step
         raise WarmStartProblem(
