@@ -5,7 +5,7 @@ Every error tells the story: what happened, both sides, what was left alone, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -41,6 +41,17 @@ WORST_FIRST = (
 def worst(codes: Sequence[int]) -> int:
     """The exit code that stands for several outcomes."""
     return next((int(code) for code in WORST_FIRST if code in codes), int(ExitCode.DONE))
+
+
+def did_you_mean(
+    name: str, among: Iterable[str], otherwise: str | None = None, *, typed: Callable[[str], str] = str
+) -> str | None:
+    """The hint about a `name` that is not `among` those that there are: the nearest of them, as it is `typed`; `otherwise`
+    if none is near."""
+    import difflib  # only an error needs it
+
+    near = difflib.get_close_matches(name, sorted(among), n=1, cutoff=0.6)
+    return f"did you mean {typed(near[0])}?" if near else otherwise
 
 
 class ExpmgrError(Exception):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -131,12 +130,6 @@ def run_command(variant: object, seed: int | None, max_steps: int | None) -> str
     seeds = f" --seeds {seed}" if seed else ""
     steps = "" if max_steps is None else f" --max-steps {max_steps}"
     return f"expmgr run {variant}{seeds}{steps}"
-
-
-def nearest(name: str, among: Iterable[str]) -> str | None:
-    """The one of `among` that `name` was probably meant to be."""
-    found = difflib.get_close_matches(name, sorted(among), n=1, cutoff=0.6)
-    return found[0] if found else None
 
 
 def _shown(name: str) -> str:

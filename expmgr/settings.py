@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from expmgr.errors import SpecProblem
-from expmgr.paths import nearest
+from expmgr.errors import SpecProblem, did_you_mean
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -129,10 +128,9 @@ def _problem(path: Path, error: ValidationError) -> SpecProblem:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         fields = ReviewRules.model_fields if key.startswith("review.") else Settings.model_fields
-        near = nearest(key.removeprefix("review."), fields)
         if key == "tool":
             return SpecProblem(
                 f"{path}: unknown setting tool", hint="this file has no [tool.expmgr]: its settings stand at the top"
             )
-        return SpecProblem(f"{path}: unknown setting {key}", hint=f"did you mean {near}?" if near else None)
+        return SpecProblem(f"{path}: unknown setting {key}", hint=did_you_mean(key.removeprefix("review."), fields))
     return SpecProblem(f"{path}: {key}: {first['msg']}")

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from expmgr.errors import SpecProblem
-from expmgr.paths import nearest
+from expmgr.errors import SpecProblem, did_you_mean
 from expmgr.runs import user_logging
 
 #: The positional arguments of `keras.Model.fit`, in their order.
@@ -39,11 +38,15 @@ def params(defaults: Mapping[str, Any]) -> dict[str, Any]:
     given = user_logging.lent.params if user_logging.lent is not None else {}
     for name in given:
         if name not in defaults:
-            near = nearest(name, defaults)
             raise SpecProblem(
                 f"model.params.{name}: the script has no such parameter",
                 left_alone="Nothing was changed.",
-                hint=f"did you mean model.params.{near}?" if near else f"it has {', '.join(defaults) or 'none'}",
+                hint=did_you_mean(
+                    name,
+                    defaults,
+                    f"it has {', '.join(defaults) or 'none'}",
+                    typed=lambda near: f"model.params.{near}",
+                ),
             )
     values = {**defaults, **given}
     if user_logging.lent is not None:

@@ -9,8 +9,7 @@ from typing import Any
 
 import typer
 
-from expmgr.errors import ExpmgrError
-from expmgr.paths import nearest
+from expmgr.errors import ExpmgrError, did_you_mean
 
 _CONDITION = re.compile(
     r"^\s*(?P<key>[A-Za-z_][\w./-]*?)\s*(?P<operator>!=|>=|<=|==|=|>|<|~)\s*(?P<value>.*?)\s*$", re.DOTALL
@@ -132,11 +131,9 @@ def _rank(value: Any) -> tuple[int, float, str]:
 def _require_known(key: str, lines: Sequence[Keyed], metrics: set[str]) -> None:
     known = {*_OF_ROW, *metrics, *(name for line in lines for name in line.spec)}
     if lines and key not in known:
-        near = nearest(key, known)
+        others = ", ".join(sorted({*_OF_ROW, *metrics}))
         raise NoSuchKey(
             f"there is no key {key} to ask for",
             left_alone="Nothing was changed.",
-            hint=f"did you mean {near}?"
-            if near
-            else f"a key of the spec, or one of {', '.join(sorted({*_OF_ROW, *metrics}))}",
+            hint=did_you_mean(key, known, f"a key of the spec, or one of {others}"),
         )

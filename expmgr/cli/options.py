@@ -29,13 +29,12 @@ def parse_seeds(text: str) -> list[int]:
 
 def parse_rules(ids: Sequence[str]) -> list[str]:
     """The ids of rules that may be let pass, as given."""
+    from expmgr.errors import did_you_mean
     from expmgr.guard.rules import RULES
-    from expmgr.paths import nearest
 
     for one in ids:
         if one not in RULES:
-            near = nearest(one, RULES)
-            hint = f"did you mean {near}?" if near else "expmgr check VARIANT names the rules that fired"
+            hint = did_you_mean(one, RULES, "expmgr check VARIANT names the rules that fired")
             raise typer.BadParameter(f"there is no rule {one!r}: {hint}")
         if not RULES[one].may_be_allowed:
             raise typer.BadParameter(f"{one} is never let pass: {RULES[one].why}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from expmgr.cli import output
-from expmgr.errors import ExitCode, ExpmgrError, OutputProblem, ReviewProblem
+from expmgr.errors import ExitCode, ExpmgrError, OutputProblem, ReviewProblem, did_you_mean
 from expmgr.escape import one_line
 
 if TYPE_CHECKING:
@@ -543,17 +543,13 @@ def _place(project: Project, review: Review, on: str) -> dict[str, object]:
     """What a comment is on has to be there: the id of a run, the commit of a line of code."""
     from expmgr.comparison.checks import CHECKS
     from expmgr.errors import UnknownRun
-    from expmgr.paths import nearest
     from expmgr.reviews.evidence import question_of
     from expmgr.variants.named_run import run_named
 
     kind, _, name = on.partition(":")
     if kind == "check" and name:
         if name not in CHECKS:
-            near = nearest(name, CHECKS)
-            raise ReviewProblem(
-                f"there is no check {name}", left_alone=_UNTOUCHED, hint=f"did you mean {near}?" if near else None
-            )
+            raise ReviewProblem(f"there is no check {name}", left_alone=_UNTOUCHED, hint=did_you_mean(name, CHECKS))
         return {}
     if kind == "run" and name:
         record = run_named(project, name)

@@ -14,8 +14,8 @@ from expmgr.comparison.results import Result, results_of
 from expmgr.comparison.sides import Case, Check, Side, Subject, Tried, trained_s
 from expmgr.comparison.statistics import mean_and_std
 from expmgr.comparison.used_runs import Chosen
-from expmgr.errors import UnknownMetric, UnknownVariant
-from expmgr.paths import VariantName, nearest
+from expmgr.errors import UnknownMetric, UnknownVariant, did_you_mean
+from expmgr.paths import VariantName
 from expmgr.runs.record import ABOUT
 from expmgr.spec.changes import changes, flat
 from expmgr.spec.experiment import ExperimentSpec
@@ -173,10 +173,9 @@ def _require_recorded(metric: str, split: str, subjects: Sequence[Subject]) -> N
     runs = [record for one in subjects for record in one.counted]
     names = sorted({name for one in runs for name in one.metrics.get("selected", {}).get(split, {})})
     if names:
-        near = nearest(metric, names)
         raise UnknownMetric(
             f"no run was evaluated by {metric} on {split}",
-            hint=f"did you mean {near}?" if near else f"one of {', '.join(names)}",
+            hint=did_you_mean(metric, names, f"one of {', '.join(names)}"),
         )
 
 
@@ -198,12 +197,11 @@ def check_metric(metric: str, spec: ExperimentSpec) -> Literal["max", "min"]:
     if known is None:  # code decides which there are
         return spec.direction(metric)
     if metric not in known:
-        near = nearest(metric, known)
         others = {**CLASSIFIER_METRICS, **REGRESSOR_METRICS}
         reason = " for this model" if metric in others else ""
         raise UnknownMetric(
             f"there is no metric {metric}{reason}",
-            hint=f"did you mean {near}?" if near else f"one of {', '.join(known)}",
+            hint=did_you_mean(metric, known, f"one of {', '.join(known)}"),
         )
     return "max" if known[metric] == "max" else "min"
 

@@ -18,8 +18,7 @@ from pathlib import Path
 
 from expmgr.checkpoints.signature import DataContract, Feature, SplitContent
 from expmgr.data.places import Places, is_outside
-from expmgr.errors import DataProblem
-from expmgr.paths import nearest
+from expmgr.errors import DataProblem, did_you_mean
 from expmgr.spec.data import CsvData
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
@@ -152,10 +151,9 @@ def read_file(name: str, split: str, experiment_dir: Path, root: Path, places: P
     except FileNotFoundError:
         if (content := places.of_dvc(path, f"data.{split}")) is not None:
             return read_table(content, shown)
-        near = nearest(path.name, (one.name for one in path.parent.glob("*.csv")))
         raise _problem(
             f"{shown} is not in the commit (data.{split})",
-            f"did you mean {near}?" if near else "add it with git, and commit",
+            did_you_mean(path.name, (one.name for one in path.parent.glob("*.csv")), "add it with git, and commit"),
         ) from None
     except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise _problem(f"{shown} cannot be read (data.{split}): {error.strerror}") from None
@@ -230,8 +228,8 @@ def require_column(table: Table, column: str) -> None:
         if len(table.columns) == 1 and mark in table.columns[0]:
             raise _problem(f"{problem}: its values are separated by {word}", "save the file with commas between values")
     lowered = {name.lower(): name for name in table.columns}
-    near = nearest(column.lower(), lowered)
-    raise _problem(problem, f"did you mean {lowered[near]}?" if near else f"it has {_listed(table.columns)}")
+    has = f"it has {_listed(table.columns)}"
+    raise _problem(problem, did_you_mean(column.lower(), lowered, has, typed=lambda near: lowered[near]))
 
 
 def lacks_header(table: Table) -> bool:
@@ -338,12 +336,10 @@ def _classes(table: Table, label: str, labels: Sequence[str]) -> list[int]:
     classes = []
     for line, text in table.cells(label):
         if text not in known:
-            near = nearest(text, known)
+            hint = did_you_mean(text, known)
             raise _problem(
                 f"{table.source}:{line}: column {label} has {_quoted(text)}, which is not among the labels",
-                f"did you mean {near}? The labels are {_listed(labels)}"
-                if near
-                else f"the labels are {_listed(labels)}",
+                f"{hint} The labels are {_listed(labels)}" if hint else f"the labels are {_listed(labels)}",
             )
         classes.append(known[text])
     return classes

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from expmgr.disk import durable
-from expmgr.errors import EnvironmentProblem
-from expmgr.paths import nearest
+from expmgr.errors import EnvironmentProblem, did_you_mean
 from expmgr.project import Project
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.model import EstimatorModel
@@ -95,14 +94,15 @@ def environment_of(project: Project, spec: ExperimentSpec) -> Environment:
 
 def _interpreter(environments: Mapping[str, str], name: str, root: Path) -> Path:
     if name not in environments:
-        near = nearest(name, environments)
         raise EnvironmentProblem(
             f"the spec runs in environment {name}, and the settings name none of that name",
             left_alone=_UNTOUCHED,
-            hint=f"did you mean {near}?"
-            if near
-            else f'in pyproject.toml: [tool.expmgr.environments] {name} = ".venv-{name}"; '
-            "or, for this machine alone, in .git/expmgr/config.toml: [environments]",
+            hint=did_you_mean(
+                name,
+                environments,
+                f'in pyproject.toml: [tool.expmgr.environments] {name} = ".venv-{name}"; '
+                "or, for this machine alone, in .git/expmgr/config.toml: [environments]",
+            ),
         )
     path = root / Path(environments[name]).expanduser()
     if path.is_dir():

@@ -9,8 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from ruamel.yaml.comments import CommentedMap
 
-from expmgr.errors import SpecProblem
-from expmgr.paths import nearest
+from expmgr.errors import SpecProblem, did_you_mean
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.optimizer import NUMBER
 from expmgr.spec.run_config import RUN_CONFIG_REASONS, RunConfig
@@ -29,12 +28,12 @@ class Problem:
         context = error.get("ctx", {})
         if error["type"] == "extra_forbidden":
             reason = RUN_CONFIG_REASONS.get(last) if model is RunConfig else None
-            near = nearest(last, model.model_fields) if model else None
             self.text = f"cannot be honoured: {reason}" if reason else "unknown key"
-            if near and not reason:
-                self.hint = f"did you mean {'.'.join([*self.path[:-1], near])}?"
-            elif model and not reason:
-                self.hint = f"{'.'.join(self.path[:-1]) or 'a spec'} takes {', '.join(model.model_fields)}"
+            if model and not reason:
+                takes = f"{'.'.join(self.path[:-1]) or 'a spec'} takes {', '.join(model.model_fields)}"
+                self.hint = did_you_mean(
+                    last, model.model_fields, takes, typed=lambda near: ".".join([*self.path[:-1], near])
+                )
         elif model is RunConfig and last in RUN_CONFIG_REASONS and not _is_estimator(document):
             self.text = f"cannot be honoured: {RUN_CONFIG_REASONS[last]}"
         elif error["type"] == "missing":
@@ -44,10 +43,9 @@ class Problem:
             self.hint = f"one of {_tags(model, last)}"
         elif error["type"] == "union_tag_invalid":
             expected = _tags(model, last)
-            near = nearest(str(context["tag"]), expected.split(", "))
             self.key = f"{self.key}.kind"
             self.text = f"is {context['tag']!r}, must be one of {expected}"
-            self.hint = f"did you mean {near}?" if near else None
+            self.hint = did_you_mean(str(context["tag"]), expected.split(", "))
         elif error["type"] == "value_error":
             self.text = str(context["error"])
             if not self.path and (named := _OF_RUN_CONFIG.match(self.text)):

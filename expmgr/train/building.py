@@ -14,8 +14,8 @@ from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.checkpoints.signature import Signature
 from expmgr.data.files import Content, contents
 from expmgr.data.places import Places
-from expmgr.errors import DataProblem, SpecProblem, UserCodeFailed
-from expmgr.paths import RunDir, nearest
+from expmgr.errors import DataProblem, SpecProblem, UserCodeFailed, did_you_mean
+from expmgr.paths import RunDir
 from expmgr.runs.request import Request, read_request
 from expmgr.spec.data import CsvData, PythonData, ScriptData
 from expmgr.spec.experiment import ExperimentSpec
@@ -185,11 +185,10 @@ class Built:
             raise
         for key, metric in named.items():
             if metric not in found:
-                near = nearest(metric, found)
                 raise SpecProblem(
                     f"{key}: an evaluation gives no metric {metric}",
                     left_alone="Nothing was changed.",
-                    hint=f"did you mean {near}?" if near else f"it gives {', '.join(found) or 'none'}",
+                    hint=did_you_mean(metric, found, f"it gives {', '.join(found) or 'none'}"),
                 )
 
     def gives_logits(self, values: Any) -> bool:

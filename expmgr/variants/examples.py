@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from expmgr.errors import ExpmgrError
-from expmgr.paths import nearest
+from expmgr.errors import ExpmgrError, did_you_mean
 
 
 class UnknownExample(ExpmgrError):
@@ -27,11 +26,10 @@ def example_files(name: str) -> dict[str, bytes]:
     """The files of example `name`, by path relative to its experiment's folder; `UnknownExample` for another name."""
     names = example_names()
     if name not in names:
-        near = nearest(name, names)
         raise UnknownExample(
             f"there is no example {name}",
             left_alone="Nothing was changed.",
-            hint=f"did you mean {near}?" if near else f"one of {', '.join(names)}",
+            hint=did_you_mean(name, names, f"one of {', '.join(names)}"),
         )
     folder = examples_dir() / name
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]

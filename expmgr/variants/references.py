@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from posixpath import normpath
 from typing import Any
 
-from expmgr.errors import SpecProblem
-from expmgr.paths import module_roots, nearest
+from expmgr.errors import SpecProblem, did_you_mean
+from expmgr.paths import module_roots
 from expmgr.spec.data import PythonData, ScriptData
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.model import EstimatorModel, PythonModel, ScriptModel
@@ -82,11 +82,12 @@ def check_references(spec: ExperimentSpec, folder: str, paths: Collection[str], 
         if name not in names and not any(
             isinstance(one, ast.ImportFrom) and one.names[0].name == "*" for one in tree.body
         ):
-            near = nearest(name, names)
             raise SpecProblem(
                 f"{key}: {path} has no {name}",
                 left_alone=_UNTOUCHED,
-                hint=f"did you mean {module}:{near}?" if near else f"it has {', '.join(names) or 'nothing'}",
+                hint=did_you_mean(
+                    name, names, f"it has {', '.join(names) or 'nothing'}", typed=f"{module}:{{}}".format
+                ),
             )
         found[key] = names.get(name)
     if isinstance(spec.model, PythonModel | EstimatorModel):
@@ -101,11 +102,15 @@ def _check_script(model: ScriptModel, folder: str, paths: Collection[str], read:
     """The script is there, calls `expmgr.fit`, and has the params that the spec names, as far as its syntax tells."""
     path = normpath(f"{folder}/{model.script}")
     if path not in paths:
-        near = nearest(path, (one for one in paths if one.endswith(".py")))
         raise SpecProblem(
             f"model.script: the commit has no {path}",
             left_alone=_UNTOUCHED,
-            hint=f"did you mean {near.removeprefix(f'{folder}/')}?" if near else "add the file with git, and commit",
+            hint=did_you_mean(
+                path,
+                (one for one in paths if one.endswith(".py")),
+                "add the file with git, and commit",
+                typed=lambda near: near.removeprefix(f"{folder}/"),
+            ),
         )
     tree = _parsed(read(path) or b"", path, "model.script")
     calls = {ast.unparse(one.func): one for one in ast.walk(tree) if isinstance(one, ast.Call)}
@@ -117,11 +122,12 @@ def _check_script(model: ScriptModel, folder: str, paths: Collection[str], read:
         return  # some are computed
     for name in model.params:
         if name not in names:
-            near = nearest(name, names)
             raise SpecProblem(
                 f"model.params.{name}: {path} has no such parameter",
                 left_alone=_UNTOUCHED,
-                hint=f"did you mean model.params.{near}?" if near else f"it has {', '.join(names) or 'none'}",
+                hint=did_you_mean(
+                    name, names, f"it has {', '.join(names) or 'none'}", typed=lambda near: f"model.params.{near}"
+                ),
             )
 
 
@@ -140,11 +146,10 @@ def _require_installed(key: str, reference: str, module: str, folder: str, paths
     if spec is not None and not _is_namespace(spec):
         return
     modules = [path.removeprefix(f"{folder}/").removesuffix(".py") for path in paths if path.endswith(".py")]
-    near = nearest(module, modules)
     raise SpecProblem(
         f"{key}: {reference}: the commit has no {folder}/{module.replace('.', '/')}.py",
         left_alone=_UNTOUCHED,
-        hint=f"did you mean {near}?" if near else "add the file with git, and commit",
+        hint=did_you_mean(module, modules, "add the file with git, and commit"),
     )
 
 
@@ -198,13 +203,15 @@ def _check_params(section: str, params: Mapping[str, Any], node: ast.AST | None)
         return  # any name
     for name, value in params.items():
         if name not in fields:
-            near = nearest(name, fields)
             raise SpecProblem(
                 f"{section}.params.{name}: unknown key",
                 left_alone=_UNTOUCHED,
-                hint=f"did you mean {section}.params.{near}?"
-                if near
-                else f"{section}.params takes {', '.join(fields)}",
+                hint=did_you_mean(
+                    name,
+                    fields,
+                    f"{section}.params takes {', '.join(fields)}",
+                    typed=lambda near: f"{section}.params.{near}",
+                ),
             )
         kind = _KINDS.get(ast.unparse(fields[name].annotation).rpartition(".")[2], "")
         if kind in _PLAIN and (not isinstance(value, _PLAIN[kind]) or (isinstance(value, bool) and kind != "bool")):

@@ -6,12 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from expmgr.errors import BadName, DataProblem, NoCommitYet, SpecProblem, UncommittedChanges, UnknownVariant
+from expmgr.errors import (
+    BadName,
+    DataProblem,
+    NoCommitYet,
+    SpecProblem,
+    UncommittedChanges,
+    UnknownVariant,
+    did_you_mean,
+)
 from expmgr.git.checkouts import uncommitted
 from expmgr.git.commits import write_commit
 from expmgr.git.process import call_git
 from expmgr.git.repo import CommitId, GitRepo, branch_exists
-from expmgr.paths import BRANCH_PREFIX, VariantName, nearest, parse_variant
+from expmgr.paths import BRANCH_PREFIX, VariantName, parse_variant
 
 if TYPE_CHECKING:
     from expmgr.spec.data import CsvData
@@ -84,13 +92,8 @@ def find_variant(repo: GitRepo, text: str, known: Sequence[Variant] | None = Non
     if found:
         raise _ambiguous(text, found)
     names = {str(one.name) for one in variants}
-    near = nearest(text, names | {one.name.variant for one in variants})
-    if near:
-        hint = f"did you mean {near}?"
-    elif variants:
-        hint = "expmgr list shows all variants"
-    else:
-        hint = "there is no variant yet: expmgr new EXPERIMENT/VARIANT"
+    shown = "expmgr list shows all variants" if variants else "there is no variant yet: expmgr new EXPERIMENT/VARIANT"
+    hint = did_you_mean(text, names | {one.name.variant for one in variants}, shown)
     raise UnknownVariant(f"there is no variant {text}", left_alone=_UNTOUCHED, hint=hint)
 
 
@@ -233,11 +236,12 @@ def _check_data(repo: GitRepo, commit: CommitId, name: VariantName, data: CsvDat
         if not path.startswith(f"{name.folder}/"):
             return
         if path not in entries:
-            near = nearest(file, (one.removeprefix(f"{name.folder}/") for one in entries))
             raise DataProblem(
                 f"{path} is not in the commit (data.{split})",
                 left_alone=_UNTOUCHED,
-                hint=f"did you mean {near}?" if near else "add it with git, and commit",
+                hint=did_you_mean(
+                    file, (one.removeprefix(f"{name.folder}/") for one in entries), "add it with git, and commit"
+                ),
             )
         content = repo.read(commit, path) or b""
         if entries[path].mode == _LINK or content.startswith(_LFS) or len(content) > _MOST_BYTES:
@@ -290,15 +294,13 @@ def _check_committed(repo: GitRepo, name: VariantName, content: bytes | None, ba
 
 def _no_experiment(repo: GitRepo, name: VariantName, commit: CommitId, called: str) -> SpecProblem:
     specs = {entry.path.split("/")[1] for entry in repo.tree(commit, "experiments") if entry.path.count("/") == 2}
-    near = nearest(name.experiment, specs)
-    hint = f"did you mean {near}/{name.variant}?" if near else f"expmgr init --experiment {name.experiment} --commit"
-    if name.experiment == "iris" and not near:
-        hint = "expmgr init --example iris --commit"
+    option = "--example" if name.experiment == "iris" else "--experiment"
+    command = f"expmgr init {option} {name.experiment} --commit"
     return SpecProblem(
         f"there is no experiment {name.experiment} at {called[:12] if called == commit else called}: "
         f"{name.spec_path} is missing",
         left_alone=_UNTOUCHED,
-        hint=hint,
+        hint=did_you_mean(name.experiment, specs, command, typed=lambda near: f"{near}/{name.variant}"),
     )
 
 

@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from expmgr.errors import ExpmgrError, UserCodeFailed
-from expmgr.paths import nearest
+from expmgr.errors import ExpmgrError, UserCodeFailed, did_you_mean
 
 _MOST_LINES = 12
 #: Errors that speak of the machine, not of the code.
@@ -73,11 +72,10 @@ class UserCode:
         found = getattr(module, name, None)
         if found is None:
             there = [one for one in vars(module) if not one.startswith("_")]
-            near = nearest(name, there)
             raise UserCodeFailed(
                 f"{self._at(key)}: module {module_name} has no {name}",
                 left_alone="Nothing was changed.",
-                hint=f"did you mean {near}?" if near else f"it has {', '.join(there[:20])}" if there else None,
+                hint=did_you_mean(name, there, f"it has {', '.join(there[:20])}" if there else None),
             )
         return found
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from expmgr.errors import SpecProblem
-from expmgr.paths import nearest
+from expmgr.errors import SpecProblem, did_you_mean
 from expmgr.spec.changes import flat
 from expmgr.train.user.code import UserCode
 
@@ -164,9 +163,13 @@ def _check_names(kind: type[BaseModel], params: Mapping[str, Any], section: str)
     known = [*kind.model_fields, *(one.alias for one in kind.model_fields.values() if one.alias)]
     for name in params:
         if name not in known:
-            near = nearest(name, known)
             raise SpecProblem(
                 f"{section}.params.{name}: unknown key",
                 left_alone="Nothing was changed.",
-                hint=f"did you mean {section}.params.{near}?" if near else f"{section}.params takes {', '.join(known)}",
+                hint=did_you_mean(
+                    name,
+                    known,
+                    f"{section}.params takes {', '.join(known)}",
+                    typed=lambda near: f"{section}.params.{near}",
+                ),
             )
