@@ -22,7 +22,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from expmgr.checkpoints.manifest import About
+from expmgr.checkpoints.manifest import CheckpointMetadata
 from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.guard.judge import judge
 from expmgr.train.model import checkpoints
@@ -74,7 +74,7 @@ def measure(name: str, build: Callable[[], Any]) -> None:
         folder = ModelDir(Path(root) / "v" / "seed-0", shown="m", variant="e/v", seed=0)
         folder.prepare(0.0)
         began = time.perf_counter()
-        folder.save(0, lambda prefix: checkpoints.write(model, 0, prefix), signature, About(0.0, 0))
+        folder.save(0, lambda prefix: checkpoints.write(model, 0, prefix), signature, CheckpointMetadata(0.0, 0))
         saved_s = time.perf_counter() - began
         copied_s = took(lambda: (checkpoints.is_finite(model), checkpoints.copies(model)), 1)
         prefix = folder.path / "model.ckpt-0"

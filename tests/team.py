@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expmgr.checkpoints.manifest import About
+from expmgr.checkpoints.manifest import CheckpointMetadata
 from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.checkpoints.signature import DataContract, Fingerprint, Signature, TrainingSetup
 from expmgr.log.events import Event
@@ -90,7 +90,7 @@ def saved(repo: Repo, variant: str, seed: int, content: bytes, *, value: float =
             prefix.with_name(f"{prefix.name}.index").write_bytes(index_bytes({}))
             prefix.with_name(f"{prefix.name}.data-00000-of-00001").write_bytes(content + b"x" * number)
 
-        one = folder.save(step, write, signature(step), About(time.time(), 100 * step))
+        one = folder.save(step, write, signature(step), CheckpointMetadata(time.time(), 100 * step))
         there.append(Checkpoint(step=step, saved_at=1.0, files={n: file.sha256 for n, file in one.files.items()}))
     put(project, record.model_copy(update={"checkpoints": there}))
     tell_runs(project)

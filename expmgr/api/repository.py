@@ -37,7 +37,7 @@ def compare(
     metric: str | None = None,
     seeds: Sequence[int] | None = None,
     path: str | Path = ".",
-) -> Table:
+) -> ComparisonTable:
     """`open(path).compare(...)`, for a notebook that does nothing else."""
     names = [variants] if isinstance(variants, str) else variants
     return open(path).compare(*names, baseline=baseline, metric=metric, seeds=seeds)
@@ -104,7 +104,7 @@ class Repository:
 
     def compare(
         self, *variants: str, baseline: str | None = None, metric: str | None = None, seeds: Sequence[int] | None = None
-    ) -> Table:
+    ) -> ComparisonTable:
         """As `expmgr compare`; the first is the baseline, unless said. A notebook shows numbers, verdicts and a picture."""
         from expmgr.comparison.comparison import compare as compared
         from expmgr.comparison.used_runs import chosen
@@ -118,7 +118,7 @@ class Repository:
             raise ExpmgrError("seeds are numbers: seeds=range(5), or [0, 3, 5]")
         found = chosen(self._project, variants, baseline)
         comparison = compared(found.subjects, baseline=found.baseline, metric=metric, tried=found.tried, seeds=seeds)
-        return Table(comparison, lambda run_id: self._project.records.load(run_id).curves)
+        return ComparisonTable(comparison, lambda run_id: self._project.records.load(run_id).curves)
 
     def diff(self, *variants: str) -> Changes:
         """As `expmgr diff`: what differs, held against the first, and whether nothing else does."""
@@ -193,7 +193,7 @@ class Changes:
 
 
 @dataclass(frozen=True)
-class Table:
+class ComparisonTable:
     """A comparison; `as_dict()` is what `expmgr compare --json` prints."""
 
     comparison: Comparison
@@ -318,4 +318,4 @@ def _curves(records: Sequence[RunRecord]) -> str:
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>{axes}{"".join(lines)}{"".join(names)}</svg>'
 
 
-__all__ = ["ExpmgrError", "Repository", "Runs", "Table", "open"]
+__all__ = ["ComparisonTable", "ExpmgrError", "Repository", "Runs", "open"]

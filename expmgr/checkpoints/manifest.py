@@ -6,24 +6,21 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from expmgr.disk.stored import StoredPart
 
 _CHECKPOINT_FILE = re.compile(r"model\.ckpt-(0|[1-9][0-9]*)\.(?:index|json|meta|data-[0-9]{5}-of-[0-9]{5})\Z")
 
 
-class _Part(BaseModel):
-    # Unknown keys are kept, so that an older expmgr passes on what a newer one wrote.
-    model_config = ConfigDict(extra="allow")
-
-
-class SavedFile(_Part):
+class SavedFile(StoredPart):
     """One file, as it was written."""
 
     size_bytes: int
     sha256: str
 
 
-class SavedCheckpoint(_Part):
+class SavedCheckpoint(StoredPart):
     """One checkpoint that counts."""
 
     step: int
@@ -47,7 +44,7 @@ class SavedCheckpoint(_Part):
         return checkpoint_name(self.step)
 
 
-class Manifest(_Part):
+class Manifest(StoredPart):
     """`manifest.json`."""
 
     format: Literal[1] = 1
@@ -68,7 +65,7 @@ class Manifest(_Part):
 
 
 @dataclass(frozen=True)
-class About:
+class CheckpointMetadata:
     """What the manifest says of a checkpoint beside its files (`SavedCheckpoint`)."""
 
     saved_at: float

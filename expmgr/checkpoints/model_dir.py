@@ -28,7 +28,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from expmgr.checkpoints.manifest import About, Manifest, SavedCheckpoint, SavedFile, checkpoint_name, step_of
+from expmgr.checkpoints.manifest import (
+    CheckpointMetadata,
+    Manifest,
+    SavedCheckpoint,
+    SavedFile,
+    checkpoint_name,
+    step_of,
+)
 from expmgr.checkpoints.retention import Saved, retention
 from expmgr.checkpoints.signature import Signature, read_signature
 from expmgr.disk import durable
@@ -325,7 +332,9 @@ class ModelDir:
         for path in (*self.path.glob(".*.tmp"), *self.variant_dir.glob(".variant.json.*.tmp")):
             path.unlink(missing_ok=True)
 
-    def save(self, step: int, write: Callable[[Path], None], signature: Signature, about: About) -> SavedCheckpoint:
+    def save(
+        self, step: int, write: Callable[[Path], None], signature: Signature, about: CheckpointMetadata
+    ) -> SavedCheckpoint:
         """Let `write` make the files of a checkpoint at a prefix, and list it once all of them are on the disk."""
         return self.take_in(self.write_aside(step, write), signature, about)
 
@@ -349,7 +358,7 @@ class ModelDir:
                 raise
         return Aside(step, aside, files)
 
-    def take_in(self, aside: Aside, signature: Signature, about: About) -> SavedCheckpoint:
+    def take_in(self, aside: Aside, signature: Signature, about: CheckpointMetadata) -> SavedCheckpoint:
         """Let what was written aside count: its files, its signature, and then its line in the manifest."""
         name = checkpoint_name(aside.step)
         with self._problems(f"checkpoint {self.shown}/{name}"):

@@ -24,7 +24,7 @@ Allow = Annotated[
 ]
 
 
-class Split(str, Enum):
+class SplitChoice(str, Enum):
     """A split of the variant's own data."""
 
     TRAIN = "train"
@@ -51,7 +51,7 @@ def evaluate(
         Path | None,
         typer.Option("--data", metavar="FILE", help="A CSV with the label's column; or what `data.eval` reads."),
     ] = None,
-    split: Annotated[Split, typer.Option("--split", help="The split of the variant's data.")] = Split.EVAL,
+    split: Annotated[SplitChoice, typer.Option("--split", help="The split of the variant's data.")] = SplitChoice.EVAL,
     seed: Seed = 0,
     allow: Allow = None,
     log: Annotated[bool, typer.Option("--log", help="Say it in the log, for the team.")] = False,
@@ -63,7 +63,7 @@ def evaluate(
     Example: expmgr evaluate iris/wide --data customers.csv --log
     """
     task = _task(variant, seed, allow, what="evaluate", data=data, split=split.value)
-    if data is None and split is Split.TEST and task.spec.data.test is None:
+    if data is None and split is SplitChoice.TEST and task.spec.data.test is None:
         raise typer.BadParameter(f"{task.name} has no test split (data.test)")
     told = _answer(task, variant)
     if log:

@@ -10,7 +10,7 @@ import typer
 from expmgr.cli import output
 
 if TYPE_CHECKING:
-    from expmgr.comparison.differences import Differences, Part, Row
+    from expmgr.comparison.differences import Differences, PartRow, VariantPart
 
 _MOST_ROWS = 12
 
@@ -61,7 +61,7 @@ def _one_table(found: Differences, everything: bool) -> output.Table:
     return table
 
 
-def _cells(part: Part, row: Row) -> tuple[str, ...]:
+def _cells(part: VariantPart, row: PartRow) -> tuple[str, ...]:
     none = "null" if part.name == "spec" else "-"
     values = zip(part.variants, row.values, strict=True)
     return row.what, *(
@@ -87,7 +87,7 @@ def _show(found: Differences, everything: bool) -> None:
     output.show(found.sentence)
 
 
-def _turned(part: Part, found: Differences) -> output.Table:
+def _turned(part: VariantPart, found: Differences) -> output.Table:
     """A line a variant, a column a key that varies."""
     table = output.Table(("variant", *(row.what for row in part.changed)))
     for place, name in enumerate(found.variants):

@@ -28,7 +28,7 @@ Message = Annotated[str, typer.Option("-m", "--message", metavar="TEXT", help="T
 _UNTOUCHED = "Nothing was changed."
 
 
-class Layout(str, Enum):
+class ReportFormat(str, Enum):
     """How `check` prints."""
 
     TEXT = "text"
@@ -335,7 +335,9 @@ def check(
         str | None, typer.Option("--base", metavar="REV", help="In CI: what it would be merged into.")
     ] = None,
     head: Annotated[str | None, typer.Option("--head", metavar="REV", help="In CI: what would be merged.")] = None,
-    layout: Annotated[Layout, typer.Option("--format", help="text, json, junit, github, gitlab.")] = Layout.TEXT,
+    layout: Annotated[
+        ReportFormat, typer.Option("--format", help="text, json, junit, github, gitlab.")
+    ] = ReportFormat.TEXT,
     file: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it there.")] = None,
     silent: Annotated[bool, typer.Option("--no-log", help="Say nothing of it in the log.")] = False,
     as_json: output.AsJson = False,
@@ -345,7 +347,7 @@ def check(
     Example: expmgr review check 3f2a9c
     Example: expmgr review check --base origin/main --head HEAD --format github
     """
-    layout = Layout.JSON if as_json else layout
+    layout = ReportFormat.JSON if as_json else layout
     if (review is None) == (base is None and head is None) or (base is None) != (head is None):
         raise typer.BadParameter("name a REVIEW, or both --base and --head")
     project = _opened()
@@ -441,16 +443,16 @@ def _between(project: Project, base: str, head: str) -> list[Standing]:
     return found
 
 
-def _print_problem(error: ReviewProblem, layout: Layout, file: Path | None) -> None:
+def _print_problem(error: ReviewProblem, layout: ReportFormat, file: Path | None) -> None:
     """That there is no review to look at, where a host of CI looks for what fails."""
     from expmgr.render.ci import as_error, as_junit
 
-    if layout is Layout.GITHUB:
+    if layout is ReportFormat.GITHUB:
         output.show(as_error("experiment review", error.message, error.hint))
         _summarize(f"{error.message}\n")
-    elif layout is Layout.GITLAB or (layout is Layout.JUNIT and file is not None):
+    elif layout is ReportFormat.GITLAB or (layout is ReportFormat.JUNIT and file is not None):
         _write(file or Path("expmgr-review.xml"), as_junit([], problem=error.message))
-    elif layout is Layout.JUNIT:
+    elif layout is ReportFormat.JUNIT:
         output.show(as_junit([], problem=error.message).rstrip("\n"))
 
 
@@ -465,7 +467,7 @@ def _summarize(text: str) -> None:
             raise OutputProblem(f"the step summary {summary} cannot be written: {error.strerror}") from None
 
 
-def _print_check(reports: list[dict[str, Any]], layout: Layout, file: Path | None, code: ExitCode) -> None:
+def _print_check(reports: list[dict[str, Any]], layout: ReportFormat, file: Path | None, code: ExitCode) -> None:
     from expmgr.render.ci import as_annotations, as_junit
     from expmgr.render.review import as_lines, as_markdown
 
@@ -476,7 +478,7 @@ def _print_check(reports: list[dict[str, Any]], layout: Layout, file: Path | Non
         if not reports:
             yield "no experiment would change"
 
-    if layout is Layout.JSON:
+    if layout is ReportFormat.JSON:
         import json
 
         value = {"format": 1, "exit_code": int(code), "reviews": reports}
@@ -485,8 +487,8 @@ def _print_check(reports: list[dict[str, Any]], layout: Layout, file: Path | Non
         else:
             _write(file, json.dumps(value, indent=1) + "\n")
         return
-    if layout in (Layout.JUNIT, Layout.GITLAB):
-        if layout is Layout.GITLAB:
+    if layout in (ReportFormat.JUNIT, ReportFormat.GITLAB):
+        if layout is ReportFormat.GITLAB:
             output.show(*text())
             _write(file or Path("expmgr-review.xml"), as_junit(reports))
         elif file is not None:
@@ -495,7 +497,7 @@ def _print_check(reports: list[dict[str, Any]], layout: Layout, file: Path | Non
             output.show(as_junit(reports).rstrip("\n"))
         return
     lines = list(text())
-    if layout is Layout.GITHUB:
+    if layout is ReportFormat.GITHUB:
         lines += as_annotations(reports)
         _summarize("\n".join(as_markdown(one) for one in reports) or "No experiment would change.\n")
     if file is None:

@@ -86,7 +86,7 @@ def run(
 
     Example: expmgr run iris/baseline iris/wide --seeds 0-2
     """
-    from expmgr.launch.worker import Worker, take_early
+    from expmgr.launch.worker import WorkerProcess, take_early
 
     chosen = parse_seeds(seeds) if seeds is not None else None
     allowed = parse_rules(allow or [])
@@ -99,7 +99,7 @@ def run(
     if scratch and (fresh or from_step is not None or warm_start_from is not None or detach):
         raise typer.BadParameter("--scratch starts at step 0 in a folder of its own, and waits for the end")
     # It imports TensorFlow, which takes longest, while we look at what there is to do; ended at once if that is nothing.
-    worker = None if detach else take_early() or Worker()
+    worker = None if detach else take_early() or WorkerProcess()
     try:
         from expmgr.cli.watch import watcher
         from expmgr.launch.local import is_own_worker, run_tasks

@@ -25,7 +25,7 @@ _ELSEWHERE = frozenset({"platform"})
 
 
 @dataclass(frozen=True)
-class Row:
+class PartRow:
     """One thing, and what it is in each variant; None where a variant has no such thing."""
 
     what: str
@@ -33,23 +33,23 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Part:
+class VariantPart:
     """A part of what makes a variant: `spec`, `code`, `data`, `environment`, `architecture` or `training`."""
 
     name: str
-    rows: Sequence[Row]
+    rows: Sequence[PartRow]
     variants: Sequence[str]
     unknown: Mapping[str, str] = field(default_factory=dict)
     """Variant to why nothing is known of it."""
 
     @property
-    def changed(self) -> list[Row]:
+    def changed(self) -> list[PartRow]:
         """What is not the same in all of which it is known."""
         known = [place for place, name in enumerate(self.variants) if name not in self.unknown]
         return [row for row in self.rows if any(row.values[place] != row.values[known[0]] for place in known)]
 
     @property
-    def same(self) -> list[Row]:
+    def same(self) -> list[PartRow]:
         """The other rows."""
         changed = {row.what for row in self.changed}
         return [row for row in self.rows if row.what not in changed]
@@ -60,7 +60,7 @@ class Differences:
     """What differs between some variants, the first of which the others are held against."""
 
     variants: Sequence[str]
-    parts: Sequence[Part]
+    parts: Sequence[VariantPart]
     mends: Mapping[str, str]
     """Variant to the command that makes known what is not."""
 
@@ -109,12 +109,12 @@ def differences(project: Project, subjects: Sequence[Subject], *, with_same: boo
     unread = {name: told for name, (_, told) in zip(names, signatures, strict=True) if told is not None}
     found = [signature for signature, _ in signatures]
     parts = [
-        Part("spec", _merged([_spec(one) for one in subjects]), names),
-        Part("code", [*_code(project, subjects)] if with_same or _has_other_code(subjects) else [], names),
-        Part("data", _merged([_data(run) for run in runs]), names, missing),
-        Part("environment", _merged([_environment(run) for run in runs]), names, missing),
-        Part("architecture", _merged([_architecture(one) for one in found]), names, unread),
-        Part("training", _merged([_training(one) for one in found]), names, unread),
+        VariantPart("spec", _merged([_spec(one) for one in subjects]), names),
+        VariantPart("code", [*_code(project, subjects)] if with_same or _has_other_code(subjects) else [], names),
+        VariantPart("data", _merged([_data(run) for run in runs]), names, missing),
+        VariantPart("environment", _merged([_environment(run) for run in runs]), names, missing),
+        VariantPart("architecture", _merged([_architecture(one) for one in found]), names, unread),
+        VariantPart("training", _merged([_training(one) for one in found]), names, unread),
     ]
     sides = [Side(one, one.spec.compared.metric, one.spec.compared.split) for one in subjects]
     return Differences(
@@ -131,9 +131,9 @@ def _runs(subjects: Sequence[Subject]) -> list[RunRecord | None]:
     return [max(one.values(), key=lambda run: run.run_id) if one else None for one in found]
 
 
-def _merged(sides: Sequence[Mapping[str, Any]]) -> list[Row]:
+def _merged(sides: Sequence[Mapping[str, Any]]) -> list[PartRow]:
     keys = dict.fromkeys(key for side in sides for key in side)
-    return [Row(key, tuple(side.get(key) for side in sides)) for key in keys]
+    return [PartRow(key, tuple(side.get(key) for side in sides)) for key in keys]
 
 
 def _spec(subject: Subject) -> dict[str, Any]:
@@ -144,16 +144,16 @@ def _has_other_code(subjects: Sequence[Subject]) -> bool:
     return len({one.code_digest for one in subjects}) > 1
 
 
-def _code(project: Project, subjects: Sequence[Subject]) -> Iterator[Row]:
+def _code(project: Project, subjects: Sequence[Subject]) -> Iterator[PartRow]:
     """Files that a variant reaches: lines that came and went, against the first."""
     files = [counted_files(project.repo, one.commit, one.name) for one in subjects]
     counts = [project.repo.changed_lines(subjects[0].commit, one.commit) for one in subjects]
     for path in sorted({path for one in files for path in one}):
         ids = [(one[path].oid, one[path].mode) if path in one else None for one in files]
         if len(set(ids)) == 1:
-            yield Row(path, tuple("as it is" for _ in subjects))
+            yield PartRow(path, tuple("as it is" for _ in subjects))
         else:
-            yield Row(path, tuple(_lines(path, ids[0], one, count) for one, count in zip(ids, counts, strict=True)))
+            yield PartRow(path, tuple(_lines(path, ids[0], one, count) for one, count in zip(ids, counts, strict=True)))
 
 
 def _lines(path: str, base: Any, other: Any, counts: Mapping[str, tuple[int, int] | None]) -> str | None:

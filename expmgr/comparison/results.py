@@ -11,9 +11,9 @@ from expmgr.comparison.sides import Answer, Case, Check
 from expmgr.comparison.statistics import (
     FEW_SEEDS,
     FEWEST_SEEDS,
-    Difference,
-    Interval,
-    Verdict,
+    ComparisonVerdict,
+    ConfidenceInterval,
+    MeanDifference,
     holm,
     is_share,
     noise_of,
@@ -28,9 +28,9 @@ class Result:
 
     case: Case
     checks: Sequence[Check]
-    interval: Interval | None
+    interval: ConfidenceInterval | None
     """Of the difference, turned so that more is better, at 95 %; None for fewer than three seeds on a side."""
-    family: Interval | None
+    family: ConfidenceInterval | None
     """The same, wide enough that all of several candidates' hold together; it decides."""
     candidates: int
     """How many were compared with the baseline."""
@@ -38,7 +38,7 @@ class Result:
     """Of the same test, adjusted for the number of candidates."""
 
     @property
-    def difference(self) -> Difference | None:
+    def difference(self) -> MeanDifference | None:
         return self.case.difference
 
     @property
@@ -47,7 +47,7 @@ class Result:
         return worst(self.checks) is Answer.BLOCK
 
     @property
-    def verdict(self) -> Verdict | None:
+    def verdict(self) -> ComparisonVerdict | None:
         """None where the comparison is blocked, or a side has fewer than three seeds."""
         if self.family is None or self.is_blocked:
             return None
@@ -57,7 +57,7 @@ class Result:
     def seeds_needed(self) -> int | None:
         """Seeds on each side that would settle what is open now, with a power of 0.8; None where nothing is open, or no
         number does."""
-        if self.verdict is not Verdict.INCONCLUSIVE or self.difference is None or self.family is None:
+        if self.verdict is not ComparisonVerdict.INCONCLUSIVE or self.difference is None or self.family is None:
             return None
         found = self.difference.seeds_needed(self.case.effect or None, self.family.level)
         return None if found is None or found <= min(self.difference.seeds) else found
@@ -116,7 +116,7 @@ def results_of(cases: Sequence[Case]) -> list[Result]:
     ]
 
 
-def _as_list(interval: Interval | None) -> list[float] | None:
+def _as_list(interval: ConfidenceInterval | None) -> list[float] | None:
     return [interval.low, interval.high] if interval else None
 
 
@@ -129,18 +129,18 @@ def _with_seeds(result: Result) -> str:
     assert verdict is not None
     low, high, unit = _unit(result.case, interval.low, interval.high)
     basis = f"({100 * interval.level:.3g} %, {_seeds(result)})"
-    if verdict in (Verdict.BETTER, Verdict.BETTER_SIZE_NOT_JUDGED):
+    if verdict in (ComparisonVerdict.BETTER, ComparisonVerdict.BETTER_SIZE_NOT_JUDGED):
         return f"better by {low} to {high}{unit} {basis}"
-    if verdict in (Verdict.WORSE, Verdict.WORSE_SIZE_NOT_JUDGED):
+    if verdict in (ComparisonVerdict.WORSE, ComparisonVerdict.WORSE_SIZE_NOT_JUDGED):
         low, high, _ = _unit(result.case, -interval.high, -interval.low)
         return f"worse by {low} to {high}{unit} {basis}"
-    if verdict is Verdict.BETTER_SIZE_UNSURE:
+    if verdict is ComparisonVerdict.BETTER_SIZE_UNSURE:
         return f"better, size unsure: by {low} to {high}{unit} {basis}"
-    if verdict is Verdict.WORSE_SIZE_UNSURE:
+    if verdict is ComparisonVerdict.WORSE_SIZE_UNSURE:
         low, high, _ = _unit(result.case, -interval.high, -interval.low)
         return f"worse, size unsure: by {low} to {high}{unit} {basis}"
     where = f"{low} to {high}{unit} {basis}"
-    if verdict is Verdict.EQUIVALENT:
+    if verdict is ComparisonVerdict.EQUIVALENT:
         small = "" if interval.holds_zero else "; a difference, smaller than the minimum effect"
         return f"equivalent: {where}, less than {_number(result.case, effect or 0.0)}{unit}{small}"
     needed = result.seeds_needed
@@ -172,7 +172,7 @@ def _notes(result: Result) -> Iterator[str]:
     found, interval = result.difference, result.family
     if result.is_blocked or found is None or interval is None or result.verdict is None:
         return
-    if result.verdict in (Verdict.BETTER_SIZE_NOT_JUDGED, Verdict.WORSE_SIZE_NOT_JUDGED):
+    if result.verdict in (ComparisonVerdict.BETTER_SIZE_NOT_JUDGED, ComparisonVerdict.WORSE_SIZE_NOT_JUDGED):
         said = result.case.base.spec.compared
         other = said.minimum_effect is not None and said.metric != result.case.base.metric
         yield "size not judged: " + (
@@ -180,13 +180,13 @@ def _notes(result: Result) -> Iterator[str]:
             if other
             else "the baseline's spec declares no compare.minimum_effect"
         )
-    elif result.case.effect and result.verdict is not Verdict.EQUIVALENT:
+    elif result.case.effect and result.verdict is not ComparisonVerdict.EQUIVALENT:
         yield f"{_number(result.case, result.case.effect)}{_unit(result.case, 0, 0)[2]} is the smallest that matters"
     if not found.error:
         moves = len(set(result.case.base.values.values())) > 1 or len(set(result.case.other.values.values())) > 1
         why = "the difference is the same on every seed" if moves else "no value moves with the seed"
         yield f"{why}, so the interval has no width"
-    if result.case.mode == "min" and result.verdict in (Verdict.EQUIVALENT, Verdict.INCONCLUSIVE):
+    if result.case.mode == "min" and result.verdict in (ComparisonVerdict.EQUIVALENT, ComparisonVerdict.INCONCLUSIVE):
         yield "turned round, since less is better: above 0 is better"
     if min(found.seeds) < FEW_SEEDS:
         yield "few seeds"

@@ -8,7 +8,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
-from expmgr.comparison.statistics import Difference, difference
+from expmgr.comparison.statistics import MeanDifference, difference
 from expmgr.paths import VariantName, seeds_text
 from expmgr.runs.record import RunRecord, counted_runs, is_outdated
 from expmgr.spec.experiment import ExperimentSpec
@@ -210,7 +210,7 @@ class Case:
         return self.is_confirmed and not self.screened
 
     @cached_property
-    def difference(self) -> Difference | None:
+    def difference(self) -> MeanDifference | None:
         """The difference of their values; None where a side has fewer than three seeds."""
         return difference(self.base.values, self.other.values, is_more_better=self.mode == "max")
 

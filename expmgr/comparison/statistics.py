@@ -43,7 +43,7 @@ def mean_and_std(values: Sequence[float]) -> tuple[float | None, float | None]:
     return mean, statistics.stdev(values) if len(values) > 1 else None
 
 
-class Verdict(enum.Enum):
+class ComparisonVerdict(enum.Enum):
     """What the interval of a difference says, held against the declared smallest difference that matters."""
 
     BETTER = "better"
@@ -57,7 +57,7 @@ class Verdict(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Interval:
+class ConfidenceInterval:
     """Where a difference lies, with the confidence `level`."""
 
     low: float
@@ -69,24 +69,24 @@ class Interval:
         """Whether no difference at all is among what it holds."""
         return self.low <= 0 <= self.high
 
-    def verdict(self, effect: float | None) -> Verdict:
+    def verdict(self, effect: float | None) -> ComparisonVerdict:
         """What it says where `effect`, above 0, is the smallest difference that matters; None: nobody said."""
         if effect is not None:
             if self.low >= effect:
-                return Verdict.BETTER
+                return ComparisonVerdict.BETTER
             if self.high <= -effect:
-                return Verdict.WORSE
+                return ComparisonVerdict.WORSE
             if -effect < self.low and self.high < effect:
-                return Verdict.EQUIVALENT
+                return ComparisonVerdict.EQUIVALENT
         if self.low > 0:
-            return Verdict.BETTER_SIZE_NOT_JUDGED if effect is None else Verdict.BETTER_SIZE_UNSURE
+            return ComparisonVerdict.BETTER_SIZE_NOT_JUDGED if effect is None else ComparisonVerdict.BETTER_SIZE_UNSURE
         if self.high < 0:
-            return Verdict.WORSE_SIZE_NOT_JUDGED if effect is None else Verdict.WORSE_SIZE_UNSURE
-        return Verdict.INCONCLUSIVE
+            return ComparisonVerdict.WORSE_SIZE_NOT_JUDGED if effect is None else ComparisonVerdict.WORSE_SIZE_UNSURE
+        return ComparisonVerdict.INCONCLUSIVE
 
 
 @dataclass(frozen=True)
-class Difference:
+class MeanDifference:
     """The difference of two variants over their seeds, three or more on each side."""
 
     mean: float
@@ -107,11 +107,11 @@ class Difference:
     p_better: float
     """Share of pairs of runs in which the other is better, ties by half: seed by seed where they are paired."""
 
-    def interval(self, level: float = 0.95) -> Interval:
+    def interval(self, level: float = 0.95) -> ConfidenceInterval:
         """The t interval. Without any spread it has no width: whether the values can be told apart at all is another
         question, which the size of the evaluation set answers."""
         half = _t(1 - (1 - level) / 2, self.freedom) * self.error if self.error else 0.0
-        return Interval(self.mean - half, self.mean + half, level)
+        return ConfidenceInterval(self.mean - half, self.mean + half, level)
 
     def signs_disagree(self, level: float) -> bool:
         """Whether the signs say something else than the interval."""
@@ -140,7 +140,7 @@ class Difference:
 
 def difference(
     base: Mapping[int, float], other: Mapping[int, float], *, is_more_better: bool = True
-) -> Difference | None:
+) -> MeanDifference | None:
     """The difference of `other` to `base`, values by seed; None where a side has fewer than three seeds.
 
     With the same seeds on both sides it is that of the pairs.
@@ -154,7 +154,7 @@ def difference(
     pairs = [new - old for old, new in zip(olds, news, strict=True)]
     mean, spread = statistics.fmean(pairs), statistics.stdev(pairs)
     error, freedom = spread / math.sqrt(len(pairs)), len(pairs) - 1
-    return Difference(
+    return MeanDifference(
         mean=mean,
         error=error,
         freedom=freedom,
@@ -167,14 +167,14 @@ def difference(
     )
 
 
-def _unpaired(olds: Sequence[float], news: Sequence[float]) -> Difference:
+def _unpaired(olds: Sequence[float], news: Sequence[float]) -> MeanDifference:
     variances = [statistics.variance(side) for side in (olds, news)]
     parts = [variance / len(side) for variance, side in zip(variances, (olds, news), strict=True)]
     total = sum(parts)
     weights = sum(part**2 / (len(side) - 1) for part, side in zip(parts, (olds, news), strict=True))
     mean = statistics.fmean(news) - statistics.fmean(olds)
     freedom = total**2 / weights if weights else float(len(olds) + len(news) - 2)
-    return Difference(
+    return MeanDifference(
         mean=mean,
         error=math.sqrt(total),
         freedom=freedom,

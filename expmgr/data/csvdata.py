@@ -32,7 +32,7 @@ NOWHERE = Places()
 
 
 @dataclass(frozen=True)
-class Table:
+class CsvTable:
     """One file: `rows[i]` stands on line `lines[i]` and has a cell for each of `columns`."""
 
     source: str
@@ -107,7 +107,7 @@ def files_of(data: CsvData) -> dict[str, str]:
     return {"train": data.train, "eval": data.eval, **({"test": data.test} if data.test else {})}
 
 
-def dataset(data: CsvData, tables: Mapping[str, Table], *, is_classifier: bool) -> Dataset:
+def dataset(data: CsvData, tables: Mapping[str, CsvTable], *, is_classifier: bool) -> Dataset:
     """The splits in `tables` as the model takes them."""
     for table in tables.values():
         require_column(table, data.label)
@@ -131,7 +131,7 @@ def content_digest(values: Sequence[float] | Sequence[int] | Sequence[str]) -> s
     return digest.hexdigest()
 
 
-def read_file(name: str, split: str, experiment_dir: Path, root: Path, places: Places = NOWHERE) -> Table:
+def read_file(name: str, split: str, experiment_dir: Path, root: Path, places: Places = NOWHERE) -> CsvTable:
     """The table in the file `name`: relative to `experiment_dir` and in the checkout `root`, or outside by intent."""
     inside = root.resolve()
     if "\0" in name:
@@ -159,7 +159,7 @@ def read_file(name: str, split: str, experiment_dir: Path, root: Path, places: P
         raise _problem(f"{shown} cannot be read (data.{split}): {error.strerror}") from None
 
 
-def read_table(content: bytes, source: str) -> Table:
+def read_table(content: bytes, source: str) -> CsvTable:
     """The table in `content`; `DataProblem` names `source` and the line of what is wrong."""
     lines = list(_lines(_text(content, source), source))
     if not lines:
@@ -173,7 +173,7 @@ def read_table(content: bytes, source: str) -> Table:
             raise _problem(
                 f"{source}:{line}: {_counted(len(row), 'value')} where the header names {len(header)} columns"
             )
-    return Table(
+    return CsvTable(
         source=source,
         columns=tuple(header),
         rows=tuple(tuple(row) for _, row in rows),
@@ -215,7 +215,7 @@ def _check_header(header: Sequence[str], source: str, line: int) -> None:
             raise _problem(f"{source}:{line}: column {name} stands twice", hint)
 
 
-def require_column(table: Table, column: str) -> None:
+def require_column(table: CsvTable, column: str) -> None:
     """`DataProblem` where `table` has no such column, with the one that was probably meant."""
     if column in table.columns:
         return
@@ -232,7 +232,7 @@ def require_column(table: Table, column: str) -> None:
     raise _problem(problem, did_you_mean(column.lower(), lowered, has, typed=lambda near: lowered[near]))
 
 
-def lacks_header(table: Table) -> bool:
+def lacks_header(table: CsvTable) -> bool:
     """Whether the first line looks like values: at least half of it are numbers."""
     return 2 * sum(is_number(name) for name in table.columns) >= len(table.columns)
 
@@ -242,22 +242,22 @@ def is_number(text: str) -> bool:
     return bool(_NUMBER.match(text) or _NOT_FINITE.match(text))
 
 
-def is_numeric(table: Table, column: str) -> bool:
+def is_numeric(table: CsvTable, column: str) -> bool:
     """Whether all values of `column` are numbers."""
     return all(is_number(text) for _, text in table.cells(column))
 
 
-def distinct(table: Table, column: str) -> list[str]:
+def distinct(table: CsvTable, column: str) -> list[str]:
     """The different values of `column`, sorted."""
     return sorted({text for _, text in table.cells(column)})
 
 
-def numbers(table: Table, column: str) -> list[float]:
+def numbers(table: CsvTable, column: str) -> list[float]:
     """The values of `column`; `DataProblem` where one is not a finite number."""
     return [_number(table, column, line, text) for line, text in table.cells(column)]
 
 
-def _number(table: Table, column: str, line: int, text: str) -> float:
+def _number(table: CsvTable, column: str, line: int, text: str) -> float:
     place = f"{table.source}:{line}: column {column} has {_quoted(text)}"
     if not is_number(text):
         raise _problem(
@@ -272,7 +272,7 @@ def _number(table: Table, column: str, line: int, text: str) -> float:
     return value
 
 
-def resolve_labels(data: CsvData, train: Table) -> list[str]:
+def resolve_labels(data: CsvData, train: CsvTable) -> list[str]:
     """The classes in the order of the model's outputs: the spec's, or those of the training split, sorted."""
     if data.labels is not None:
         return list(data.labels)
@@ -282,7 +282,7 @@ def resolve_labels(data: CsvData, train: Table) -> list[str]:
     return found
 
 
-def resolve_features(data: CsvData, train: Table) -> list[Feature]:
+def resolve_features(data: CsvData, train: CsvTable) -> list[Feature]:
     """The columns that the model sees, in its order, with what the training split says of each."""
     if data.features is None:
         kinds = {name: is_numeric(train, name) for name in train.columns if name != data.label}
@@ -300,7 +300,7 @@ def resolve_features(data: CsvData, train: Table) -> list[Feature]:
     ]
 
 
-def _numeric(train: Table, name: str, normalize: bool) -> Feature:
+def _numeric(train: CsvTable, name: str, normalize: bool) -> Feature:
     values = numbers(train, name)
     return Feature(name=name, kind="numeric", scale=list(mean_and_variance(values)) if normalize else None)
 
@@ -312,7 +312,7 @@ def mean_and_variance(values: Sequence[float]) -> tuple[float, float]:
     return mean, variance or 1.0
 
 
-def encode_inputs(table: Table, features: Sequence[Feature]) -> Split:
+def encode_inputs(table: CsvTable, features: Sequence[Feature]) -> Split:
     """`table`, which needs no label, as the model takes it."""
     columns: dict[str, list[float] | list[str]] = {}
     for feature in features:
@@ -324,14 +324,14 @@ def encode_inputs(table: Table, features: Sequence[Feature]) -> Split:
     return Split(table.source, table.sha256, len(table.rows), columns, [0.0] * len(table.rows))
 
 
-def encode(table: Table, features: Sequence[Feature], label: str, labels: Sequence[str] | None) -> Split:
+def encode(table: CsvTable, features: Sequence[Feature], label: str, labels: Sequence[str] | None) -> Split:
     """`table` as the model takes it. A category that the training split does not have is no error."""
     inputs = encode_inputs(table, features)
     targets = numbers(table, label) if labels is None else _classes(table, label, labels)
     return replace(inputs, targets=targets)
 
 
-def _classes(table: Table, label: str, labels: Sequence[str]) -> list[int]:
+def _classes(table: CsvTable, label: str, labels: Sequence[str]) -> list[int]:
     known = {name: index for index, name in enumerate(labels)}
     classes = []
     for line, text in table.cells(label):

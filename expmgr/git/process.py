@@ -46,7 +46,7 @@ _ENVIRONMENT = {
 
 
 @dataclass(frozen=True)
-class Answer:
+class GitResult:
     """What one git process said."""
 
     status: int
@@ -66,7 +66,7 @@ def call_git(
     env: Mapping[str, str] | None = None,
     config: Sequence[str] = (),
     hooks: bool = False,
-) -> Answer:
+) -> GitResult:
     """Run `git <args>` in `folder` and return what it said, whatever its exit status. `config` holds KEY=VALUE; the user's
     hooks run on `hooks` alone."""
     own = [one for one in _CONFIG if not (hooks and one.startswith("core.hooksPath="))]
@@ -92,7 +92,7 @@ def call_git(
         )
     if isinstance(stderr, bytes):
         stderr = stderr.decode("utf-8", "replace")
-    return Answer(int(status), stdout, stderr)
+    return GitResult(int(status), stdout, stderr)
 
 
 def run_git(
@@ -102,7 +102,7 @@ def run_git(
     stdin: bytes | None = None,
     env: Mapping[str, str] | None = None,
     config: Sequence[str] = (),
-) -> Answer:
+) -> GitResult:
     """`call_git`, and `GitFailed` with git's own words where it exits with another status than 0.
 
     `DiskFull` where the reason is that there is no space left.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from expmgr.git.process import Answer, call_git
+from expmgr.git.process import GitResult, call_git
 from expmgr.git.repo import GitRepo
 
 
@@ -38,13 +38,13 @@ def default_branch(repo: GitRepo, remote: str) -> str | None:
     return answer.text.strip().removeprefix(f"refs/remotes/{remote}/") if answer.status == 0 else None
 
 
-def fetch_refs(repo: GitRepo, remote: str, refspecs: Sequence[str]) -> Answer:
+def fetch_refs(repo: GitRepo, remote: str, refspecs: Sequence[str]) -> GitResult:
     """Fetch by `refspecs` alone: nothing that is configured is fetched too, and nothing is pruned."""
     options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-prune", "--refmap=")
     return call_git(repo.folder, ["fetch", "--quiet", *options, "--end-of-options", remote, *refspecs], env=_asking())
 
 
-def refs_at(repo: GitRepo, remote: str, pattern: str) -> dict[str, str] | Answer:
+def refs_at(repo: GitRepo, remote: str, pattern: str) -> dict[str, str] | GitResult:
     """The refs of the remote that match `pattern`; what git said where it cannot be asked."""
     answer = call_git(
         repo.folder, ["ls-remote", "--quiet", "--refs", "--end-of-options", remote, pattern], env=_asking()
@@ -55,7 +55,7 @@ def refs_at(repo: GitRepo, remote: str, pattern: str) -> dict[str, str] | Answer
     return {ref: oid for oid, ref in lines}
 
 
-def push_refs(repo: GitRepo, remote: str, refspecs: Sequence[str]) -> tuple[dict[str, str], Answer]:
+def push_refs(repo: GitRepo, remote: str, refspecs: Sequence[str]) -> tuple[dict[str, str], GitResult]:
     """Push by `refspecs`, as the user's own `git push` would, their hooks included: ref at the remote to flag (`=` as
     it was, `*` new, a space moved on, `!` refused), and what git said."""
     command = ["push", "--porcelain", "--no-follow-tags", "--end-of-options", remote, *refspecs]

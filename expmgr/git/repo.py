@@ -15,7 +15,7 @@ from typing import NewType
 
 from expmgr.errors import BranchExists, GitFailed, NoCommitYet, NotARepository
 from expmgr.git.objects import TreeEntry, folders_of
-from expmgr.git.process import OLDEST_GIT, Answer, call_git, read_config, run_git
+from expmgr.git.process import OLDEST_GIT, GitResult, call_git, read_config, run_git
 
 #: What is read from git at once, of files that others may have made large.
 _PORTION_BYTES = 64_000_000
@@ -108,10 +108,10 @@ class GitRepo:
         bare = call_git(self.git_common_dir, ("rev-parse", "--is-bare-repository")).text.strip() != "false"
         return self.git_common_dir if bare or self.git_common_dir.name != ".git" else self.git_common_dir.parent
 
-    def call(self, *args: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None) -> Answer:
+    def call(self, *args: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None) -> GitResult:
         return call_git(self.folder, args, stdin=stdin, env=env)
 
-    def run(self, *args: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None) -> Answer:
+    def run(self, *args: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None) -> GitResult:
         return run_git(self.folder, args, stdin=stdin, env=env)
 
     # Reading. None of these runs anything that a branch holds.

@@ -30,7 +30,7 @@ _HIDDEN = re.compile(r"hidden_(\d+)/(kernel|bias)\Z")
 
 
 @dataclass(frozen=True)
-class Tensor:
+class NamedTensor:
     """One tensor of a checkpoint: its key, its shape, and the name that its object graph gives it."""
 
     key: str
@@ -69,7 +69,7 @@ class Adoption:
 
 
 def plan_adoption(
-    tensors: Sequence[Tensor], wanted: Signature, shown: str, variant: str, maps: Sequence[tuple[str, str]] = ()
+    tensors: Sequence[NamedTensor], wanted: Signature, shown: str, variant: str, maps: Sequence[tuple[str, str]] = ()
 ) -> Adoption:
     """Which tensor goes where. `CheckpointRefused` where a weight has none, or one of another shape."""
     by_key = {one.key: one for one in tensors}
@@ -97,7 +97,7 @@ def plan_adoption(
     return Adoption(tuple(matches), tuple(fresh), left, step_key, tuple(_unknown(wanted)))
 
 
-def _tensor_of(path: str, tensors: Sequence[Tensor]) -> Tensor | None:
+def _tensor_of(path: str, tensors: Sequence[NamedTensor]) -> NamedTensor | None:
     """The tensor of a variable, by one of the names that it may have."""
     names = {path, f"variables/{path}{VALUE}", f"dnn/{path}"}
     if hidden := _HIDDEN.match(path):
@@ -109,13 +109,13 @@ def _tensor_of(path: str, tensors: Sequence[Tensor]) -> Tensor | None:
     return ends[0] if len(ends) == 1 else None
 
 
-def _is_slot(tensor: Tensor) -> bool:
+def _is_slot(tensor: NamedTensor) -> bool:
     return ".OPTIMIZER_SLOT" in tensor.key or "optimizer" in tensor.key.lower()
 
 
 def _slot(
-    path: str, wanted: Signature, weights: Mapping[str, Tensor | None], by_key: Mapping[str, Tensor]
-) -> Tensor | None:
+    path: str, wanted: Signature, weights: Mapping[str, NamedTensor | None], by_key: Mapping[str, NamedTensor]
+) -> NamedTensor | None:
     if wanted.keys == "names":  # an Estimator's own model_dir: its names are the model's
         return by_key.get(path)
     kind = str(wanted.training.optimizer.get("kind"))
@@ -132,9 +132,9 @@ def _slot(
 
 
 def _require_fit(
-    found: Mapping[str, Tensor | None],
+    found: Mapping[str, NamedTensor | None],
     variables: Sequence[Variable],
-    tensors: Sequence[Tensor],
+    tensors: Sequence[NamedTensor],
     shown: str,
     variant: str,
 ) -> None:
@@ -158,7 +158,7 @@ def _require_fit(
     )
 
 
-def _match(tensor: Tensor, group: str, path: str, wanted: Signature) -> Match:
+def _match(tensor: NamedTensor, group: str, path: str, wanted: Signature) -> Match:
     rows = None
     if "dnn/hiddenlayer_0/kernel" in tensor.key and wanted.keys == "paths":
         rows = _rows(wanted, tensor.shape[0] if tensor.shape else 0)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from expmgr.errors import CheckoutFailed, GitFailed
 from expmgr.git.objects import TreeEntry
-from expmgr.git.process import Answer, call_git, read_config, run_git
+from expmgr.git.process import GitResult, call_git, read_config, run_git
 from expmgr.git.repo import SUBMODULE, GitRepo
 
 _POINTER = b"version https://git-lfs.github.com/spec/v1"
@@ -55,7 +55,7 @@ class _Source:
         # in the git dir of a submodule whose folder the branch at hand does not have.
         return {"GIT_DIR": str(self.git_dir), "GIT_WORK_TREE": str(self.git_dir)}
 
-    def call(self, *args: str, stdin: bytes | None = None, config: Sequence[str] = ()) -> Answer:
+    def call(self, *args: str, stdin: bytes | None = None, config: Sequence[str] = ()) -> GitResult:
         return call_git(self.git_dir, args, stdin=stdin, env=self.env, config=config)
 
     def settings(self, pattern: str) -> list[tuple[str, str]]:

@@ -32,7 +32,7 @@ from expmgr.launch.plan import Outcome, Task, already_complete
 from expmgr.launch.preemption import watching
 from expmgr.launch.prepare import Prepared, give_back, prepare, reserve, take_back
 from expmgr.launch.questions import decided
-from expmgr.launch.worker import Worker
+from expmgr.launch.worker import WorkerProcess
 from expmgr.project import Project
 from expmgr.runs.record import RunRecord
 from expmgr.spec.model import EstimatorModel
@@ -76,7 +76,7 @@ def run_tasks(
     *,
     jobs: int = 1,
     watcher: Watcher | None = None,
-    worker: Worker | None = None,
+    worker: WorkerProcess | None = None,
 ) -> list[Outcome]:
     """Run `tasks`, `jobs` at a time, and return their outcomes in the same order. `worker`: one of expmgr's own
     environment that was started before, and that is closed at the end.
@@ -111,7 +111,7 @@ class _Batch:
         waiting: deque[tuple[int, Task]],
         jobs: int,
         watcher: Watcher,
-        worker: Worker | None,
+        worker: WorkerProcess | None,
     ) -> None:
         self.project = project
         self.waiting = waiting
@@ -119,7 +119,7 @@ class _Batch:
         self.watcher = watcher
         self.running: dict[str, _Running] = {}
         self.outcomes: dict[int, Outcome] = {}
-        self.workers: dict[_Kind, Worker] = {_OWN: worker} if worker is not None else {}
+        self.workers: dict[_Kind, WorkerProcess] = {_OWN: worker} if worker is not None else {}
         self.interrupts = 0
         self.signal: int | None = None
         self._answered = 0
@@ -197,10 +197,10 @@ class _Batch:
         self.watcher.started(prepared)
         worker.start(prepared.folder.path)
 
-    def _worker(self, task: Task, environment: Environment) -> Worker:
+    def _worker(self, task: Task, environment: Environment) -> WorkerProcess:
         kind = _kind_of(task)
         if kind not in self.workers:
-            self.workers[kind] = Worker(str(environment.python), kind[1])
+            self.workers[kind] = WorkerProcess(str(environment.python), kind[1])
         return self.workers[kind]
 
     def _check_wanted(self, task: Task) -> None:
@@ -347,7 +347,7 @@ class _Batch:
             take_back(self.project, prepared)
             self._end(running.number, Outcome(prepared.task, error.exit_code, error=error))
 
-    def _worker_gone(self, worker: Worker, status: int) -> ExpmgrError:
+    def _worker_gone(self, worker: WorkerProcess, status: int) -> ExpmgrError:
         if self.interrupts > 1:
             return _interrupted()
         if self.interrupts:  # whoever asked to stop asked the worker too

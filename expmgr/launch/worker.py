@@ -19,7 +19,7 @@ from typing import Any
 from expmgr.paths import REPOSITORY_VARIABLES
 
 
-class Worker:
+class WorkerProcess:
     """One `python -m expmgr.train.worker`: it imports TensorFlow once and forks a child a run.
 
     It is in a session of its own, so ^C reaches the command alone, which then asks the children to stop. When the
@@ -119,17 +119,17 @@ class Worker:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-_early: Worker | None = None
+_early: WorkerProcess | None = None
 
 
 def start_early() -> None:
     """Start a worker of expmgr's own environment before it is known what for."""
     global _early
     with contextlib.suppress(OSError):  # whoever needs it starts one, and says what is wrong
-        _early = Worker()
+        _early = WorkerProcess()
 
 
-def take_early() -> Worker | None:
+def take_early() -> WorkerProcess | None:
     """The worker that was started early, once; its taker closes it."""
     global _early
     taken, _early = _early, None

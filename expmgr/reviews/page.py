@@ -7,8 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from expmgr.disk.stored import StoredPart
 from expmgr.log.events import Event, Moment
 from expmgr.render.drawing import forest
 from expmgr.reviews.review import address
@@ -65,17 +66,11 @@ def report(standing: Standing) -> dict[str, Any]:
     return found
 
 
-class _Part(BaseModel):
-    """Of a report, what is printed: what others kept is held against it before it is."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-class _By(_Part):
+class _By(StoredPart):
     name: str
 
 
-class _Saying(_Part):
+class _Saying(StoredPart):
     id: str
     by: _By
     at: Moment
@@ -93,7 +88,7 @@ class _Comment(_Saying):
     resolved_by: _By | None
 
 
-class _CheckPart(_Part):
+class _CheckPart(StoredPart):
     id: str
     answer: Literal["ok", "warn", "unknown", "block"]
     told: str
@@ -101,7 +96,7 @@ class _CheckPart(_Part):
     waived: _Saying | None
 
 
-class _Row(_Part):
+class _Row(StoredPart):
     variant: str
     mean: float | None
     std: float | None
@@ -109,20 +104,20 @@ class _Row(_Part):
     runs: list[str]
 
 
-class _Comparison(_Part):
+class _Comparison(StoredPart):
     metric: str
     split: str
     variants: list[_Row]
 
 
-class _EvidencePart(_Part):
+class _EvidencePart(StoredPart):
     digests: str
     result_set: str
-    brings: list[str] = []
+    brings: list[str] = Field(default_factory=list)
     comparison: _Comparison
 
 
-class _Kept(_Part):
+class _Kept(StoredPart):
     id: str
     sentence: str | None
     notes: list[str]

@@ -12,10 +12,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from expmgr.disk.index import LARGEST
 from expmgr.disk.locks import Process
+from expmgr.disk.stored import StoredPart
 from expmgr.errors import OurBug
 from expmgr.paths import RunId, VariantName, run_command
 from expmgr.spec.changes import changes
@@ -32,12 +33,7 @@ ON_ITS_WAY_SECS = 60.0
 ABOUT = ("experiment", "question", "probe", "compare.")
 
 
-class _Part(BaseModel):
-    # Unknown keys are kept, so that an older expmgr passes on what a newer one wrote.
-    model_config = ConfigDict(extra="allow")
-
-
-class Attempt(_Part):
+class Attempt(StoredPart):
     """One process that trained the run; a run that was taken up again has several."""
 
     number: int
@@ -68,7 +64,7 @@ class Attempt(_Part):
     """As the record's, when this attempt ended: a later one does not take them away."""
 
 
-class DataSplit(_Part):
+class DataSplit(StoredPart):
     """What was read for one split."""
 
     path: str
@@ -79,7 +75,7 @@ class DataSplit(_Part):
     """How many of its rows have the inputs of a row of training; None where that is not known."""
 
 
-class Checkpoint(_Part):
+class Checkpoint(StoredPart):
     """A checkpoint that was saved, whether or not it is still kept."""
 
     step: int
@@ -88,7 +84,7 @@ class Checkpoint(_Part):
     """File name to sha256."""
 
 
-class RunRecord(_Part):
+class RunRecord(StoredPart):
     """Everything that is known of one run. `docs/reference/record.md` explains each field."""
 
     format: Literal[1] = 1

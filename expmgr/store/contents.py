@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from expmgr.checkpoints.manifest import SavedCheckpoint, is_file_of
 from expmgr.checkpoints.model_dir import ModelDir
+from expmgr.disk.stored import StoredPart
 from expmgr.errors import StoreProblem
 from expmgr.log.events import Digest, Moment, RunName, Stored, Variant
 from expmgr.runs.record import RunRecord
@@ -26,11 +27,7 @@ _PROBE = re.compile(r"probe-[0-9a-f]{16}\.npz\Z")
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-
-class Pieces(_Part):
+class Pieces(StoredPart):
     """One file of a checkpoint in the store: every piece of `PIECE_BYTES`, the last of the rest."""
 
     size_bytes: Count
@@ -64,7 +61,7 @@ class Listed(SavedCheckpoint):
         return self
 
 
-class Contents(_Part):
+class Contents(StoredPart):
     """A checkpoint in the store."""
 
     format: Literal[1] = 1

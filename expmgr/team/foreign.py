@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from expmgr.disk.stored import StoredPart
 from expmgr.log.events import Moment, Plain
 from expmgr.runs.record import RunRecord
 from expmgr.spec.experiment import ExperimentSpec
@@ -17,20 +18,16 @@ _Step = Annotated[int, Field(ge=0, lt=2**53)]
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-
-class _Error(_Part):
+class _Error(StoredPart):
     message: str
 
 
-class _Change(_Part):
+class _Change(StoredPart):
     rule: str
     what: str
 
 
-class _Attempt(_Part):
+class _Attempt(StoredPart):
     started_at: Moment
     ended_at: Moment | None
     train_s: _Seconds | None
@@ -41,35 +38,35 @@ class _Attempt(_Part):
     changes: list[_Change]
 
 
-class _Environment(_Part):
+class _Environment(StoredPart):
     name: str | None = None
     lock: str | None = None
 
 
-class _WarmStart(_Part):
+class _WarmStart(StoredPart):
     variant: str
     seed: int
     step: _Step
 
 
-class _ByHand(_Part):
+class _ByHand(StoredPart):
     script: str
     head: str
     changed: list[str]
 
 
-class _Split(_Part):
+class _Split(StoredPart):
     path: Annotated[Plain, Field(max_length=10_000)]
     rows: _Step | None
     also_in_train: _Step | None
 
 
-class _Checkpoint(_Part):
+class _Checkpoint(StoredPart):
     step: _Step
     saved_at: Moment
 
 
-class _Record(_Part):
+class _Record(StoredPart):
     seed: Annotated[int, Field(ge=0, lt=_SEEDS)]
     created_at: Moment
     step: _Step

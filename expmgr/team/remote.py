@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from expmgr.errors import LogRewritten, RemoteProblem
 from expmgr.git.checkouts import worktrees
-from expmgr.git.process import Answer
+from expmgr.git.process import GitResult
 from expmgr.git.remotes import fetch_refs, push_refs, refs_at, remote_names, upstream_remote
 from expmgr.log.events import OfReview, is_writer
 from expmgr.log.logs import OWN, REMOTES, Told, writer_of
@@ -191,7 +191,7 @@ def _fetch(project: Project, remote: str) -> list[str]:
         if answer.status == 0:
             return []
         there = refs_at(project.repo, remote, f"{prefix}/*")
-        if isinstance(there, Answer):
+        if isinstance(there, GitResult):
             raise _failed("fetch from", remote, there)
         # A ref below a log's name, or what is no log, keeps git from fetching all: the logs alone are asked for.
         writers = [ref.rpartition("/")[2] for ref in there]
@@ -274,7 +274,7 @@ def _branch(ref: str) -> str:
     return ref.removeprefix("refs/heads/")
 
 
-def _failed(what: str, remote: str, answer: Answer) -> RemoteProblem:
+def _failed(what: str, remote: str, answer: GitResult) -> RemoteProblem:
     return RemoteProblem(
         f"git could not {what} {remote}",
         details=_words(answer),
@@ -283,6 +283,6 @@ def _failed(what: str, remote: str, answer: Answer) -> RemoteProblem:
     )
 
 
-def _words(answer: Answer) -> Sequence[str]:
+def _words(answer: GitResult) -> Sequence[str]:
     """git's own words, without what opens the remote to whoever reads them."""
     return [_SECRET.sub("", line) for line in answer.stderr.strip().splitlines() if line.strip()][:5]

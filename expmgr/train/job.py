@@ -36,7 +36,7 @@ from expmgr.train.asking import answer
 from expmgr.train.building import Built, build
 from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.model import adopting, checkpoints
-from expmgr.train.training.base import Outcome
+from expmgr.train.training.base import TrainingResult
 from expmgr.train.training.reporting import Teller
 from expmgr.train.training.training import Training
 from expmgr.train.user.params import unread
@@ -333,10 +333,10 @@ def _train(trainer: Trainer, built: Built, judged: Judged, lock: Lock, stop: Sto
     except Exception as failure:  # a run that began has to say how it ended
         error = as_story(failure)
         status = "preempted" if isinstance(error, Stopped) else "failed"
-        return _end(training, Outcome(status), error, teller)
+        return _end(training, TrainingResult(status), error, teller)
 
 
-def _end(training: Training, outcome: Outcome, error: ExpmgrError | None, teller: Teller) -> int:
+def _end(training: Training, outcome: TrainingResult, error: ExpmgrError | None, teller: Teller) -> int:
     """Tell how it ended; the exit code."""
     with contextlib.suppress(DiskFull):  # a full disk takes no event: the exit code says it
         teller.tell(

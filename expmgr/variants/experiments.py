@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from expmgr.data.csvdata import Table, distinct, is_number, is_numeric, read_table, require_column
+from expmgr.data.csvdata import CsvTable, distinct, is_number, is_numeric, read_table, require_column
 from expmgr.disk import durable
 from expmgr.errors import BadName, DataProblem, ExpmgrError
 from expmgr.git.checkouts import commit_paths
@@ -139,7 +139,7 @@ def _split(groups: Sequence[str]) -> tuple[list[int], list[int]]:
     return [number for number in shuffled if number not in kept], [number for number in shuffled if number in kept]
 
 
-def _spec_text(experiment: str, table: Table, label: str, classes: Sequence[str] | None) -> bytes:
+def _spec_text(experiment: str, table: CsvTable, label: str, classes: Sequence[str] | None) -> bytes:
     features = {
         name: "numeric" if is_numeric(table, name) else "categorical" for name in table.columns if name != label
     }

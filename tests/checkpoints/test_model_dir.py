@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from expmgr.checkpoints.manifest import About, is_file_of
+from expmgr.checkpoints.manifest import CheckpointMetadata, is_file_of
 from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.disk import durable
 from expmgr.errors import CheckpointRefused, DiskFull, ExpmgrError, ModelDirProblem
@@ -38,7 +38,7 @@ class Folder:
         opened = self.opened()
         opened.prepare(now=0.0)
         for step in steps:
-            opened.save(step, write, signature(step), About(float(step), step * 8))
+            opened.save(step, write, signature(step), CheckpointMetadata(float(step), step * 8))
         return opened
 
 
@@ -155,7 +155,7 @@ def test_what_is_written_aside_counts_when_it_is_taken_in(folder: Folder) -> Non
     aside = opened.write_aside(200, write)
     assert [one.step for one in opened.manifest.checkpoints] == [100]
     assert not (folder.path / "model.ckpt-200.index").exists()
-    opened.take_in(aside, signature(200), About(2.0, 3))
+    opened.take_in(aside, signature(200), CheckpointMetadata(2.0, 3))
     found = folder.opened().inspect()
     assert found is not None
     assert (found.saved.step, found.saved.examples_seen) == (200, 3)
@@ -233,7 +233,7 @@ def test_a_full_disk_leaves_the_checkpoints_that_count(folder: Folder) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(DiskFull) as caught:
-        opened.save(200, full, signature(200), About(0.0, 0))
+        opened.save(200, full, signature(200), CheckpointMetadata(0.0, 0))
     assert caught.value.message == (
         "checkpoint models/iris/wide/seed-0/model.ckpt-200 could not be written: No space left on device"
     )

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from expmgr.comparison.statistics import Interval, Verdict, difference, holm, is_share, noise_of
+from expmgr.comparison.statistics import ComparisonVerdict, ConfidenceInterval, difference, holm, is_share, noise_of
 
 
 def by_seed(values: Sequence[float], first: int = 0) -> dict[int, float]:
@@ -62,22 +62,22 @@ def test_two_seeds_claim_nothing() -> None:
 @pytest.mark.parametrize(
     ("low", "high", "effect", "verdict"),
     [
-        (1.0, 2.0, 1.0, Verdict.BETTER),
-        (-2.0, -1.0, 1.0, Verdict.WORSE),
-        (-0.9, 0.9, 1.0, Verdict.EQUIVALENT),
-        (0.1, 0.9, 1.0, Verdict.EQUIVALENT),
-        (0.1, 1.0, 1.0, Verdict.BETTER_SIZE_UNSURE),
-        (-1.0, -0.1, 1.0, Verdict.WORSE_SIZE_UNSURE),
-        (-0.1, 1.0, 1.0, Verdict.INCONCLUSIVE),
-        (-1.0, 0.5, 1.0, Verdict.INCONCLUSIVE),
-        (0.1, 0.2, None, Verdict.BETTER_SIZE_NOT_JUDGED),
-        (-0.2, -0.1, None, Verdict.WORSE_SIZE_NOT_JUDGED),
-        (-0.1, 0.1, None, Verdict.INCONCLUSIVE),
-        (0.0, 0.1, None, Verdict.INCONCLUSIVE),
+        (1.0, 2.0, 1.0, ComparisonVerdict.BETTER),
+        (-2.0, -1.0, 1.0, ComparisonVerdict.WORSE),
+        (-0.9, 0.9, 1.0, ComparisonVerdict.EQUIVALENT),
+        (0.1, 0.9, 1.0, ComparisonVerdict.EQUIVALENT),
+        (0.1, 1.0, 1.0, ComparisonVerdict.BETTER_SIZE_UNSURE),
+        (-1.0, -0.1, 1.0, ComparisonVerdict.WORSE_SIZE_UNSURE),
+        (-0.1, 1.0, 1.0, ComparisonVerdict.INCONCLUSIVE),
+        (-1.0, 0.5, 1.0, ComparisonVerdict.INCONCLUSIVE),
+        (0.1, 0.2, None, ComparisonVerdict.BETTER_SIZE_NOT_JUDGED),
+        (-0.2, -0.1, None, ComparisonVerdict.WORSE_SIZE_NOT_JUDGED),
+        (-0.1, 0.1, None, ComparisonVerdict.INCONCLUSIVE),
+        (0.0, 0.1, None, ComparisonVerdict.INCONCLUSIVE),
     ],
 )
-def test_the_first_that_holds(low: float, high: float, effect: float | None, verdict: Verdict) -> None:
-    assert Interval(low, high, 0.95).verdict(effect) is verdict
+def test_the_first_that_holds(low: float, high: float, effect: float | None, verdict: ComparisonVerdict) -> None:
+    assert ConfidenceInterval(low, high, 0.95).verdict(effect) is verdict
 
 
 values = st.lists(st.floats(-100, 100), min_size=3, max_size=12)
@@ -85,7 +85,10 @@ values = st.lists(st.floats(-100, 100), min_size=3, max_size=12)
 
 @given(values, values, st.floats(0.001, 10))
 def test_turned_round_the_verdict_is_turned_round(one: list[float], two: list[float], effect: float) -> None:
-    turned = {Verdict.BETTER: Verdict.WORSE, Verdict.BETTER_SIZE_UNSURE: Verdict.WORSE_SIZE_UNSURE}
+    turned = {
+        ComparisonVerdict.BETTER: ComparisonVerdict.WORSE,
+        ComparisonVerdict.BETTER_SIZE_UNSURE: ComparisonVerdict.WORSE_SIZE_UNSURE,
+    }
     turned |= {new: old for old, new in turned.items()}
     there, back = difference(by_seed(one), by_seed(two)), difference(by_seed(two), by_seed(one))
     assert there is not None
@@ -100,8 +103,8 @@ def test_without_spread_it_is_what_it_is() -> None:
     more = difference(by_seed([0.5] * 3), by_seed([0.75] * 3))
     assert same is not None
     assert more is not None
-    assert (same.interval(), same.p, same.p_better) == (Interval(0, 0, 0.95), 1.0, 0.5)
-    assert (more.interval(), more.p) == (Interval(0.25, 0.25, 0.95), 0.0)
+    assert (same.interval(), same.p, same.p_better) == (ConfidenceInterval(0, 0, 0.95), 1.0, 0.5)
+    assert (more.interval(), more.p) == (ConfidenceInterval(0.25, 0.25, 0.95), 0.0)
     assert (same.seeds_needed(0.1), more.seeds_needed(None)) == (None, None)
 
 
@@ -203,7 +206,7 @@ def claims(seeds: int, gain: float, correlation: float, *, is_paired: bool, draw
         one, two = (shared + draw.normal(size=seeds) * np.sqrt(1 - correlation) for _ in range(2))
         found = difference(by_seed(list(one)), by_seed(list(two + gain), first=0 if is_paired else seeds))
         assert found is not None
-        claimed += found.interval().verdict(None) is not Verdict.INCONCLUSIVE
+        claimed += found.interval().verdict(None) is not ComparisonVerdict.INCONCLUSIVE
     return claimed / REPETITIONS
 
 

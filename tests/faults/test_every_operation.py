@@ -27,7 +27,7 @@ from typing import Any, Literal, NamedTuple
 import pytest
 
 from checkpoints.test_model_dir import Folder, signature, write
-from expmgr.checkpoints.manifest import About, SavedCheckpoint, SavedFile
+from expmgr.checkpoints.manifest import CheckpointMetadata, SavedCheckpoint, SavedFile
 from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.disk import durable
 from expmgr.errors import CheckpointRefused, DiskFull
@@ -230,7 +230,7 @@ def bring(root: Path, step: int) -> None:
 
 
 def saving(step: int) -> Callable[[ModelDir], object]:
-    about = About(float(step), step * 8, {"eval": {"loss": 1.0}}, {"eval": "rows"})
+    about = CheckpointMetadata(float(step), step * 8, {"eval": {"loss": 1.0}}, {"eval": "rows"})
     return lambda opened: opened.save(step, write, signature(step), about)
 
 

@@ -15,7 +15,7 @@ from expmgr.comparison.sides import Answer, Case, Check
 
 
 @dataclass(frozen=True)
-class About:
+class CheckKind:
     """A check: its stable id, what it asks, and what it may answer."""
 
     id: str
@@ -37,7 +37,7 @@ _WITHOUT_RESULTS = frozenset(
 )
 
 
-def _check(about: About, case: Case) -> Check:
+def _check(about: CheckKind, case: Case) -> Check:
     is_blind = about.id not in _WITHOUT_RESULTS and not all(side.runs for side in case.sides)
     found: list[Found | str] = [NO_RESULT] if is_blind else list(about.look(case))
     problems = sorted((one for one in found if isinstance(one, Found)), key=lambda one: -one.answer.weight)
@@ -73,78 +73,80 @@ def _all_runs(what: str) -> Callable[[Case], list[str]]:
     return lambda case: [f"{one.run_id}:{what}" for side in case.sides for one in side.subject.runs]
 
 
-CHECKS: dict[str, About] = {
+CHECKS: dict[str, CheckKind] = {
     one.id: one
     for one in (
-        About("results", "Has each side a result by this metric?", "unknown", runs.results, _all_runs("metrics")),
-        About(
+        CheckKind("results", "Has each side a result by this metric?", "unknown", runs.results, _all_runs("metrics")),
+        CheckKind(
             "stale",
             "Is a result older than its branch, by spec and code digest? A change of docs is none.",
             "warn; block where no other result is left",
             runs.stale,
             lambda case: [*_keys("spec", "code digest")(case), *_all_runs("code_digest")(case)],
         ),
-        About(
+        CheckKind(
             "by-hand", "Was a script run by hand from a tree with changes?", "warn", runs.by_hand, _all_runs("by_hand")
         ),
-        About(
+        CheckKind(
             "few-seeds",
             "Are there fewer than three seeds?",
             "warn, and no verdict; block in a review",
             runs.few_seeds,
             _fields("seed"),
         ),
-        About(
+        CheckKind(
             "left-out",
             "Are seeds or failed runs left out, or was one seed trained several times?",
             "warn",
             runs.left_out,
             _all_runs("status"),
         ),
-        About(
+        CheckKind(
             "same-weights",
             "Did two seeds end with the same weights?",
             "block",
             runs.same_weights,
             _fields("checkpoints"),
         ),
-        About(
+        CheckKind(
             "evaluated-rows",
             "Were they evaluated on the same rows, by digest and number?",
             "block",
             rows.evaluated_rows,
             lambda case: _fields(f"data.{case.base.split}.sha256")(case),
         ),
-        About(
+        CheckKind(
             "training-rows",
             "Were they trained on the same rows?",
             "warn where spec or code differ on it; else block",
             rows.training_rows,
             _fields("data.train.sha256"),
         ),
-        About(
+        CheckKind(
             "overlap",
             "Do evaluated rows stand in the training rows, by their inputs?",
             "warn over 1 %; block from 50 %",
             rows.overlap,
             lambda case: _fields(f"data.{case.base.split}.also_in_train")(case),
         ),
-        About(
+        CheckKind(
             "measures",
             "Are metric, loss and the code of the evaluation the same?",
             "block",
             rows.measured,
             _fields("measures"),
         ),
-        About(
+        CheckKind(
             "question",
             "Is the other variant's own spec compared by the same metric?",
             "warn",
             rows.same_question,
             _keys("compare"),
         ),
-        About("selection", "Does the same rule select the checkpoint?", "block", rows.selection, _keys("selection")),
-        About(
+        CheckKind(
+            "selection", "Does the same rule select the checkpoint?", "block", rows.selection, _keys("selection")
+        ),
+        CheckKind(
             "selected-on-reported",
             "Was the checkpoint selected, or training stopped, on the rows that are reported, by their digests?",
             "warn on eval; block on test",
@@ -155,77 +157,77 @@ CHECKS: dict[str, About] = {
                 *_fields(f"data.{case.base.split}.sha256")(case),
             ],
         ),
-        About(
+        CheckKind(
             "budget",
             "Do steps, examples or time of training differ by over 10 %?",
             "warn where the specs say so, and for time from 5 s on; else block",
             training.budget,
             lambda case: [*_fields("step")(case), *_fields("examples_seen")(case), *_fields("train_s")(case)],
         ),
-        About(
+        CheckKind(
             "guard",
             "Did a run go on with another setting, or past a refusal of the guard?",
             "warn",
             training.guarded,
             _fields("attempts"),
         ),
-        About(
+        CheckKind(
             "checkpoint",
             "Are the code and the selected checkpoint of each run there, and the ones that were recorded?",
             "block without the code; warn without the checkpoint",
             training.checkpoint,
             lambda case: [*_fields("commit")(case), *_fields("checkpoints")(case)],
         ),
-        About(
+        CheckKind(
             "environment",
             "Do TensorFlow, Keras, device, precision or determinism differ?",
             "warn",
             training.environment,
             _fields("environment"),
         ),
-        About(
+        CheckKind(
             "library-defaults",
             "Are hyperparameters left to a library's defaults, and the versions differ?",
             "warn",
             training.library_defaults,
             lambda case: [*_fields("environment")(case), *_keys("optimizer")(case)],
         ),
-        About(
+        CheckKind(
             "evaluation-noise",
             "Is the difference smaller than what so many rows can tell?",
             "warn; unknown where the metric is no share of rows",
             outcome.evaluation_noise,
             lambda case: _fields(f"data.{case.base.split}.rows")(case),
         ),
-        About(
+        CheckKind(
             "baseline",
             "Has the baseline fewer seeds, other ones, or stale results?",
             "warn",
             runs.baseline,
             _fields("seed"),
         ),
-        About(
+        CheckKind(
             "got-worse",
             "Did another metric, the parameters (10 %) or the time of a step (10 %, from 5 s on) get worse?",
             "warn",
             outcome.got_worse,
             lambda case: [*_fields("metrics")(case), *_fields("parameters")(case)],
         ),
-        About(
+        CheckKind(
             "many-tried",
             "How many variants were tried against the baseline, deleted ones too?",
             "warn",
             outcome.many_tried,
             _tried_inputs,
         ),
-        About(
+        CheckKind(
             "screening-seeds",
             "Are the seeds those on which the variant was picked among others?",
             "warn",
             outcome.screening,
             lambda case: [*_tried_inputs(case), *_fields("seed")(case)],
         ),
-        About(
+        CheckKind(
             "declared-late",
             "Were metric or minimum effect declared after the first result?",
             "warn",

@@ -133,12 +133,12 @@ class BuiltEstimator:
         """Build it anew in the model_dir, which from now on may be written."""
         self.estimator = _built(self.spec, self.request, self.code, str(self.request.model_dir))
 
-    def evaluation(self, source: Fed) -> Evaluation:
+    def evaluation(self, source: Fed) -> EstimatorEvaluation:
         """An evaluation of `source`."""
-        return Evaluation(self, source)
+        return EstimatorEvaluation(self, source)
 
 
-class Evaluation:
+class EstimatorEvaluation:
     """An evaluation of one split, of the checkpoint that `built.newest` names."""
 
     def __init__(self, built: BuiltEstimator, source: Fed) -> None:

@@ -29,7 +29,7 @@ from expmgr.train.estimators.building import BuiltEstimator
 from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.model.checkpoints import disk_error
 from expmgr.train.model.step import NotFinite
-from expmgr.train.training.base import Course, ForeignStart, Outcome
+from expmgr.train.training.base import Course, ForeignStart, TrainingResult
 from expmgr.train.training.evaluations import Evaluations
 from expmgr.train.training.reporting import Teller
 from expmgr.train.training.summaries import EventFile
@@ -61,7 +61,7 @@ class EstimatorTraining(Course):
         self.max_steps = foreign.step if foreign else self.request.max_steps
         self._step = self.start_step
         self._seen = newest.saved.examples_seen if newest else 0
-        self._curves: Lines = Lines(self, newest.saved.step if newest else None)
+        self._curves: EstimatorCurves = EstimatorCurves(self, newest.saved.step if newest else None)
         self._evaluations = Evaluations(built, self._curves, stop, self._look_at)
         self.schedule = self._schedule()
         self.curves = self._curves
@@ -102,7 +102,7 @@ class EstimatorTraining(Course):
             lines.append("run_config.train_distribute: rows are dealt out anew to the replicas")
         return lines
 
-    def run(self) -> Outcome:
+    def run(self) -> TrainingResult:
         """Train, save, evaluate. Raises whatever stops it, but for a signal."""
         self._prepare_folder()
         self.built.settle()
@@ -112,7 +112,7 @@ class EstimatorTraining(Course):
             else:
                 self._go_on_training()
             if self.stop.is_set() and self._step < self.max_steps and not self.is_over():
-                return Outcome("preempted")
+                return TrainingResult("preempted")
             self._look_at(self.folder.at(self.folder.manifest.checkpoints[-1].step))
             return self._finished(self.max_steps)
         except NotFinite as error:
@@ -358,7 +358,7 @@ class Watch(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
             run_context.request_stop()
 
 
-class Lines:
+class EstimatorCurves:
     """Points of curves as events, lines of the log, and where the run stands. Event files are the Estimator's own."""
 
     def __init__(self, training: EstimatorTraining, resumed_at: int | None) -> None:

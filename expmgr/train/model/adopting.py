@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from expmgr.errors import CheckpointRefused, WarmStartProblem
-from expmgr.guard.adoption import Adoption, Tensor
+from expmgr.guard.adoption import Adoption, NamedTensor
 from expmgr.train.model.checkpoints import live_variables
 
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -45,7 +45,7 @@ def find_checkpoint(folder: Path, step: int | None) -> Path:
     return found[0]
 
 
-def tensors_of(prefix: Path) -> list[Tensor]:
+def tensors_of(prefix: Path) -> list[NamedTensor]:
     """What the checkpoint says of itself: keys and shapes, and the names of its object graph."""
     try:
         reader = tf.train.load_checkpoint(str(prefix))
@@ -55,7 +55,7 @@ def tensors_of(prefix: Path) -> list[Tensor]:
     shapes = reader.get_variable_to_shape_map()
     names = _full_names(reader) if _GRAPH in shapes else {}
     return [
-        Tensor(key, tuple(int(size) for size in shape), names.get(key))
+        NamedTensor(key, tuple(int(size) for size in shape), names.get(key))
         for key, shape in sorted(shapes.items())
         if key != _GRAPH
     ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from expmgr.checkpoints.manifest import About
+from expmgr.checkpoints.manifest import CheckpointMetadata
 from expmgr.checkpoints.model_dir import Aside, ModelDir, Whole
 from expmgr.checkpoints.signature import Signature
 from expmgr.disk.locks import Lock
@@ -54,7 +54,7 @@ class Start(Protocol):
     def plan(self) -> Plan: ...
 
 
-class Subject(Protocol):
+class TrainingSubject(Protocol):
     """What a training is of, as far as every trainer knows it."""
 
     @property
@@ -68,7 +68,7 @@ class Subject(Protocol):
 
 
 @dataclass
-class Outcome:
+class TrainingResult:
     """How a training ended: what the event `ended` says of it."""
 
     status: str
@@ -81,7 +81,9 @@ class Outcome:
 class Course(Listener):
     """What every training does, whoever computes its steps: what it saves, when it is over, how it ends."""
 
-    def __init__(self, built: Subject, *, lock: Lock, teller: Teller, stop: StopFlag, newest: Whole | None) -> None:
+    def __init__(
+        self, built: TrainingSubject, *, lock: Lock, teller: Teller, stop: StopFlag, newest: Whole | None
+    ) -> None:
         self.request, self.spec, self.folder = built.request, built.spec, built.folder
         self.newest, self.lock, self.teller, self.stop = newest, lock, teller, stop
         self.probed: str | None = None
@@ -131,9 +133,9 @@ class Course(Listener):
             self.folder.rewind(self.request.from_step, now)
         self._curves.cut_back()
 
-    def _finished(self, max_steps: int) -> Outcome:
+    def _finished(self, max_steps: int) -> TrainingResult:
         selected_step, metrics = self._evaluations.at_the_end(self.step)
-        return Outcome("finished", self._over() if self.step < max_steps else None, selected_step, metrics)
+        return TrainingResult("finished", self._over() if self.step < max_steps else None, selected_step, metrics)
 
     def _failed(self, error: NotFinite) -> TrainingFailed:
         return TrainingFailed(
@@ -167,9 +169,9 @@ class Course(Listener):
                 hint="expmgr list shows what runs",
             )
 
-    def _about(self, position: int, metrics: Metrics) -> About:
+    def _about(self, position: int, metrics: Metrics) -> CheckpointMetadata:
         """What the manifest says of a checkpoint that is saved now."""
-        return About(time.time(), position, metrics, self._evaluations.digests(metrics), self._carried())
+        return CheckpointMetadata(time.time(), position, metrics, self._evaluations.digests(metrics), self._carried())
 
     def _carried(self) -> dict[str, Any]:
         """What goes on over a stop beside the tensors."""
@@ -224,7 +226,7 @@ class Course(Listener):
             self._pending = [_CHECKPOINT]
             raise
 
-    def _take_in(self, aside: Aside, signature: Signature, about: About) -> None:
+    def _take_in(self, aside: Aside, signature: Signature, about: CheckpointMetadata) -> None:
         """What was written counts from now on."""
         self._check_lock()
         saved = self.folder.take_in(aside, signature, about)

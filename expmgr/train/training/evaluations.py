@@ -18,7 +18,7 @@ Values = dict[str, float]
 Metrics = dict[str, Values]
 
 
-class Evaluated(Protocol):
+class EvaluatedModel(Protocol):
     """A model with its data, whoever evaluates it."""
 
     @property
@@ -59,7 +59,7 @@ class Evaluations:
 
     def __init__(
         self,
-        built: Evaluated,
+        built: EvaluatedModel,
         curves: Look,
         stop: StopFlag,
         restore: Callable[[Whole], None],

@@ -20,7 +20,7 @@ from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.model import adopting, checkpoints
 from expmgr.train.model.step import NotFinite
 from expmgr.train.signature import probe
-from expmgr.train.training.base import Course, ForeignStart, Outcome, Start
+from expmgr.train.training.base import Course, ForeignStart, Start, TrainingResult
 from expmgr.train.training.curves import Curves
 from expmgr.train.training.evaluations import Evaluations, Metrics
 from expmgr.train.training.reporting import Teller
@@ -113,7 +113,7 @@ class Training(Course):
         probe.require_unmoved(self.model, batch, saved, may_move, newest.shown)
         self.probed = "as saved"
 
-    def run(self) -> Outcome:
+    def run(self) -> TrainingResult:
         """Train, save, evaluate. Raises whatever stops it, but for a signal."""
         self._prepare_folder()
         if self.spec.run_config.checkpoint_save_graph_def and not self.built.inner.is_eager:
@@ -126,7 +126,7 @@ class Training(Course):
                 )
             is_complete = self._train()
             self._say_the_end()
-            return self._finished(self.max_steps) if is_complete else Outcome("preempted")
+            return self._finished(self.max_steps) if is_complete else TrainingResult("preempted")
         except NotFinite as error:
             raise self._failed(error) from None
         except DiskFull as error:
