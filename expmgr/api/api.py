@@ -126,12 +126,12 @@ def _asked(model: Any, saved: Signature) -> Signature:
             hint="give a batch: restore(model, checkpoint, train=(inputs, targets))",
         )
     structure = getattr(model, "_inputs_struct", inputs[0] if len(inputs) == 1 else inputs)
-    specs = tf.nest.map_structure(lambda one: tf.TensorSpec(one.shape, one.dtype), structure)
+    type_specs = tf.nest.map_structure(lambda one: tf.TensorSpec(one.shape, one.dtype), structure)
     contract: DataContract = saved.data
-    order = [*specs] if isinstance(specs, dict) else []
+    order = [*type_specs] if isinstance(type_specs, dict) else []
     return live.inference_signature(
         model,
-        specs,
+        type_specs,
         contract,
         saved.training,
         order=order,

@@ -68,8 +68,8 @@ class Keyed:
     """A line of the list with what can be asked of it."""
 
     row: dict[str, Any]
-    spec: dict[str, Any]
-    """The variant's spec, flat: dotted key to value."""
+    flat_spec: dict[str, Any]
+    """The variant's resolved spec: dotted key to value."""
 
     def value(self, key: str) -> Any:
         """What `key` is: of the line, a metric's mean, or of the spec."""
@@ -77,7 +77,7 @@ class Keyed:
             return self.row["mean"]
         if key in _OF_ROW:
             return _OF_ROW[key](self.row)
-        return self.spec.get(key)
+        return self.flat_spec.get(key)
 
 
 #: What a line has, by the name under which it can be asked.
@@ -95,19 +95,19 @@ _OF_ROW: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 def chosen(
     rows: Sequence[dict[str, Any]],
-    spec_of: Callable[[str], dict[str, Any]],
+    flat_spec_of: Callable[[str], dict[str, Any]],
     *,
     where: Sequence[str] = (),
     sort: str | None = None,
     limit: int | None = None,
 ) -> list[dict[str, Any]]:
-    """The lines that are asked for, in the order that is asked for. `spec_of` gives a variant's flat spec, and is called
+    """The lines that are asked for, in the order that is asked for. `flat_spec_of` gives a variant's flat spec, and is called
     only where a key may be of a spec. Raises `NoSuchKey` with the nearest one."""
     conditions = [Condition.parse(text) for text in where]
     keys = [*(one.key for one in conditions), *([sort.lstrip("+-")] if sort else [])]
     metrics = {str(row["metric"]) for row in rows if row["metric"]}
     with_spec = any(key not in _OF_ROW and key not in metrics for key in keys)
-    lines = [Keyed(row, spec_of(row["variant"]) if with_spec else {}) for row in rows]
+    lines = [Keyed(row, flat_spec_of(row["variant"]) if with_spec else {}) for row in rows]
     for key in keys:
         _require_known(key, lines, metrics)
     found = [line for line in lines if all(one.holds(line.value(one.key)) for one in conditions)]
@@ -129,7 +129,7 @@ def _rank(value: Any) -> tuple[int, float, str]:
 
 
 def _require_known(key: str, lines: Sequence[Keyed], metrics: set[str]) -> None:
-    known = {*_OF_ROW, *metrics, *(name for line in lines for name in line.spec)}
+    known = {*_OF_ROW, *metrics, *(name for line in lines for name in line.flat_spec)}
     if lines and key not in known:
         others = ", ".join(sorted({*_OF_ROW, *metrics}))
         raise NoSuchKey(

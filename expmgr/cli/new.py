@@ -53,7 +53,7 @@ def new(
     project = Project.open(output.folder())
     if switch and project.repo.root is None:
         raise typer.BadParameter("--switch needs a checkout: this is a bare repository")
-    editing = (lambda spec, check: edited(project, spec, check)) if edit else None
+    editing = (lambda spec_text, check: edited(project, spec_text, check)) if edit else None
     plan = plan_variant(project.repo, variant, base, assignments or [], why, editing)
     commit = new_variant(project, plan, output.tell_unsaid)
     if switch and project.repo.root is not None:
@@ -94,11 +94,11 @@ def new(
     output.tell([f"Next: expmgr run {plan.name}"])
 
 
-def edited(project: Project, spec: bytes, check: Callable[[bytes], None]) -> bytes:
+def edited(project: Project, spec_text: bytes, check: Callable[[bytes], None]) -> bytes:
     """`spec` as the user's editor leaves it, once it is right. What is wrong can be edited again, or is kept."""
     path = project.layout.own / f"edit-{os.getpid()}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(spec)
+    path.write_bytes(spec_text)
     while True:
         _edit(path)
         content = path.read_bytes()

@@ -262,9 +262,9 @@ def _commit(project: Project, text: str, message: str) -> None:
         output.tell([f"{variant.name} has nothing to commit"])
         return
     root, files = found
-    spec = Path(root, variant.name.spec_path)
-    if spec.is_file():  # a spec that is wrong is no commit
-        read_spec(spec.read_bytes(), variant.name.spec_path, variant.name.experiment)
+    spec_path = Path(root, variant.name.spec_path)
+    if spec_path.is_file():  # a spec that is wrong is no commit
+        read_spec(spec_path.read_bytes(), variant.name.spec_path, variant.name.experiment)
     project.repo.identity()
     commit = commit_paths(project.repo, Path(root), files, message)
     output.tell(

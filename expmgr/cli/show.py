@@ -255,14 +255,12 @@ def _show_variant(project: Project, variant: Variant, as_json: bool) -> None:
     runs = project.records.whole(heads)
     output.tell_unreadable(project.records)
     origin = origins(project.repo).get(variant.name)
-    spec = project.repo.read(variant.commit, variant.name.spec_path) or b""
+    spec_text = (project.repo.read(variant.commit, variant.name.spec_path) or b"").decode("utf-8", "replace")
     row = _summary(project, variant, origin, heads)
     model_dir = project.shown(project.layout.variant_dir(variant.name))
     if as_json:
         told = [_run_line(record) for record in runs]
-        output.show_json(
-            {"format": 1, **row, "model_dir": model_dir, "spec": spec.decode("utf-8", "replace"), "run_list": told}
-        )
+        output.show_json({"format": 1, **row, "model_dir": model_dir, "spec": spec_text, "run_list": told})
         return
     facts = [
         ("variant", str(variant.name)),
@@ -275,7 +273,7 @@ def _show_variant(project: Project, variant: Variant, as_json: bool) -> None:
     _show_facts(facts)
     output.show()
     output.show(f"spec ({variant.name.spec_path}):")
-    for line in spec.decode("utf-8", "replace").splitlines():
+    for line in spec_text.splitlines():
         output.show(f"  {line}")
     output.show()
     _show_notes(project, str(variant.name), None)

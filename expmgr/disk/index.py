@@ -68,7 +68,7 @@ class Head:
     """What its spec is compared by, and on which split."""
     split: str | None
     selected_text: str
-    _spec_of: Callable[[Head], dict[str, Any]] = field(repr=False, compare=False)
+    _resolved_spec_of: Callable[[Head], dict[str, Any]] = field(repr=False, compare=False)
 
     @property
     def by_hand(self) -> bool | None:
@@ -78,7 +78,7 @@ class Head:
     @property
     def spec(self) -> dict[str, Any]:
         """The resolved spec that it was made with."""
-        return self._spec_of(self)
+        return self._resolved_spec_of(self)
 
     @property
     def selected(self) -> dict[str, dict[str, float]]:
@@ -142,7 +142,7 @@ class Index:
         for run_id, stamp in stamps.items():
             row = known.get(run_id)
             if row is not None and row[1] == stamp:
-                found.append(Head(*row, self._spec_of))  # type: ignore[call-arg]
+                found.append(Head(*row, self._resolved_spec_of))  # type: ignore[call-arg]
                 continue
             told = read(run_id)
             if told is not None:
@@ -222,10 +222,10 @@ class Index:
             record["run_id"], stamp, record["variant"], record["seed"], record["status"], record["commit"],
             record["code_digest"], spec_id, record["attempts"][-1]["started_at"], int(record.get("by_hand") is not None),
             json.dumps(warm) if warm else None, compared.get("metric"), compared.get("split"),
-            json.dumps(record.get("metrics", {}).get("selected", {})), self._spec_of,
+            json.dumps(record.get("metrics", {}).get("selected", {})), self._resolved_spec_of,
         )  # fmt: skip
 
-    def _spec_of(self, head: Head) -> dict[str, Any]:
+    def _resolved_spec_of(self, head: Head) -> dict[str, Any]:
         if head.spec_id not in self._specs:
             rows = self._ask("SELECT content FROM specs WHERE spec_id = ?", (head.spec_id,))
             if rows:

@@ -83,6 +83,7 @@ class Request(BaseModel):
     seed: int
     commit: str
     spec: dict[str, Any]
+    """The resolved spec, defaults included."""
     experiment_dir: Path
     """The experiment's folder in the run's own checkout."""
     variant_dir: Path
@@ -121,13 +122,14 @@ class Request(BaseModel):
         return ModelDir(self.model_dir, shown=self.shown_model_dir, variant=self.variant, seed=self.seed)
 
     @property
-    def resolved(self) -> ExperimentSpec:
+    def experiment_spec(self) -> ExperimentSpec:
+        """`spec` as its model."""
         return ExperimentSpec.model_validate(self.spec)
 
     @property
     def random_seed(self) -> int:
         """What the run draws from: `tf_random_seed` where the spec has one, otherwise the run's seed."""
-        fixed = self.resolved.run_config.tf_random_seed
+        fixed = self.experiment_spec.run_config.tf_random_seed
         return self.seed if fixed is None else fixed
 
 

@@ -2,6 +2,9 @@
 
 One pydantic model, `ExperimentSpec`, which holds no reference to TensorFlow. Every default stands here, so a record that
 holds a resolved spec says everything, also after a library has changed its own defaults.
+
+Names: `spec_text` is the content of spec.yaml, `spec` the model, `resolved` (`spec` in a record) the dict with every
+default, and `type_spec` TensorFlow's `tf.TypeSpec` of a batch.
 """
 
 from __future__ import annotations

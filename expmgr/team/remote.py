@@ -92,10 +92,10 @@ def push(project: Project, remote: str) -> Pushed:
         before = _known_tips(project, remote)
         logs = {ref: tip for ref, tip in project.repo.refs(OWN).items() if writer_of(ref)}
         variants = project.repo.refs(_VARIANTS)
-        specs = [f"{ref}:{_at_remote(project, ref)}" for ref in logs] + [f"{ref}:{ref}" for ref in variants]
-        if not specs:
+        refspecs = [f"{ref}:{_at_remote(project, ref)}" for ref in logs] + [f"{ref}:{ref}" for ref in variants]
+        if not refspecs:
             return done
-        flags, answer = push_refs(project.repo, remote, specs)
+        flags, answer = push_refs(project.repo, remote, refspecs)
         if not flags:
             raise _failed("push to", remote, answer)
         done.branches += [_branch(ref) for ref in variants if flags.get(ref) in (" ", "*")]

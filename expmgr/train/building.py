@@ -79,7 +79,7 @@ class Built:
             self.data.first(),
             self.data.contract(),
             setup,
-            trained=self.data.train_spec,
+            trained=self.data.train_type_spec,
             order=list(self.data.order),
             architecture=self.spec.model.model_dump(mode="json"),
             code=code_of(self.model, self.code.root),
@@ -207,7 +207,7 @@ class Built:
 def build(run_dir: RunDir) -> Built:
     """Read everything, the data before the model is built, since it is what fails most."""
     request = read_request(run_dir)
-    spec = request.resolved
+    spec = request.experiment_spec
     code = UserCode(request.experiment_dir, run_dir.code, request.repository, request.module_roots)
     if isinstance(spec.model, ScriptModel):
         return _of_script(spec, request, code)
@@ -235,7 +235,7 @@ def _of_script(spec: ExperimentSpec, request: Request, code: UserCode) -> Built:
     call = run_script(spec, code, request.random_seed)
     spec = filled(spec, call)
     data = Given(call, spec, code, seed=request.random_seed, data_root=request.data_root, files=files)
-    model = handed_over(call.model, code, request.resolved.model, data.first())
+    model = handed_over(call.model, code, request.experiment_spec.model, data.first())
     about = {**request.provenance, **versions(), **bits(spec.train.determinism)}
     built = Built(request, spec, data, model, request.folder, code, about, call)
     steps = built.inner.feed.steps_per_epoch

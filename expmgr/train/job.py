@@ -118,7 +118,7 @@ class Trainer:
 
 def _built(run_dir: RunDir) -> tuple[Trainer, Built]:
     """The model of the request with all that it needs, and who trains it."""
-    if not isinstance(read_request(run_dir).resolved.model, EstimatorModel):
+    if not isinstance(read_request(run_dir).experiment_spec.model, EstimatorModel):
         return Trainer(Training, answer), build(run_dir)
     # What these import is in an environment with Estimators alone.
     from expmgr.train.estimators.asking import answer as answer_of_estimator

@@ -94,10 +94,10 @@ def from_csv(experiment: str, path: Path, label: str) -> dict[str, bytes]:
         raise DataProblem(f"{path} has {len(labels)} rows, too few to train on and to evaluate")
     if classes is not None and len(classes) < 2:
         raise DataProblem(f"{path}: column {label} has one value only, {classes[0]!r}: there is nothing to tell apart")
-    spec = _spec_text(experiment, table, label, classes)
-    read_spec(spec, "spec.yaml", experiment)
+    spec_text = _spec_text(experiment, table, label, classes)
+    read_spec(spec_text, "spec.yaml", experiment)
     return {
-        "spec.yaml": spec,
+        "spec.yaml": spec_text,
         "train.csv": _csv(table.columns, [table.rows[number] for number in train]),
         "eval.csv": _csv(table.columns, [table.rows[number] for number in kept]),
     }

@@ -140,10 +140,10 @@ def _file_of(module: str, folder: str, paths: Collection[str]) -> str | None:
 
 def _require_installed(key: str, reference: str, module: str, folder: str, paths: Collection[str]) -> None:
     try:
-        spec = importlib.util.find_spec(module.partition(".")[0])
+        module_spec = importlib.util.find_spec(module.partition(".")[0])
     except (ImportError, ValueError):
-        spec = None
-    if spec is not None and not _is_namespace(spec):
+        module_spec = None
+    if module_spec is not None and not _is_namespace(module_spec):
         return
     modules = [path.removeprefix(f"{folder}/").removesuffix(".py") for path in paths if path.endswith(".py")]
     raise SpecProblem(
@@ -153,10 +153,10 @@ def _require_installed(key: str, reference: str, module: str, folder: str, paths
     )
 
 
-def _is_namespace(spec: Any) -> bool:
+def _is_namespace(module_spec: Any) -> bool:
     """Whether it is a mere folder of that name, such as one in the working directory."""
-    return (spec.origin is None and spec.loader is None) or (
-        spec.origin is None and spec.submodule_search_locations is not None
+    return (module_spec.origin is None and module_spec.loader is None) or (
+        module_spec.origin is None and module_spec.submodule_search_locations is not None
     )
 
 

@@ -62,7 +62,7 @@ class VariantPlan:
 
     name: VariantName
     base: CommitId
-    spec: bytes
+    spec_text: bytes
     message: str
     folders: Mapping[str, bytes]
     called: str
@@ -177,7 +177,7 @@ def plan_variant(
 ) -> VariantPlan:
     """Decide everything about a new variant; raise where it cannot be made. Nothing is written.
 
-    `edit` is given the spec and a function that raises for one that is wrong, and gives the spec that is wanted.
+    `edit` is given the text of the spec and a function that raises for one that is wrong, and gives the text that is wanted.
     """
     from expmgr.spec.file import set_values
 
@@ -190,16 +190,16 @@ def plan_variant(
     _check_committed(repo, name, content, base)
     if content is None:
         raise _no_experiment(repo, name, commit, called)
-    spec = set_values(content, assignments, name.spec_path, name.experiment)
+    spec_text = set_values(content, assignments, name.spec_path, name.experiment)
     of_data = any(assignment.partition("=")[0].split(".")[0] == "data" for assignment in assignments)
-    check_spec(repo, commit, name, spec, data=of_data)
+    check_spec(repo, commit, name, spec_text, data=of_data)
     if edit is not None:
-        spec = edit(spec, lambda text: check_spec(repo, commit, name, text, data=True))
+        spec_text = edit(spec_text, lambda text: check_spec(repo, commit, name, text, data=True))
     title = (why or "").strip() or f"New variant {name}"
     body = "".join(f"{assignment}\n" for assignment in assignments)
     trailers = f"Expmgr-Variant: {name}\nExpmgr-From: {called}\n"
     message = "\n\n".join(part for part in (title, body.rstrip(), trailers) if part)
-    return VariantPlan(name, commit, spec, message, folders, called, title if why else "")
+    return VariantPlan(name, commit, spec_text, message, folders, called, title if why else "")
 
 
 def check_spec(repo: GitRepo, commit: CommitId, name: VariantName, content: bytes, *, data: bool) -> None:
@@ -252,7 +252,7 @@ def _check_data(repo: GitRepo, commit: CommitId, name: VariantName, data: CsvDat
 
 def make_variant(repo: GitRepo, plan: VariantPlan) -> CommitId:
     """Make the branch and its commit; the user's HEAD, index, files and stash are not touched."""
-    commit = write_commit(repo, plan.base, {plan.name.spec_path: plan.spec}, plan.message, plan.folders)
+    commit = write_commit(repo, plan.base, {plan.name.spec_path: plan.spec_text}, plan.message, plan.folders)
     repo.create_branch(plan.name.ref, commit, f"expmgr: new {plan.name}")
     return commit
 
@@ -293,14 +293,14 @@ def _check_committed(repo: GitRepo, name: VariantName, content: bytes | None, ba
 
 
 def _no_experiment(repo: GitRepo, name: VariantName, commit: CommitId, called: str) -> SpecProblem:
-    specs = {entry.path.split("/")[1] for entry in repo.tree(commit, "experiments") if entry.path.count("/") == 2}
+    experiments = {entry.path.split("/")[1] for entry in repo.tree(commit, "experiments") if entry.path.count("/") == 2}
     option = "--example" if name.experiment == "iris" else "--experiment"
     command = f"expmgr init {option} {name.experiment} --commit"
     return SpecProblem(
         f"there is no experiment {name.experiment} at {called[:12] if called == commit else called}: "
         f"{name.spec_path} is missing",
         left_alone=_UNTOUCHED,
-        hint=did_you_mean(name.experiment, specs, command, typed=lambda near: f"{near}/{name.variant}"),
+        hint=did_you_mean(name.experiment, experiments, command, typed=lambda near: f"{near}/{name.variant}"),
     )
 
 

@@ -35,8 +35,8 @@ class Rows:
         self.count = int(next(leaves(batch)).shape[0])
 
     @property
-    def spec(self) -> Any:
-        """Their specs, with any number of rows."""
+    def type_spec(self) -> Any:
+        """Their type specs, with any number of rows."""
         return any_rows(self.batch)
 
     def take(self, indices: Any) -> Any:
@@ -66,11 +66,11 @@ class Weighted:
     def __init__(self, class_weight: Sequence[float] | None) -> None:
         self._weights = None if class_weight is None else tf.constant(class_weight, tf.float32)
 
-    def spec(self, spec: Any) -> Any:
-        """The specs of a batch with what each row counts."""
+    def type_spec(self, type_spec: Any) -> Any:
+        """The type specs of a batch with what each row counts."""
         if self._weights is None:
-            return spec
-        given = tf.function(self.__call__, autograph=False).get_concrete_function(spec).structured_outputs
+            return type_spec
+        given = tf.function(self.__call__, autograph=False).get_concrete_function(type_spec).structured_outputs
         return any_rows(given)
 
     def __call__(self, batch: Any) -> Any:
@@ -113,9 +113,9 @@ class Batches:
         return -(-self.rows.count // self.batch_size)
 
     @property
-    def spec(self) -> Any:
-        """The specs of a batch, with any number of rows."""
-        return self._weighted.spec(self.rows.spec)
+    def type_spec(self) -> Any:
+        """The type specs of a batch, with any number of rows."""
+        return self._weighted.type_spec(self.rows.type_spec)
 
     def at(self, position: Any, step: Any = None) -> Any:
         """The batch at `position`, an int64 scalar, as Keras' train_step takes it, and what each row counts where

@@ -20,8 +20,8 @@ class Feed(Protocol):
         """Steps of an epoch; None where it is not known."""
 
     @property
-    def spec(self) -> Any:
-        """The specs of a batch, with any number of rows."""
+    def type_spec(self) -> Any:
+        """The type specs of a batch, with any number of rows."""
 
     def at(self, position: Any, step: Any = None) -> Any:
         """The batch of `step`, whose first row is at `position`, rows counted over all epochs."""

@@ -50,7 +50,7 @@ class Pipeline:
         if cardinality == 0:
             raise empty(key)
         self.steps_per_epoch = steps_per_epoch or (cardinality if cardinality > 0 else None)
-        self.spec = self._weighted.spec(any_rows(dataset.element_spec))
+        self.type_spec = self._weighted.type_spec(any_rows(dataset.element_spec))
         self._calls_python = _calls_python(dataset)
         self._keeps = not self._calls_python
         self._iterator = iter(_endless(dataset))
@@ -114,7 +114,7 @@ class Generated:
         self._order: tuple[int, Any] = (-1, None)
         if not len(dataset):
             raise empty(key)
-        self.spec = self._weighted.spec(any_rows(tensors(dataset[0])))
+        self.type_spec = self._weighted.type_spec(any_rows(tensors(dataset[0])))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -183,8 +183,8 @@ class Stream:
         yield from self._held if self._is_whole else self._batches()
 
     @property
-    def spec(self) -> Any:
-        """The specs of a batch, with any number of rows."""
+    def type_spec(self) -> Any:
+        """The type specs of a batch, with any number of rows."""
         return any_rows(self._held[0])
 
     def first(self, count: int) -> Any:

@@ -50,8 +50,8 @@ class Source(Protocol):
         """The first rows of the eval split, as they enter the model's steps."""
 
     @property
-    def train_spec(self) -> Any:
-        """The specs of a training batch, without class weights."""
+    def train_type_spec(self) -> Any:
+        """The type specs of a training batch, without class weights."""
 
     def contract(self) -> DataContract:
         """What a checkpoint that learns from this data requires of data."""
@@ -109,8 +109,8 @@ class Tables:
         return self.rows("eval").first(live.FIRST_ROWS)
 
     @property
-    def train_spec(self) -> Any:
-        return self.rows("train").spec
+    def train_type_spec(self) -> Any:
+        return self.rows("train").type_spec
 
     def contract(self) -> DataContract:
         inputs, targets, _ = parts_of(self.first())

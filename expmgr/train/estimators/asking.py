@@ -86,7 +86,7 @@ def _serving(built: BuiltEstimator) -> Any:
     assert isinstance(built.spec.model, EstimatorModel)
     if built.spec.model.serving is not None:
         return built.code.find(built.spec.model.serving, "model.serving")
-    features, _ = built.data.specs("eval")
+    features, _ = built.data.type_specs("eval")
     given = features if isinstance(features, Mapping) else {"features": features}
     if not all(isinstance(one, tf.TensorSpec) for one in given.values()):
         raise DataProblem(

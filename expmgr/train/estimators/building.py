@@ -85,20 +85,20 @@ class BuiltEstimator:
     @cached_property
     def _inference(self) -> graphs.Mode:
         """Its graph for predictions; for evaluations where its model_fn knows no predictions."""
-        specs = self.data.specs("eval")
+        type_specs = self.data.type_specs("eval")
         order = list(self.data.order)
         try:
-            return graphs.look(self.estimator, "infer", specs, order, self.code_digest)
+            return graphs.look(self.estimator, "infer", type_specs, order, self.code_digest)
         except Exception:  # whatever the user's model_fn raises without labels
             with self.code.errors("model.build: the graph of an evaluation cannot be made"):
-                return graphs.look(self.estimator, "eval", specs, order, self.code_digest)
+                return graphs.look(self.estimator, "eval", type_specs, order, self.code_digest)
 
     @cached_property
     def training_mode(self) -> graphs.Mode:
         """Its graph for training."""
         with self.code.errors("model.build: the graph of training cannot be made"):
             return graphs.look(
-                self.estimator, "train", self.data.specs("train"), list(self.data.order), self.code_digest
+                self.estimator, "train", self.data.type_specs("train"), list(self.data.order), self.code_digest
             )
 
     @property
@@ -163,7 +163,7 @@ class EstimatorEvaluation:
 def build(run_dir: RunDir) -> BuiltEstimator:
     """Read everything, the data before the Estimator is built, since it is what fails most."""
     request = read_request(run_dir)
-    spec = request.resolved
+    spec = request.experiment_spec
     if request.warm_start is not None:
         raise WarmStartProblem(
             "an Estimator is warm-started by its own code, not by --warm-start-from",

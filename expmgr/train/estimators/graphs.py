@@ -58,11 +58,11 @@ class Mode:
     """What else goes into a step and into no checkpoint, in words: variables that are not saved, hooks that count."""
 
 
-def look(estimator: Any, mode: str, specs: Any, order: Sequence[str], code: str | None) -> Mode:
-    """Build the graph of `mode` (`infer`, `eval`, `train`) for (features, labels) of `specs`."""
+def look(estimator: Any, mode: str, type_specs: Any, order: Sequence[str], code: str | None) -> Mode:
+    """Build the graph of `mode` (`infer`, `eval`, `train`) for (features, labels) of `type_specs`."""
     with tf.Graph().as_default() as graph:
         tf.compat.v1.set_random_seed(estimator.config.tf_random_seed or 0)
-        given = tf.nest.map_structure(_placeholder, specs)
+        given = tf.nest.map_structure(_placeholder, type_specs)
         features, labels = given
         step = estimator._create_and_assert_global_step(graph)  # what train, evaluate and predict do first
         made = estimator._call_model_fn(features, None if mode == _INFER else labels, mode, estimator.config)
@@ -77,7 +77,7 @@ def look(estimator: Any, mode: str, specs: Any, order: Sequence[str], code: str 
             _refuse_other_keys(graph, made.scaffold, saved)
         program = _Program(graph, saved)
         step_of_loss = [made.loss] if mode == _TRAIN else []  # a step gives it, too: what it moves counts
-        inference, roles = _fingerprint(program, fetches, outputs, specs, given, order, code, mode != _TRAIN)
+        inference, roles = _fingerprint(program, fetches, outputs, type_specs, given, order, code, mode != _TRAIN)
         return Mode(
             list({one.path: one for one in map(_described, saved)}.values()),  # a partitioned one once
             inference,
@@ -132,12 +132,14 @@ def _outputs(predictions: Any) -> list[Any]:
     return [one for one in tf.nest.flatten(predictions) if isinstance(one, tf.Tensor)]
 
 
-def _placeholder(spec: Any) -> Any:
-    if isinstance(spec, tf.SparseTensorSpec):
-        return tf.compat.v1.sparse_placeholder(spec.dtype, spec.shape)
-    if isinstance(spec, tf.RaggedTensorSpec):
-        return tf.compat.v1.ragged.placeholder(spec.dtype, spec.ragged_rank, spec.shape[spec.ragged_rank + 1 :])
-    return tf.compat.v1.placeholder(spec.dtype, spec.shape)
+def _placeholder(type_spec: Any) -> Any:
+    if isinstance(type_spec, tf.SparseTensorSpec):
+        return tf.compat.v1.sparse_placeholder(type_spec.dtype, type_spec.shape)
+    if isinstance(type_spec, tf.RaggedTensorSpec):
+        return tf.compat.v1.ragged.placeholder(
+            type_spec.dtype, type_spec.ragged_rank, type_spec.shape[type_spec.ragged_rank + 1 :]
+        )
+    return tf.compat.v1.placeholder(type_spec.dtype, type_spec.shape)
 
 
 def _saved() -> list[Any]:
@@ -170,7 +172,7 @@ def _fingerprint(
     program: _Program,
     fetches: Sequence[Any],
     outputs: Sequence[Any],
-    specs: Any,
+    type_specs: Any,
     given: Any,
     order: Sequence[str],
     code: str | None,
@@ -178,7 +180,7 @@ def _fingerprint(
 ) -> tuple[Fingerprint, dict[int, tuple[int | None, int | None]]]:
     """By the graph; where it cannot be written down, by the code that made it."""
     try:
-        traced = program.traced(fetches, outputs, specs, given, order, counts_seeds)
+        traced = program.traced(fetches, outputs, type_specs, given, order, counts_seeds)
     except CannotTrace as error:
         if code is None:
             return Fingerprint(by="none", reason=str(error)), {}
@@ -202,14 +204,14 @@ class _Program:
         self,
         fetches: Sequence[Any],
         outputs: Sequence[Any],
-        specs: Any,
+        type_specs: Any,
         given: Any,
         order: Sequence[str],
         counts_seeds: bool,
     ) -> Traced:
         """Its fingerprint. Raises `CannotTrace`."""
         leaves: dict[str, Leaf] = {}
-        labels = list(inputs_of(specs, order))
+        labels = list(inputs_of(type_specs, order))
         for leaf, one in zip(labels, tf.nest.flatten(given), strict=True):
             for number, part in enumerate(tf.nest.flatten(one, expand_composites=True)):
                 leaves[part.op.name] = leaf if not number else Leaf(f"{leaf.label} part {number}")

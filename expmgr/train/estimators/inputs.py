@@ -67,10 +67,10 @@ class Inputs:
         """Rows of a batch of training; None where a Dataset decides."""
         return None if self._is_stream("train") else self._data.batch_size
 
-    def specs(self, split: str) -> Any:
-        """The specs of (features, labels), with any number of rows."""
-        spec = self._source.train_spec if split == "train" else self._source.rows(split).spec
-        features, labels, _ = parts_of(spec)
+    def type_specs(self, split: str) -> Any:
+        """The type specs of (features, labels), with any number of rows."""
+        found = self._source.train_type_spec if split == "train" else self._source.rows(split).type_spec
+        features, labels, _ = parts_of(found)
         return features, labels
 
     def _is_stream(self, split: str) -> bool:

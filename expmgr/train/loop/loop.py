@@ -59,7 +59,7 @@ class InnerLoop:
                     scalar = tf.TensorSpec((), tf.int64)
                     self._traced = self._function.get_concrete_function(scalar, scalar)
                 else:
-                    self._traced = self._step.traced(self._feed.spec)
+                    self._traced = self._step.traced(self._feed.type_spec)
         return self._traced
 
     def warm_up(self) -> None:
@@ -149,7 +149,7 @@ class InnerLoop:
             return done + 1, rows + rows_of(batch), only_finite(result), {name: found[name] for name in logs}
 
         zero = tf.constant(0, tf.int64)
-        start = (zero, zero, tf.constant(True), zeros(self._step, lambda: self._feed.spec))
+        start = (zero, zero, tf.constant(True), zeros(self._step, lambda: self._feed.type_spec))
         return tf.while_loop(
             lambda done, _rows, finite, _logs: (done < count) & finite, one, start, parallel_iterations=1
         )

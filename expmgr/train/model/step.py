@@ -38,9 +38,9 @@ class StepFunction:
         traced = tf.function(step, autograph=False, jit_compile=is_compiled or None, reduce_retracing=True)
         self.call = step if self.is_eager else traced
 
-    def traced(self, spec: Any) -> Any:
-        """The concrete function for batches of `spec`."""
-        return self.call.get_concrete_function(spec)
+    def traced(self, type_spec: Any) -> Any:
+        """The concrete function for batches of `type_spec`."""
+        return self.call.get_concrete_function(type_spec)
 
     def logs(self, result: Any) -> dict[str, Any]:
         """What a call gave, by name, as far as it is the user's own and numbers."""
@@ -70,11 +70,11 @@ def flat(found: Mapping[str, Any]) -> dict[str, float]:
     return values
 
 
-def zeros(step: StepFunction, spec: Callable[[], Any]) -> dict[str, Any]:
+def zeros(step: StepFunction, type_spec: Callable[[], Any]) -> dict[str, Any]:
     """What a user's own step gives, as zeros: a loop on the device has to know it beforehand."""
     if not step.is_own:
         return {}
-    given = step.traced(spec()).structured_outputs
+    given = step.traced(type_spec()).structured_outputs
     known = {} if not isinstance(given, Mapping) else given
     return {
         str(name): tf.zeros(one.shape, one.dtype)

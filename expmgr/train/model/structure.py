@@ -53,17 +53,17 @@ def parts_of(batch: Any) -> tuple[Any, Any, Any]:
 
 
 def any_rows(structure: Any) -> Any:
-    """The specs of `structure` with any number of rows."""
+    """The type specs of `structure` with any number of rows."""
     return tf.nest.map_structure(_any_rows, structure)
 
 
 def _any_rows(one: Any) -> Any:
-    spec = spec_of(one)
-    return tf.TensorSpec([None, *spec.shape[1:]], spec.dtype) if isinstance(spec, tf.TensorSpec) else spec
+    found = type_spec_of(one)
+    return tf.TensorSpec([None, *found.shape[1:]], found.dtype) if isinstance(found, tf.TensorSpec) else found
 
 
-def spec_of(one: Any) -> Any:
-    """The spec of a tensor; of a spec, itself."""
+def type_spec_of(one: Any) -> Any:
+    """The type spec of a tensor; of a type spec, itself."""
     if isinstance(one, tf.TypeSpec):
         return one
     if isinstance(one, (tf.RaggedTensor, tf.SparseTensor)):

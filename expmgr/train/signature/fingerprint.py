@@ -50,7 +50,7 @@ def trace_inference(model: Any, inputs: Any, order: Sequence[str] = ()) -> Trace
 def trace_training(model: Any, data: Any, order: Sequence[str] = ()) -> Traced:
     """The fingerprint of what `model.train_step(data)` does to weights and optimizer: the loss and the update rule.
 
-    `data` are specs, (inputs, targets) or (inputs, targets, weights). What metrics remember does not count.
+    `data` are type specs, (inputs, targets) or (inputs, targets, weights). What metrics remember does not count.
     """
 
     def step(given: Any) -> list[Any]:
@@ -62,7 +62,7 @@ def trace_training(model: Any, data: Any, order: Sequence[str] = ()) -> Traced:
 
 def _traced(
     function: Callable[[Any], Any],
-    specs: Any,
+    type_specs: Any,
     model: Any,
     order: Sequence[str],
     ignored: Callable[[], Iterable[Any]],
@@ -70,12 +70,12 @@ def _traced(
     counts_seeds: bool = False,
 ) -> Traced:
     try:
-        concrete = tf.function(function, autograph=False).get_concrete_function(specs)
+        concrete = tf.function(function, autograph=False).get_concrete_function(type_specs)
     except Exception as error:  # whatever user code raises at a tensor without a value
         first = next(iter(str(error).splitlines()), "")
         raise CannotTrace(f"{type(error).__name__}: {first[:200]}") from error
     # The trace built the variables of metrics, so what is ignored is known only now.
-    leaves = [*inputs_of(specs, order), *captures(concrete, model, {id(one) for one in ignored()})]
+    leaves = [*inputs_of(type_specs, order), *captures(concrete, model, {id(one) for one in ignored()})]
     library = concrete.graph.as_graph_def().library.function
     live = live_variables(model)
     names = {id(one): path for group in (live.weights, live.optimizer) for path, one in group.items()}

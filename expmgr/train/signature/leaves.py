@@ -32,10 +32,10 @@ class Leaf:
     is_ignored: bool = False
 
 
-def inputs_of(specs: Any, order: Sequence[str]) -> Iterator[Leaf]:
-    """A leaf for each tensor of `specs`: its place, where a key of a dict counts by its number in `order`."""
+def inputs_of(type_specs: Any, order: Sequence[str]) -> Iterator[Leaf]:
+    """A leaf for each tensor of `type_specs`: its place, where a key of a dict counts by its number in `order`."""
     numbers = {name: number for number, name in enumerate(order)}
-    for path in _paths(specs):
+    for path in _paths(type_specs):
         yield Leaf("input " + "/".join(f"#{numbers[part]}" if part in numbers else str(part) for part in path))
 
 

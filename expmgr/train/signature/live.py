@@ -22,7 +22,7 @@ from expmgr.checkpoints.signature import (
 )
 from expmgr.train.model.checkpoints import described as describe
 from expmgr.train.model.checkpoints import live_variables, other_optimizers
-from expmgr.train.model.structure import any_rows, leaves, parts_of, spec_of
+from expmgr.train.model.structure import any_rows, leaves, parts_of, type_spec_of
 from expmgr.train.signature.fingerprint import Traced, trace_inference, trace_training
 from expmgr.train.signature.graph import CannotTrace
 from expmgr.train.signature.leaves import digest_of
@@ -50,7 +50,7 @@ def signature_of(
 ) -> Signature:
     """What a checkpoint of the compiled and built `model` requires, and what `model` offers to one.
 
-    `batch` is one batch as `model.train_step` takes it, (inputs, targets[, weights]), tensors or specs; its number of
+    `batch` is one batch as `model.train_step` takes it, (inputs, targets[, weights]), tensors or type specs; its number of
     rows does not count. `trained` is one of the training split, where that has another structure. `order` gives the keys
     of a dict of inputs in the order that counts.
     """
@@ -162,7 +162,7 @@ def fingerprint_of(traced: Traced) -> Fingerprint:
 
 
 def _own_rows(structure: Any) -> Any:
-    return tf.nest.map_structure(spec_of, structure)
+    return tf.nest.map_structure(type_spec_of, structure)
 
 
 # The configuration.

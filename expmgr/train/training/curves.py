@@ -123,7 +123,7 @@ class Curves:
         traced = built.inner.trace() if built.spec.run_config.checkpoint_save_graph_def else None
         return summaries.head(
             graph=traced.graph.as_graph_def().SerializeToString() if traced is not None else None,
-            spec=self._spec_text(resolved),
+            spec_text=self._spec_text(resolved),
             hparams={**flat(learned_from(resolved)), "seed": built.request.seed},
             group=f"{built.request.variant} {built.request.commit[:12]}",
             now=time.time(),

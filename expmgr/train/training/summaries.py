@@ -134,7 +134,7 @@ def _rewrite(path: Path, events: list[Any]) -> None:
 
 
 def head(
-    *, graph: bytes | None, spec: str, hparams: Mapping[str, Any], group: str, now: float
+    *, graph: bytes | None, spec_text: str, hparams: Mapping[str, Any], group: str, now: float
 ) -> Iterator[dict[str, Any]]:
     """The graph, the spec as text, and the hyperparameters of the run, as fields of events at step 0."""
     if graph is not None:
@@ -142,7 +142,7 @@ def head(
     text = tf.compat.v1.Summary.Value(
         tag="spec",
         metadata=_metadata("text"),
-        tensor=tf.make_tensor_proto(_as_markdown(spec), tf.string),
+        tensor=tf.make_tensor_proto(_as_markdown(spec_text), tf.string),
     )
     start = tf.compat.v1.Summary.Value(
         tag="_hparams_/session_start_info",
@@ -152,9 +152,9 @@ def head(
     yield {"step": 0, "summary": tf.compat.v1.Summary(value=[text, start])}
 
 
-def _as_markdown(spec: str) -> str:
+def _as_markdown(spec_text: str) -> str:
     """As code, line by line: TensorBoard renders Markdown."""
-    return "\n".join(f"    {line}" for line in spec.splitlines())
+    return "\n".join(f"    {line}" for line in spec_text.splitlines())
 
 
 def _metadata(plugin: str, content: bytes = b"") -> Any:

@@ -18,7 +18,7 @@ from expmgr.train.data.datasets import Batches, Rows
 from expmgr.train.data.feed import Feed
 from expmgr.train.data.overlap import also_in
 from expmgr.train.data.pipelines import Generated, Pipeline, Stream, empty, tensors
-from expmgr.train.model.structure import any_rows, leaves, parts_of, spec_of
+from expmgr.train.model.structure import any_rows, leaves, parts_of, type_spec_of
 from expmgr.train.signature import live
 from expmgr.train.signature.leaves import digest_of
 from expmgr.train.user.code import UserCode
@@ -184,10 +184,10 @@ class Functions:
         return self._rows("eval").first(live.FIRST_ROWS)
 
     @property
-    def train_spec(self) -> Any:
+    def train_type_spec(self) -> Any:
         given = self.given("train")
         if isinstance(given, Rows):
-            return given.spec
+            return given.type_spec
         if isinstance(given, PyDataset):
             with self._code.errors(f"data.train: {self._data.train} failed"):
                 return any_rows(tensors(given[0]))
@@ -199,7 +199,7 @@ class Functions:
         train = self.given("train")
         inputs, targets, weights = parts_of(self.first())
         is_there = isinstance(train, Rows)
-        of_train = parts_of(train.batch if is_there else self.train_spec)
+        of_train = parts_of(train.batch if is_there else self.train_type_spec)
         splits = {
             split: SplitContent(rows=self._count(split), sha256=self.sha256(split))
             for split in self.splits
@@ -315,7 +315,7 @@ def _shown(structure: Any) -> str | None:
         return None
     words = []
     for one in leaves(structure):
-        spec = spec_of(one)
-        shape = spec.shape[1:] if spec.shape.rank is not None else "?"
-        words.append(f"{spec.dtype.name} ({', '.join('?' if size is None else str(size) for size in shape)})")
+        type_spec = type_spec_of(one)
+        shape = type_spec.shape[1:] if type_spec.shape.rank is not None else "?"
+        words.append(f"{type_spec.dtype.name} ({', '.join('?' if size is None else str(size) for size in shape)})")
     return ", ".join(words)
