@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from expmgr import __version__
-from expmgr.disk import durable
 from expmgr.disk.locks import Process
 from expmgr.errors import ExpmgrError
 from expmgr.git.checkouts import take_snapshot
 from expmgr.git.repo import CommitId
 from expmgr.paths import BRANCH_PREFIX, EXPERIMENTS, RunDir, VariantName, parse_variant
 from expmgr.project import Project, keep_ref
-from expmgr.runs.record import Attempt, RunRecord, new_run_id, user_name
+from expmgr.runs.events import CurvePoint, Ended, Ready, RunEvent, append_event
+from expmgr.runs.record import Attempt, RunRecord, Status, new_run_id, user_name
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.model import ScriptModel
 from expmgr.team.publish import tell_runs
@@ -78,13 +78,14 @@ class _Run:
         self._project.repo.set_ref(keep_ref(record.run_id), record.commit, "expmgr: run by hand")
         os.environ.update(EXPMGR_RUN_ID=self._run_id, EXPMGR_RUN_DIR=str(self._folder.path))
         self._tell(
-            "ready",
-            worker=Process.current().as_dict(),
-            from_step=0,
-            changes=[],
-            data={},
-            parameters=sum(int(one.shape.num_elements() or 1) for one in self._values()),
-            environment=_environment(),
+            Ready(
+                worker=Process.current().as_dict(),
+                from_step=0,
+                changes=[],
+                data={},
+                parameters=sum(int(one.shape.num_elements() or 1) for one in self._values()),
+                environment=_environment(),
+            )
         )
         assert record.by_hand is not None
         changed = record.by_hand["changed"]
@@ -141,9 +142,9 @@ class _Run:
             raise ExpmgrError(f"{name.spec_path} does not say model: {{kind: script, script: {path}}}")
         return spec
 
-    def _tell(self, kind: str, **values: Any) -> None:
+    def _tell(self, event: RunEvent) -> None:
         with contextlib.suppress(OSError):  # a disk that is full does not end somebody's training
-            durable.append_line(self._folder.events, {"kind": kind, "at": time.time(), **values})
+            append_event(self._folder, event)
 
     @property
     def _step(self) -> int:
@@ -170,20 +171,21 @@ class _Run:
         self._logs = evaluated or self._logs
         for split, found in (("train", trained), ("eval", evaluated)):
             if found:
-                self._tell("point", split=split, step=self._step, values=found)
+                self._tell(CurvePoint(split=split, step=self._step, values=found))
 
-    def end(self, status: str, error: Mapping[str, Any] | None) -> None:
+    def end(self, status: Status, error: Mapping[str, Any] | None) -> None:
         """The last word."""
         last = {"eval": self._logs} if self._logs else {}
         self._tell(
-            "ended",
-            status=status,
-            step=self._step,
-            examples_seen=0,
-            train_s=time.monotonic() - self._began,
-            selected_step=self._step,
-            metrics={"selected": last, "last": last},
-            error=dict(error) if error else None,
+            Ended(
+                status=status,
+                step=self._step,
+                examples_seen=0,
+                train_s=time.monotonic() - self._began,
+                selected_step=self._step,
+                metrics={"selected": last, "last": last},
+                error=dict(error) if error else None,
+            )
         )
         with contextlib.suppress(OSError, ExpmgrError):  # the next command of expmgr records it
             self._project.records.finish(self._run_id)

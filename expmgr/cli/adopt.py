@@ -44,6 +44,7 @@ def adopt(
     from expmgr.launch.local import run_tasks
     from expmgr.launch.plan import plan_tasks
     from expmgr.project import Project
+    from expmgr.runs.events import AdoptionPlanned
     from expmgr.runs.request import Adopt
 
     pairs = []
@@ -59,7 +60,9 @@ def adopt(
         (looked,) = run_tasks(project, [replace(task, mode="check", adopt=asked)], watcher=watching)
     if looked.error is not None:
         raise looked.error
-    found = looked.judged[0]["adoption"]
+    (planned,) = looked.judged
+    assert isinstance(planned, AdoptionPlanned)
+    found = planned.adoption
     if not as_json:
         _show(found, str(task.name))
     if vouch is None:

@@ -217,9 +217,8 @@ def _answer(task: Task, text: str) -> dict[str, Any]:
         (outcome,) = run_tasks(project, [task], watcher=watching, worker=take_early())
     if outcome.error is not None:
         raise outcome.error
-    told = dict(outcome.judged[0])
-    for key in ("kind", "at"):
-        told.pop(key, None)
+    (answered,) = outcome.judged
+    told = answered.body()
     for one in told["judgement"]["differences"]:
         if one["allowed"]:
             output.tell([f"Note: {one['what']}: {one['saved']} -> {one['wanted']}, let pass by --allow {one['rule']}"])

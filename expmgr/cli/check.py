@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from expmgr.checkpoints.manifest import SavedCheckpoint
     from expmgr.launch.plan import Outcome, Task
     from expmgr.project import Project
+    from expmgr.runs.events import CandidateJudged
 
 Seeds = Annotated[str | None, typer.Option("--seeds", metavar="SEEDS", help="Such as 0-4 or 0,3,5; default: 0.")]
 
@@ -74,7 +75,7 @@ def _lines(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
         if outcome.error is not None:
             lines.append({**about, "exit_code": int(outcome.exit_code), "error": outcome.error.as_dict()})
         keys = ("from", "checkpoint", "step", "exit_code", "judgement", "error")
-        lines.extend({**about, **{key: told[key] for key in keys}} for told in outcome.judged)
+        lines.extend({**about, **{key: told.body()[key] for key in keys}} for told in outcome.candidates)
     return lines
 
 
@@ -82,20 +83,21 @@ def _show_check(outcome: Outcome, everything: bool) -> None:
     task = outcome.task
     if outcome.error is not None:
         output.tell(outcome.error.lines())
-    for told in outcome.judged:
-        if told["error"] is not None:
-            output.tell(reported(told["error"]).lines())
-        elif told["judgement"] is None:
+    for told in outcome.candidates:
+        if told.error is not None:
+            output.tell(reported(told.error).lines())
+        elif told.judgement is None:
             output.show(f"{task}: no checkpoint yet, training starts at step 0")
         else:
             _show_judgement(task, told, everything)
 
 
-def _show_judgement(task: Task, told: dict[str, Any], everything: bool) -> None:
+def _show_judgement(task: Task, told: CandidateJudged, everything: bool) -> None:
     from expmgr.guard.rules import RULES
 
-    judgement = told["judgement"]
-    output.show(f"{task}: {judgement['verdict']} ({told['checkpoint']})")
+    judgement = told.judgement
+    assert judgement is not None
+    output.show(f"{task}: {judgement['verdict']} ({told.checkpoint})")
     found = judgement["differences"]
     shown = found if everything else found[:5]
     if shown:
@@ -121,16 +123,16 @@ def _show_matrix(outcomes: Sequence[Outcome]) -> None:
             if outcome.error is not None:
                 output.tell(outcome.error.lines())
                 continue
-            table.rows.append((str(outcome.task.name), *(_cell(told) for told in outcome.judged)))
+            table.rows.append((str(outcome.task.name), *(_cell(told) for told in outcome.candidates)))
         table.show(output.Form.TERMINAL)
 
 
-def _cell(told: dict[str, Any]) -> str:
-    if told["error"] is not None:
+def _cell(told: CandidateJudged) -> str:
+    if told.error is not None:
         return "unreadable"
-    if told["judgement"] is None:
+    if told.judgement is None:
         return "no checkpoint"
-    judgement = told["judgement"]
+    judgement = told.judgement
     rules = dict.fromkeys(one["rule"] for one in judgement["differences"] if one["verdict"] == judgement["verdict"])
     return f"{judgement['verdict']}: {', '.join(rules)}" if rules else str(judgement["verdict"])
 
@@ -156,8 +158,8 @@ def checkpoints(
     rows = []
     for outcome in outcomes:
         manifest = project.model_dir(outcome.task.name, outcome.task.seed).read_manifest()
-        for told in outcome.judged:
-            saved = manifest.at(told["step"]) if manifest else None
+        for told in outcome.candidates:
+            saved = manifest.at(told.step) if manifest and told.step is not None else None
             if saved is not None and manifest is not None:
                 rows.append(_row(outcome, saved, told, saved.step == manifest.selected_step))
     for outcome in outcomes:
@@ -172,7 +174,7 @@ def checkpoints(
     raise typer.Exit(worst([outcome.exit_code for outcome in outcomes if outcome.error is not None]))
 
 
-def _row(outcome: Outcome, saved: SavedCheckpoint, told: dict[str, Any], is_selected: bool) -> dict[str, Any]:
+def _row(outcome: Outcome, saved: SavedCheckpoint, told: CandidateJudged, is_selected: bool) -> dict[str, Any]:
     chosen, compared = outcome.task.spec.selection, outcome.task.spec.compared
     # What the selection goes by, where it does: it is what makes one `selected`.
     metric = getattr(chosen, "metric", compared.metric)
@@ -187,7 +189,7 @@ def _row(outcome: Outcome, saved: SavedCheckpoint, told: dict[str, Any], is_sele
         "value": saved.metrics.get(split, {}).get(metric),
         "size_bytes": sum(file.size_bytes for file in saved.files.values()),
         "signature": signature,
-        "verdict": told["judgement"]["verdict"] if told["judgement"] else "damaged",
+        "verdict": told.judgement["verdict"] if told.judgement else "damaged",
         "selected": is_selected,
         "preserved": saved.preserved,
     }

@@ -14,6 +14,7 @@ from expmgr.guard.rules import told
 from expmgr.launch.local import Watcher
 from expmgr.launch.plan import Outcome, Task
 from expmgr.launch.prepare import Prepared
+from expmgr.runs.events import Ready, RunEvent
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -77,14 +78,14 @@ class _Teller(Watcher):
     def say(self, line: str) -> None:
         output.tell([line])
 
-    def event(self, prepared: Prepared, event: dict[str, Any]) -> None:
+    def event(self, prepared: Prepared, event: RunEvent) -> None:
         task = prepared.task
-        if event["kind"] == "ready":
+        if isinstance(event, Ready):
             total = len(self._numbers)
             count = f"[{self._numbers[str(task)]}/{total}] " if total > 1 else ""
-            step = event["from_step"]
+            step = event.from_step
             start = "starts" if step == 0 else f"resumes at step {step}"
-            if event.get("adopted"):
+            if event.adopted:
                 start = f"takes the checkpoint of step {step}, which is evaluated"
             else:
                 if step < task.max_steps:
@@ -97,14 +98,14 @@ class _Teller(Watcher):
                 self.say(
                     f"  it was asked for step {before.attempts[-1].max_steps} before: {before.command} goes on there"
                 )
-            for line in _warm_start(event.get("warm_start")):
+            for line in _warm_start(event.warm_start):
                 self.say(f"  {line}")
-            for change in event["changes"]:
+            for change in event.changes:
                 parts = (change[key] for key in ("rule", "what", "saved", "wanted"))
                 self.say(f"  {told(*parts, allowed=change['allowed'])}")
-            for key in event.get("unread", []):
+            for key in event.unread:
                 self.say(f"  Note: no code asked for {key}: is it misspelt?")
-            for reason in event.get("not_exact", []):
+            for reason in event.not_exact:
                 self.say(f"  not exact: {reason}")
 
     def ended(self, outcome: Outcome) -> None:

@@ -34,6 +34,7 @@ from expmgr.launch.prepare import Prepared, give_back, prepare, reserve, take_ba
 from expmgr.launch.questions import decided
 from expmgr.launch.worker import WorkerProcess
 from expmgr.project import Project
+from expmgr.runs.events import Ended, JudgedEvent, Ready, RunEvent, Withdrawn, last_of, read_events
 from expmgr.runs.record import RunRecord
 from expmgr.spec.model import EstimatorModel
 from expmgr.team.publish import tell_runs
@@ -61,7 +62,7 @@ class Watcher:
 
     def started(self, prepared: Prepared) -> None: ...
 
-    def event(self, prepared: Prepared, event: dict[str, Any]) -> None: ...
+    def event(self, prepared: Prepared, event: RunEvent) -> None: ...
 
     def progress(self, prepared: Prepared, progress: dict[str, Any]) -> None: ...
 
@@ -100,7 +101,7 @@ class _Running:
     prepared: Prepared
     environment: Environment
     read_to: int = 0
-    told: list[dict[str, Any]] = field(default_factory=list)
+    told: list[RunEvent] = field(default_factory=list)
     shown: float = 0.0
 
 
@@ -175,7 +176,7 @@ class _Batch:
                 return
             asks_guard = task.mode == "check" and task.adopt is None and task.ask is None
             if asks_guard and (judged := decided(self.project, task)) is not None:
-                self._end(number, Outcome(task, worst([one["exit_code"] for one in judged]), judged=judged))
+                self._end(number, Outcome(task, worst([one.exit_code for one in judged]), judged=judged))
                 return
             if task.mode == "train":
                 self.project.model_dir(
@@ -223,10 +224,10 @@ class _Batch:
             self._show_progress(running)
 
     def _read(self, running: _Running) -> None:
-        events, running.read_to = durable.read_lines(running.prepared.folder.events, running.read_to)
+        events, running.read_to = read_events(running.prepared.folder, running.read_to)
         for event in events:
             running.told.append(event)
-            if event["kind"] == "ready":  # a clone in which nobody called init
+            if isinstance(event, Ready):  # a clone in which nobody called init
                 self.project.ignore_models()
                 with contextlib.suppress(OSError):  # its digest stands in the record
                     running.environment.keep_lock(self.project.layout.own / "environments")
@@ -265,20 +266,18 @@ class _Batch:
         """The run's process has ended with `status`: an exit code, or a signal's number below zero."""
         self._read(running)
         prepared, task = running.prepared, running.prepared.task
-        last = {event["kind"]: event for event in running.told}
-        if "ready" in last:
-            self._end(running.number, self._outcome(prepared, last.get("ended"), status))
+        if last_of(Ready, running.told) is not None:
+            self._end(running.number, self._outcome(prepared, last_of(Ended, running.told), status))
             return
         log = self._kept_log(prepared, status)
         take_back(self.project, prepared)
-        if "judged" in last:
-            judged = [event for event in running.told if event["kind"] == "judged"]
+        if judged := [event for event in running.told if isinstance(event, JudgedEvent)]:
             self._end(running.number, Outcome(task, status, judged=judged))
         elif self.interrupts and status in (ExitCode.STOPPED, -signal.SIGTERM, -signal.SIGKILL):
             error = self._not_begun(task)
             self._end(running.number, Outcome(task, error.exit_code, error=error))
-        elif "withdrawn" in last:
-            told = reported(last["withdrawn"]["error"])
+        elif withdrawn := last_of(Withdrawn, running.told):
+            told = reported(withdrawn.error)
             self._end(running.number, Outcome(task, told.exit_code, error=told, log=log))
         else:
             error = _died(task, status)
@@ -290,7 +289,7 @@ class _Batch:
             error.exit_code = ExitCode.INTERRUPTED
         return error
 
-    def _outcome(self, prepared: Prepared, ended: dict[str, Any] | None, status: int) -> Outcome:
+    def _outcome(self, prepared: Prepared, ended: Ended | None, status: int) -> Outcome:
         task = prepared.task
         with durable.disk_errors(f"the record of run {prepared.record.run_id}"):
             record = self.project.records.finish(prepared.record.run_id, killed=ended is None)
@@ -298,8 +297,8 @@ class _Batch:
         if ended is None:
             error: ExpmgrError = _died(task, status)
             return Outcome(task, error.exit_code, record, error, log=log)
-        if ended["error"]:
-            error = reported(ended["error"])
+        if ended.error:
+            error = reported(ended.error)
             return Outcome(task, error.exit_code, record, error, log=log)
         if record.status == "preempted":
             error = Stopped(
@@ -340,7 +339,7 @@ class _Batch:
     def _finish_without_worker(self, running: _Running, error: ExpmgrError) -> None:
         self._read(running)
         prepared = running.prepared
-        if any(event["kind"] == "ready" for event in running.told):
+        if last_of(Ready, running.told) is not None:
             record = self.project.records.finish(prepared.record.run_id, killed=True)
             self._end(running.number, Outcome(prepared.task, error.exit_code, record, error, log=prepared.folder.log))
         else:

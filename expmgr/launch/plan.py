@@ -7,12 +7,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from expmgr.errors import ExpmgrError, SpecProblem, UncommittedChanges
 from expmgr.git.repo import CommitId
 from expmgr.paths import VariantName, run_command
 from expmgr.project import Project
+from expmgr.runs.events import CandidateJudged, JudgedEvent
 from expmgr.runs.record import RunRecord, is_outdated
 from expmgr.runs.request import Adopt, Ask, CheckpointRef
 from expmgr.spec.changes import learned_from
@@ -225,6 +226,11 @@ class Outcome:
     error: ExpmgrError | None = None
     complete: bool = False
     """All steps had been done before: nothing was."""
-    judged: Sequence[dict[str, Any]] = ()
-    """For `check`: what the guard says of each candidate."""
+    judged: Sequence[JudgedEvent] = ()
+    """The answers to a task that trains nothing."""
     log: Path | None = None
+
+    @property
+    def candidates(self) -> list[CandidateJudged]:
+        """For `check`: what the guard says of each candidate."""
+        return [one for one in self.judged if isinstance(one, CandidateJudged)]

@@ -5,18 +5,18 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from expmgr import __version__
 from expmgr.checkpoints.model_dir import Whole
 from expmgr.data.places import is_outside
-from expmgr.errors import BadName, ExitCode, ExpmgrError
+from expmgr.errors import BadName, ExpmgrError
 from expmgr.guard.judge import Judgement
 from expmgr.guard.rules import Verdict
 from expmgr.launch.environments import TENSORFLOWS, environment_of
 from expmgr.launch.plan import Task, checkpoint_ref, plan_tasks, spec_digest, step_of
 from expmgr.launch.prepare import check_still_there
 from expmgr.project import Project
+from expmgr.runs.events import CandidateJudged
 from expmgr.runs.request import CheckpointRef
 from expmgr.spec.data import CsvData
 
@@ -71,7 +71,7 @@ def plan_listing(project: Project, text: str, seeds: Sequence[int] | None) -> li
     return tasks
 
 
-def decided(project: Project, task: Task) -> list[dict[str, Any]] | None:
+def decided(project: Project, task: Task) -> list[CandidateJudged] | None:
     """What the guard says of all candidates, where it can be said without TensorFlow; else None.
 
     It can where nothing moved: the same settings, code and data in git, and the same versions, as when it was saved. A
@@ -80,22 +80,19 @@ def decided(project: Project, task: Task) -> list[dict[str, Any]] | None:
     told = []
     is_plain = _is_plain(project, task)
     for candidate in task.candidates:
-        about = {"from": candidate.variant, "seed": candidate.seed, "checkpoint": None, "step": candidate.step}
         try:
             whole = candidate.folder.inspect(candidate.step, thorough=False)
             if whole is None and candidate.variant == str(task.name):
                 check_still_there(project, task, project.records.newest(task.name, task.seed))
         except ExpmgrError as error:
-            told.append({**about, "judgement": None, "error": error.as_dict(), "exit_code": int(error.exit_code)})
+            told.append(CandidateJudged.of(candidate, error=error))
             continue
         if whole is None:
-            told.append({**about, "judgement": None, "error": None, "exit_code": int(ExitCode.DONE)})
+            told.append(CandidateJudged.of(candidate))
             continue
         if not is_plain or not _is_unchanged(project, task, candidate, whole):
             return None
-        about.update(checkpoint=whole.shown, step=whole.saved.step)
-        judgement = Judgement(Verdict.SAME, ()).as_dict()
-        told.append({**about, "judgement": judgement, "error": None, "exit_code": int(ExitCode.DONE)})
+        told.append(CandidateJudged.of(candidate, whole, Judgement(Verdict.SAME, ())))
     return told
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from expmgr.runs.events import CheckpointSaved, CurvePoint, Ended, Ready, RunEvent
 from expmgr.runs.record import (
     CURVE_POINTS,
     Checkpoint,
@@ -14,7 +15,7 @@ from expmgr.runs.record import (
 )
 
 
-def fold(record: RunRecord, events: Iterable[dict[str, Any]]) -> RunRecord:
+def fold(record: RunRecord, events: Iterable[RunEvent]) -> RunRecord:
     """`record` with what happened since it was written. Pure: the same events give the same record."""
     record = record.model_copy(deep=True)
     attempt = record.attempts[-1]
@@ -22,44 +23,45 @@ def fold(record: RunRecord, events: Iterable[dict[str, Any]]) -> RunRecord:
         split: {name: list(points) for name, points in metrics.items()} for split, metrics in record.curves.items()
     }
     for event in events:
-        kind = event["kind"]
-        if kind == "ready":
+        if isinstance(event, Ready):
             attempt.status = record.status = "running"
-            attempt.worker = event["worker"]
-            attempt.from_step = record.step = event["from_step"]
-            attempt.changes = event["changes"]
-            attempt.probe = event.get("probe")
-            attempt.not_exact = event.get("not_exact", [])
-            record.data = {split: DataSplit.model_validate(told) for split, told in event["data"].items()}
-            record.parameters = event["parameters"]
-            record.params = event.get("params", {})
-            record.measures = event.get("measures", {})
-            record.environment = event["environment"]
-            record.adopted = event.get("adopted") or record.adopted
-            record.warm_start = event.get("warm_start") or record.warm_start
+            attempt.worker = event.worker
+            attempt.from_step = record.step = event.from_step
+            attempt.changes = event.changes
+            attempt.probe = event.probe
+            attempt.not_exact = event.not_exact
+            record.data = {split: DataSplit.model_validate(told) for split, told in event.data.items()}
+            record.parameters = event.parameters
+            record.params = event.params
+            record.measures = event.measures
+            record.environment = event.environment
+            record.adopted = event.adopted or record.adopted
+            record.warm_start = event.warm_start or record.warm_start
             record.selected_step, record.metrics = None, {}  # this attempt has none yet
-            _cut_back(record, curves, event["from_step"])
-        elif kind == "point":
-            for name, value in event["values"].items():
-                points = curves.setdefault(event["split"], {}).setdefault(name, [])
-                if points and points[-1][0] == event["step"]:  # evaluated again, without a step in between
+            _cut_back(record, curves, event.from_step)
+        elif isinstance(event, CurvePoint):
+            for name, value in event.values.items():
+                points = curves.setdefault(event.split, {}).setdefault(name, [])
+                if points and points[-1][0] == event.step:  # evaluated again, without a step in between
                     points.pop()
-                points.append((event["step"], value))
-            record.step = max(record.step, event["step"])
-        elif kind == "checkpoint":
-            record.checkpoints.append(Checkpoint(step=event["step"], saved_at=event["at"], files=event["files"]))
-            record.step = max(record.step, event["step"])
-            record.examples_seen = event.get("examples_seen", record.examples_seen)
-            attempt.train_s = event.get("train_s", attempt.train_s)
+                points.append((event.step, value))
+            record.step = max(record.step, event.step)
+        elif isinstance(event, CheckpointSaved):
+            record.checkpoints.append(Checkpoint(step=event.step, saved_at=event.at, files=event.files))
+            record.step = max(record.step, event.step)
+            if event.examples_seen is not None:
+                record.examples_seen = event.examples_seen
+            if event.train_s is not None:
+                attempt.train_s = event.train_s
             record.train_s = sum(one.train_s or 0.0 for one in record.attempts)
-        elif kind == "ended":
-            record.selected_step = attempt.selected_step = event["selected_step"]
-            record.metrics = attempt.metrics = event["metrics"]
-            record.step = event["step"]
-            record.examples_seen = event["examples_seen"]
-            attempt.train_s = event["train_s"]
-            attempt.ended_early = event.get("ended_early")
-            record = ended_by(record, event["status"], event["error"], event["at"])
+        elif isinstance(event, Ended):
+            record.selected_step = attempt.selected_step = event.selected_step
+            record.metrics = attempt.metrics = event.metrics
+            record.step = event.step
+            record.examples_seen = event.examples_seen
+            attempt.train_s = event.train_s
+            attempt.ended_early = event.ended_early
+            record = ended_by(record, event.status, event.error, event.at)
             attempt = record.attempts[-1]
     record.curves = {
         split: {name: thinned(points) for name, points in metrics.items()} for split, metrics in curves.items()

@@ -18,6 +18,7 @@ from expmgr.disk import durable
 from expmgr.disk.index import Head, Index, is_final
 from expmgr.errors import ExpmgrError, UnknownRun
 from expmgr.paths import Layout, RunDir, VariantName
+from expmgr.runs.events import read_events
 from expmgr.runs.folding import ended_by, fold
 from expmgr.runs.origin import is_foreign
 from expmgr.runs.record import (
@@ -190,5 +191,5 @@ class Records:
         record = parse_record(folder.record)
         if record.has_ended:  # folded before, and the crash came before the events went
             return record
-        events, _ = durable.read_lines(folder.events)
+        events, _ = read_events(folder)
         return fold(record, events) if events else record

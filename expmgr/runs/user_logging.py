@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from expmgr.disk import durable
 from expmgr.errors import DataProblem
 from expmgr.paths import RunDir
+from expmgr.runs.events import CurvePoint, append_event
 
 _RUN_DIR = "EXPMGR_RUN_DIR"
 
@@ -55,9 +55,8 @@ def log_metrics(step: int, values: Mapping[str, float]) -> None:
     kept = {str(name): float(value) for name, value in values.items() if math.isfinite(float(value))}
     if not kept:
         return
-    event = {"kind": "point", "at": time.time(), "split": "logged", "step": int(step), "values": kept}
     with durable.disk_errors("the run's events"):
-        durable.append_line(RunDir(Path(folder)).events, event)
+        append_event(RunDir(Path(folder)), CurvePoint(split="logged", step=int(step), values=kept))
     for listener in listeners:
         listener(int(step), kept)
 

@@ -22,6 +22,7 @@ from expmgr.disk import durable
 from expmgr.errors import DataProblem, OutputProblem, UnknownCheckpoint
 from expmgr.guard.judge import Judgement, judge
 from expmgr.guard.refusal import refusal
+from expmgr.runs.events import Answered
 from expmgr.runs.request import Ask, Request
 from expmgr.train.building import Built
 from expmgr.train.data.datasets import Rows
@@ -43,15 +44,24 @@ class Asked(Protocol):
     def signature(self, step: int) -> Signature: ...
 
 
-def answer(built: Built) -> dict[str, Any]:
+def answer(built: Built) -> Answered:
     """Restore what the request names, through the guard, and do what it asks. Nothing of the model_dir is written."""
     ask = built.request.ask
     assert ask is not None
     whole, judgement = _restored(built, ask)
     done = {"evaluate": _evaluate, "predict": _predict, "export": _export}[ask.what](built, ask)
-    about = {"checkpoint": whole.shown, "step": whole.saved.step, "judgement": judgement.as_dict()}
-    about["selected_step"] = whole.manifest.selected_step
-    return {**about, **done}
+    return answered(whole, judgement, done)
+
+
+def answered(whole: Whole, judgement: Judgement, done: dict[str, Any]) -> Answered:
+    """What is told of a checkpoint that was used."""
+    return Answered(
+        checkpoint=whole.shown,
+        step=whole.saved.step,
+        judgement=judgement.as_dict(),
+        selected_step=whole.manifest.selected_step,
+        done=done,
+    )
 
 
 def admitted(built: Asked, ask: Ask) -> tuple[Whole, Judgement]:

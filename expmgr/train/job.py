@@ -30,6 +30,8 @@ from expmgr.guard.judge import Judgement, judge
 from expmgr.guard.refusal import refusal
 from expmgr.guard.warm_start import Plan, plan_warm_start
 from expmgr.paths import RunDir
+from expmgr.runs.events import AdoptionPlanned, CandidateJudged, Ended, Ready, Withdrawn
+from expmgr.runs.record import Status
 from expmgr.runs.request import CheckpointRef, read_request
 from expmgr.spec.model import EstimatorModel
 from expmgr.train.asking import answer
@@ -94,7 +96,7 @@ def run_job(run_dir: RunDir, stop: StopFlag) -> int:
         if built.request.mode == "check" and built.request.adopt is not None:
             return _look_at_foreign(built, teller)
         if built.request.ask is not None:
-            teller.tell("judged", **trainer.answer(built))
+            teller.tell(trainer.answer(built))
             return int(ExitCode.DONE)
         if built.request.mode == "check":
             return _check(built, teller)
@@ -102,7 +104,7 @@ def run_job(run_dir: RunDir, stop: StopFlag) -> int:
     except Exception as error:  # the last place where anything can be told
         story = as_story(error)
         with contextlib.suppress(DiskFull):  # a full disk takes no event: the exit code says it
-            teller.tell("withdrawn", error=story.as_dict())
+            teller.tell(Withdrawn(error=story.as_dict()))
         return int(story.exit_code)
 
 
@@ -158,23 +160,19 @@ def _check(built: Built, teller: Teller) -> int:
     codes = [ExitCode.DONE]
     for candidate in built.request.candidates:
         told = _judged(built, candidate)
-        teller.tell("judged", **told)
-        codes.append(ExitCode(told["exit_code"]))
+        teller.tell(told)
+        codes.append(ExitCode(told.exit_code))
     return int(worst(codes))
 
 
-def _judged(built: Built, candidate: CheckpointRef) -> dict[str, Any]:
-    about = {"from": candidate.variant, "seed": candidate.seed, "checkpoint": None, "step": candidate.step}
+def _judged(built: Built, candidate: CheckpointRef) -> CandidateJudged:
     try:
         whole = candidate.folder.inspect(candidate.step, thorough=False)
     except ExpmgrError as error:
-        return {**about, "judgement": None, "error": error.as_dict(), "exit_code": int(error.exit_code)}
+        return CandidateJudged.of(candidate, error=error)
     if whole is None:
-        return {**about, "judgement": None, "error": None, "exit_code": int(ExitCode.DONE)}
-    judgement = judge(whole.signature, built.signature(whole.saved.step))
-    code = ExitCode.DONE if judgement.verdict.may_restore else ExitCode.REFUSED
-    about.update(checkpoint=whole.shown, step=whole.saved.step)
-    return {**about, "judgement": judgement.as_dict(), "error": None, "exit_code": int(code)}
+        return CandidateJudged.of(candidate)
+    return CandidateJudged.of(candidate, whole, judge(whole.signature, built.signature(whole.saved.step)))
 
 
 def _admitted(built: Built) -> Judged:
@@ -224,7 +222,7 @@ def _foreign(built: Built) -> Foreign:
 
 
 def _look_at_foreign(built: Built, teller: Teller) -> int:
-    teller.tell("judged", adoption=_foreign(built).as_dict(), exit_code=int(ExitCode.DONE))
+    teller.tell(AdoptionPlanned(adoption=_foreign(built).as_dict(), exit_code=int(ExitCode.DONE)))
     return int(ExitCode.DONE)
 
 
@@ -312,27 +310,28 @@ def _train(trainer: Trainer, built: Built, judged: Judged, lock: Lock, stop: Sto
     found = list(judged.judgement.differences if judged.judgement else ())
     found.extend(judged.warm.plan.changes if judged.warm else ())
     teller.tell(
-        "ready",
-        worker=Process.current().as_dict(),
-        from_step=training.start_step,
-        changes=[one.as_dict() for one in found if one.rule.id != "setting"],
-        data=built.data.as_dict(),
-        parameters=built.parameters,
-        params=built.params,
-        measures=built.measures,
-        unread=unread(built.code),
-        environment=built.environment(),
-        probe=training.probed,
-        not_exact=training.not_exact(),
-        warm_start=judged.warm.as_dict() if judged.warm else None,
-        adopted=judged.foreign.as_dict() if judged.foreign else None,
+        Ready(
+            worker=Process.current().as_dict(),
+            from_step=training.start_step,
+            changes=[one.as_dict() for one in found if one.rule.id != "setting"],
+            data=built.data.as_dict(),
+            parameters=built.parameters,
+            params=built.params,
+            measures=built.measures,
+            unread=unread(built.code),
+            environment=built.environment(),
+            probe=training.probed,
+            not_exact=training.not_exact(),
+            warm_start=judged.warm.as_dict() if judged.warm else None,
+            adopted=judged.foreign.as_dict() if judged.foreign else None,
+        )
     )
     print(f"trains from {training.start_step} to {training.max_steps}", flush=True)
     try:
         return _end(training, training.run(), None, teller)
     except Exception as failure:  # a run that began has to say how it ended
         error = as_story(failure)
-        status = "preempted" if isinstance(error, Stopped) else "failed"
+        status: Status = "preempted" if isinstance(error, Stopped) else "failed"
         return _end(training, TrainingResult(status), error, teller)
 
 
@@ -340,15 +339,16 @@ def _end(training: Training, outcome: TrainingResult, error: ExpmgrError | None,
     """Tell how it ended; the exit code."""
     with contextlib.suppress(DiskFull):  # a full disk takes no event: the exit code says it
         teller.tell(
-            "ended",
-            status=outcome.status,
-            ended_early=outcome.ended_early,
-            step=training.step,
-            examples_seen=training.examples_seen,
-            train_s=training.train_s,
-            selected_step=outcome.selected_step,
-            metrics=outcome.metrics,
-            error=error.as_dict() if error and outcome.status == "failed" else None,
+            Ended(
+                status=outcome.status,
+                ended_early=outcome.ended_early,
+                step=training.step,
+                examples_seen=training.examples_seen,
+                train_s=training.train_s,
+                selected_step=outcome.selected_step,
+                metrics=outcome.metrics,
+                error=error.as_dict() if error and outcome.status == "failed" else None,
+            )
         )
     if outcome.status == "preempted":
         return int(ExitCode.STOPPED)

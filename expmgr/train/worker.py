@@ -327,9 +327,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def _tell_failed(story: ExpmgrError, stdout: int, arguments: Sequence[str]) -> None:
     if "--one" in arguments:
+        from expmgr.runs.events import Withdrawn
         from expmgr.train.training.reporting import Teller
 
-        Teller(RunDir(Path(_value(arguments, "--one")))).tell("withdrawn", error=story.as_dict())
+        Teller(RunDir(Path(_value(arguments, "--one")))).tell(Withdrawn(error=story.as_dict()))
     else:
         os.write(stdout, json.dumps({"failed": story.as_dict()}).encode() + b"\n")
 

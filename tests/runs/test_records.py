@@ -20,7 +20,9 @@ from expmgr.disk import durable
 from expmgr.disk.locks import Process
 from expmgr.errors import OurBug, UnknownRun
 from expmgr.paths import Layout, VariantName
-from expmgr.runs.folding import fold, thinned
+from expmgr.runs import folding
+from expmgr.runs.events import event_of
+from expmgr.runs.folding import thinned
 from expmgr.runs.record import Attempt, RunRecord, counted_runs, is_abandoned, new_run_id
 from expmgr.runs.records import Records
 
@@ -35,6 +37,11 @@ def record(run_id: str = "20260101-000000000-aaaaaa", launcher: dict[str, Any] =
         "attempts": [Attempt(number=1, started_at=1.0, max_steps=100, launcher=launcher)],
     }  # fmt: skip
     return RunRecord(**{**parts, **values})
+
+
+def fold(record: RunRecord, lines: list[dict[str, Any]]) -> RunRecord:
+    """The record with what lines of `events.jsonl` say."""
+    return folding.fold(record, [event for line in lines if (event := event_of(line))])
 
 
 def ready(step: int = 0, worker: dict[str, Any] = ALIVE) -> dict[str, Any]:

@@ -13,21 +13,21 @@ import tensorflow as tf
 
 from expmgr.disk import durable
 from expmgr.errors import DataProblem, OutputProblem
+from expmgr.runs.events import Answered
 from expmgr.runs.request import Ask
 from expmgr.spec.model import EstimatorModel
-from expmgr.train.asking import admitted, as_csv, as_json_lines, classified, export_to, row_of
+from expmgr.train.asking import admitted, answered, as_csv, as_json_lines, classified, export_to, row_of
 from expmgr.train.estimators.building import BuiltEstimator
 
 
-def answer(built: BuiltEstimator) -> dict[str, Any]:
+def answer(built: BuiltEstimator) -> Answered:
     """Do what the request asks of the checkpoint that it names. Nothing of the model_dir is written."""
     ask = built.request.ask
     assert ask is not None
     whole, judgement = admitted(built, ask)
     built.newest = whole.prefix
     done = {"evaluate": _evaluate, "predict": _predict, "export": _export}[ask.what](built, ask)
-    about = {"checkpoint": whole.shown, "step": whole.saved.step, "judgement": judgement.as_dict()}
-    return {**about, "selected_step": whole.manifest.selected_step, **done}
+    return answered(whole, judgement, done)
 
 
 def _evaluate(built: BuiltEstimator, ask: Ask) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from expmgr.disk.locks import Lock
 from expmgr.errors import Busy, Stopped, TrainingFailed
 from expmgr.guard.adoption import Adoption
 from expmgr.guard.warm_start import Plan
+from expmgr.runs.events import CheckpointSaved
+from expmgr.runs.record import Status
 from expmgr.runs.request import Request
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.training import BestCheckpoint
@@ -71,7 +73,7 @@ class TrainingSubject(Protocol):
 class TrainingResult:
     """How a training ended: what the event `ended` says of it."""
 
-    status: str
+    status: Status
     ended_early: str | None = None
     """Why training ended before the last step, where it did."""
     selected_step: int | None = None
@@ -236,9 +238,10 @@ class Course(Listener):
         config = self.spec.run_config
         self.folder.retain(config.keep_checkpoint_max, config.keep_checkpoint_every_n_hours)
         self.teller.tell(
-            "checkpoint",
-            step=saved.step,
-            files={name: file.sha256 for name, file in saved.files.items()},
-            examples_seen=saved.examples_seen,
-            train_s=self.train_s,
+            CheckpointSaved(
+                step=saved.step,
+                files={name: file.sha256 for name, file in saved.files.items()},
+                examples_seen=saved.examples_seen,
+                train_s=self.train_s,
+            )
         )

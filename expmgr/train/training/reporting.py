@@ -12,6 +12,7 @@ from typing import Any
 
 from expmgr.disk import durable
 from expmgr.paths import RunDir
+from expmgr.runs.events import CurvePoint, RunEvent, append_event
 
 #: Seconds from one look at the progress to the next.
 _PROGRESS_SECS = 0.2
@@ -24,14 +25,14 @@ class Teller:
         self._folder = folder
         self._told_at = -math.inf
 
-    def tell(self, kind: str, **values: Any) -> None:
+    def tell(self, event: RunEvent) -> None:
         """One event."""
         with durable.disk_errors("the run's events"):
-            durable.append_line(self._folder.events, {"kind": kind, "at": time.time(), **values})
+            append_event(self._folder, event)
 
     def point(self, split: str, step: int, values: Mapping[str, float]) -> None:
         """One point of a curve."""
-        self.tell("point", split=split, step=step, values=dict(values))
+        self.tell(CurvePoint(split=split, step=step, values=dict(values)))
 
     def progress_is_due(self) -> bool:
         return time.monotonic() - self._told_at >= _PROGRESS_SECS
