@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from expmgr.cli import output
-from expmgr.cli.confirming import confirmed, is_hopeless
+from expmgr.cli.confirming import confirmed
 from expmgr.cli.options import parse_seeds
 from expmgr.errors import ExitCode
 from expmgr.render.drawing import forest, sparkline
@@ -63,6 +63,7 @@ def compare(
 
     begin_to_import()
     from expmgr.comparison.comparison import compare as compared
+    from expmgr.comparison.confirming import is_hopeless
     from expmgr.comparison.used_runs import chosen
     from expmgr.project import Project
     from expmgr.render.plots import require

@@ -69,10 +69,15 @@ def tell(lines: Iterable[str]) -> None:
         print(clean(line), file=sys.stderr)
 
 
+def note(told: str) -> None:
+    """A sentence that a person should know, on stderr."""
+    tell([f"Note: {told}"])
+
+
 def tell_unreadable(records: Records) -> None:
     """Say which runs were passed over."""
     for run_id, reason in sorted(records.unreadable.items()):
-        tell([f"Note: run {run_id} was passed over: {reason}"])
+        note(f"run {run_id} was passed over: {reason}")
 
 
 def show(*lines: str) -> None:
