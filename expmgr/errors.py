@@ -126,6 +126,12 @@ def _kinds(kind: type[ExpmgrError]) -> Iterator[type[ExpmgrError]]:
         yield from _kinds(one)
 
 
+class BadArgument(ExpmgrError):
+    """What was given to a command or a method makes no sense; a command shows how it is used."""
+
+    exit_code = ExitCode.USAGE
+
+
 class NotARepository(ExpmgrError):
     """There is no git repository where the command was called."""
 

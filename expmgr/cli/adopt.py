@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from expmgr.cli import output
+from expmgr.cli.options import parse_pairs
 from expmgr.errors import ExpmgrError
 
 
@@ -47,15 +48,10 @@ def adopt(
     from expmgr.runs.events import AdoptionPlanned
     from expmgr.runs.request import Adopt
 
-    pairs = []
-    for one in maps or []:
-        old, equals, new = one.partition("=")
-        if not (old and equals and new):
-            raise typer.BadParameter(f"--map {one}: it takes OLD=NEW")
-        pairs.append((old, new))
+    pairs = parse_pairs(maps or [])
     project = Project.open(output.folder())
     (task,) = plan_tasks(project, [variant], [seed] if seed else None)
-    asked = Adopt(folder=model_dir.resolve(), step=step, maps=tuple(pairs), vouched_by=vouch)
+    asked = Adopt(folder=model_dir.resolve(), step=step, maps=pairs, vouched_by=vouch)
     with watcher([task], quiet=True) as watching:
         (looked,) = run_tasks(project, [replace(task, mode="check", adopt=asked)], watcher=watching)
     if looked.error is not None:

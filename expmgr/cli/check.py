@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from expmgr.cli import output
 from expmgr.cli.options import parse_seeds
-from expmgr.cli.preparing import tell_uncommitted
-from expmgr.errors import reported, worst
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from expmgr.checkpoints.manifest import SavedCheckpoint
-    from expmgr.launch.plan import Outcome, Task
-    from expmgr.project import Project
-    from expmgr.runs.events import CandidateJudged
+    from expmgr.guard.judge import Judgement
+    from expmgr.launch.judging import GuardAnswer, GuardAnswers, KeptCheckpoint
 
 Seeds = Annotated[str | None, typer.Option("--seeds", metavar="SEEDS", help="Such as 0-4 or 0,3,5; default: 0.")]
 
@@ -41,100 +37,70 @@ def check(
 
     Example: expmgr check iris/wide
     """
-    from expmgr.launch.questions import plan_checks
+    from expmgr.launch.judging import ask_guard
     from expmgr.project import Project
 
     chosen = parse_seeds(seeds) if seeds is not None else None
-    project = Project.open(output.folder())
-    tasks = plan_checks(project, variant, chosen, against=against or ())
-    outcomes = _asked(project, tasks)
-    code = worst([outcome.exit_code for outcome in outcomes])
+    found = ask_guard(Project.open(output.folder()), variant, chosen, against=against or (), on_note=output.note)
     if as_json:
-        output.show_json({"format": 1, "exit_code": code, "checks": _lines(outcomes)})
+        output.show_json(found.as_dict())
     elif against:
-        _show_matrix(outcomes)
+        _show_matrix(found)
     else:
-        for outcome in outcomes:
-            _show_check(outcome, everything)
-    raise typer.Exit(code)
+        for answer in found:
+            _show_answer(answer, everything)
+    raise typer.Exit(found.exit_code)
 
 
-def _asked(project: Project, tasks: Sequence[Task]) -> list[Outcome]:
-    from expmgr.cli.watch import watcher
-    from expmgr.launch.local import run_tasks
-
-    tell_uncommitted(project, tasks)
-    with watcher(tasks, quiet=True) as watching:
-        return run_tasks(project, tasks, watcher=watching)
-
-
-def _lines(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    lines = []
-    for outcome in outcomes:
-        about = {"variant": str(outcome.task.name), "seed": outcome.task.seed}
-        if outcome.error is not None:
-            lines.append({**about, "exit_code": int(outcome.exit_code), "error": outcome.error.as_dict()})
-        keys = ("from", "checkpoint", "step", "exit_code", "judgement", "error")
-        lines.extend({**about, **{key: told.body()[key] for key in keys}} for told in outcome.candidates)
-    return lines
+def _show_answer(answer: GuardAnswer, everything: bool) -> None:
+    if answer.error is not None:
+        output.tell(answer.error.lines())
+    elif answer.judgement is None:
+        output.show(f"{answer.variant} seed {answer.seed}: no checkpoint yet, training starts at step 0")
+    else:
+        _show_judgement(answer, answer.judgement, everything)
 
 
-def _show_check(outcome: Outcome, everything: bool) -> None:
-    task = outcome.task
-    if outcome.error is not None:
-        output.tell(outcome.error.lines())
-    for told in outcome.candidates:
-        if told.error is not None:
-            output.tell(reported(told.error).lines())
-        elif told.judgement is None:
-            output.show(f"{task}: no checkpoint yet, training starts at step 0")
-        else:
-            _show_judgement(task, told, everything)
-
-
-def _show_judgement(task: Task, told: CandidateJudged, everything: bool) -> None:
-    from expmgr.guard.rules import RULES
-
-    judgement = told.judgement
-    assert judgement is not None
-    output.show(f"{task}: {judgement['verdict']} ({told.checkpoint})")
-    found = judgement["differences"]
+def _show_judgement(answer: GuardAnswer, judgement: Judgement, everything: bool) -> None:
+    output.show(f"{answer.variant} seed {answer.seed}: {judgement.verdict.value} ({answer.checkpoint})")
+    found = judgement.differences
     shown = found if everything else found[:5]
     if shown:
         table = output.Table(("what", "saved", "wanted", "rule", "why"))
-        table.rows.extend((one["what"], one["saved"], one["wanted"], one["rule"], one["why"]) for one in shown)
+        table.rows.extend((one.what, one.saved, one.wanted, one.rule.id, one.rule.why) for one in shown)
         table.show(output.Form.TERMINAL)
     if len(found) > len(shown):
-        output.show(f"and {len(found) - len(shown)} more (expmgr check {task.name} --all)")
-    for note in judgement["notes"]:
+        output.show(f"and {len(found) - len(shown)} more (expmgr check {answer.variant} --all)")
+    for note in judgement.notes:
         output.show(f"Note: {note}")
-    if judgement["verdict"] in ("warm-start", "refuse"):
-        rule = RULES[found[0]["rule"]]
-        output.tell([f"Hint: {rule.way_out(str(task.name))}"])
+    if judgement.verdict.value in ("warm-start", "refuse"):
+        output.tell([f"Hint: {found[0].rule.way_out(answer.variant)}"])
 
 
-def _show_matrix(outcomes: Sequence[Outcome]) -> None:
+def _show_matrix(found: GuardAnswers) -> None:
     """A line a variant that would start, a column a checkpoint that it would start from."""
-    for seed in dict.fromkeys(outcome.task.seed for outcome in outcomes):
-        rows = [outcome for outcome in outcomes if outcome.task.seed == seed]
-        names = [candidate.variant for candidate in rows[0].task.candidates]
-        table = output.Table((f"seed {seed}", *(f"from {name}" for name in names)))
-        for outcome in rows:
-            if outcome.error is not None:
-                output.tell(outcome.error.lines())
+    for seed in dict.fromkeys(answer.seed for answer in found):
+        table = output.Table((f"seed {seed}", *(f"from {name}" for name in found.sources)))
+        rows: dict[str, list[GuardAnswer]] = {}
+        for answer in found:
+            if answer.seed == seed:
+                rows.setdefault(answer.variant, []).append(answer)
+        for variant, answers in rows.items():
+            if answers[0].source is None:
+                output.tell(answers[0].error.lines() if answers[0].error else [])
                 continue
-            table.rows.append((str(outcome.task.name), *(_cell(told) for told in outcome.candidates)))
+            table.rows.append((variant, *(_cell(answer) for answer in answers)))
         table.show(output.Form.TERMINAL)
 
 
-def _cell(told: CandidateJudged) -> str:
-    if told.error is not None:
+def _cell(answer: GuardAnswer) -> str:
+    if answer.error is not None:
         return "unreadable"
-    if told.judgement is None:
+    if answer.judgement is None:
         return "no checkpoint"
-    judgement = told.judgement
-    rules = dict.fromkeys(one["rule"] for one in judgement["differences"] if one["verdict"] == judgement["verdict"])
-    return f"{judgement['verdict']}: {', '.join(rules)}" if rules else str(judgement["verdict"])
+    verdict = answer.judgement.verdict
+    rules = dict.fromkeys(one.rule.id for one in answer.judgement.differences if one.verdict is verdict)
+    return f"{verdict.value}: {', '.join(rules)}" if rules else verdict.value
 
 
 def checkpoints(
@@ -148,68 +114,38 @@ def checkpoints(
 
     Example: expmgr checkpoints iris/wide
     """
-    from expmgr.launch.questions import plan_listing
+    from expmgr.launch.judging import kept_checkpoints
     from expmgr.project import Project
 
     how = output.form(as_json, as_csv, as_markdown)
     chosen = parse_seeds(seeds) if seeds is not None else None
-    project = Project.open(output.folder())
-    outcomes = _asked(project, plan_listing(project, variant, chosen))
-    rows = []
-    for outcome in outcomes:
-        manifest = project.model_dir(outcome.task.name, outcome.task.seed).read_manifest()
-        for told in outcome.candidates:
-            saved = manifest.at(told.step) if manifest and told.step is not None else None
-            if saved is not None and manifest is not None:
-                rows.append(_row(outcome, saved, told, saved.step == manifest.selected_step))
-    for outcome in outcomes:
-        if outcome.error is not None:
-            output.tell(outcome.error.lines())
+    found = kept_checkpoints(Project.open(output.folder()), variant, chosen, on_note=output.note)
+    for error in found.errors:
+        output.tell(error.lines())
     if how is output.Form.JSON:
-        output.show_json({"format": 1, "checkpoints": rows})
-    elif rows:
-        _show_rows(rows, how)
+        output.show_json(found.as_dict())
+    elif found.checkpoints:
+        _show_rows(found.checkpoints, how)
     else:
         output.tell([f"No checkpoint yet. Hint: expmgr run {variant}"])
-    raise typer.Exit(worst([outcome.exit_code for outcome in outcomes if outcome.error is not None]))
+    raise typer.Exit(found.exit_code)
 
 
-def _row(outcome: Outcome, saved: SavedCheckpoint, told: CandidateJudged, is_selected: bool) -> dict[str, Any]:
-    chosen, compared = outcome.task.spec.selection, outcome.task.spec.compared
-    # What the selection goes by, where it does: it is what makes one `selected`.
-    metric = getattr(chosen, "metric", compared.metric)
-    split = getattr(chosen, "split", compared.split)
-    signature = next((file.sha256 for name, file in saved.files.items() if name.endswith(".json")), None)
-    return {
-        "variant": str(outcome.task.name),
-        "seed": outcome.task.seed,
-        "step": saved.step,
-        "saved_at": saved.saved_at,
-        "metric": metric,
-        "value": saved.metrics.get(split, {}).get(metric),
-        "size_bytes": sum(file.size_bytes for file in saved.files.values()),
-        "signature": signature,
-        "verdict": told.judgement["verdict"] if told.judgement else "damaged",
-        "selected": is_selected,
-        "preserved": saved.preserved,
-    }
-
-
-def _show_rows(rows: Sequence[dict[str, Any]], how: output.Form) -> None:
+def _show_rows(rows: Sequence[KeptCheckpoint], how: output.Form) -> None:
     columns = ("seed", "step", "saved", "metric", "size", "signature", "verdict now", "")
     table = output.Table(columns, frozenset({"seed", "step", "size"}))
     for row in rows:
-        value = "-" if row["value"] is None else f"{row['metric']} {row['value']:.4f}"
-        marks = [name for name in ("selected", "preserved") if row[name]]
+        value = "-" if row.value is None else f"{row.metric} {row.value:.4f}"
+        marks = [name for name in ("selected", "preserved") if getattr(row, name)]
         table.rows.append(
             (
-                str(row["seed"]),
-                str(row["step"]),
-                output.moment(row["saved_at"]),
+                str(row.seed),
+                str(row.step),
+                output.moment(row.saved_at),
                 value,
-                output.size(row["size_bytes"]),
-                (row["signature"] or "-")[:12],
-                row["verdict"],
+                output.size(row.size_bytes),
+                (row.signature or "-")[:12],
+                row.verdict,
                 ", ".join(marks),
             )
         )

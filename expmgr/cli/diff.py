@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from expmgr.cli import output
+from expmgr.cli.options import usage
 
 if TYPE_CHECKING:
     from expmgr.comparison.differences import Differences, PartRow, VariantPart
@@ -34,15 +35,13 @@ def diff(
 
     Example: expmgr diff iris/baseline iris/wide
     """
-    from expmgr.comparison.differences import differences
-    from expmgr.comparison.used_runs import chosen
+    from expmgr.comparison.differences import differences_of
     from expmgr.project import Project
 
     how = output.form(as_json, as_csv, as_markdown)
-    if len(variants) < 2:
-        raise typer.BadParameter("two variants or more are held against each other")
     project = Project.open(output.folder())
-    found = differences(project, chosen(project, variants, variants[0]).subjects)
+    with usage():
+        found = differences_of(project, variants)
     output.tell_unreadable(project.records)
     if how is output.Form.JSON:
         output.show_json(found.as_dict())

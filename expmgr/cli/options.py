@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import typer
+
+from expmgr.errors import BadArgument
 
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?\Z")
 _MOST_SEEDS = 1000
@@ -27,15 +30,29 @@ def parse_seeds(text: str) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
+@contextlib.contextmanager
+def usage() -> Iterator[None]:
+    """An argument that makes no sense is a mistake in what was typed: typer says so, and how the command is used."""
+    try:
+        yield
+    except BadArgument as error:
+        raise typer.BadParameter(error.message) from None
+
+
 def parse_rules(ids: Sequence[str]) -> list[str]:
     """The ids of rules that may be let pass, as given."""
-    from expmgr.errors import did_you_mean
-    from expmgr.guard.rules import RULES
+    from expmgr.guard.allowing import allowed_rules
 
-    for one in ids:
-        if one not in RULES:
-            hint = did_you_mean(one, RULES, "expmgr check VARIANT names the rules that fired")
-            raise typer.BadParameter(f"there is no rule {one!r}: {hint}")
-        if not RULES[one].may_be_allowed:
-            raise typer.BadParameter(f"{one} is never let pass: {RULES[one].why}")
-    return list(dict.fromkeys(ids))
+    with usage():
+        return allowed_rules(ids)
+
+
+def parse_pairs(maps: Sequence[str], *, prefixes: bool = False) -> tuple[tuple[str, str], ...]:
+    """`--map OLD=NEW`, with `prefixes` also `OLD/*=NEW/*`, as pairs."""
+    pairs = []
+    for one in maps:
+        old, equals, new = one.partition("=")
+        if not (old and equals and new) or (prefixes and old.endswith("/*") != new.endswith("/*")):
+            raise typer.BadParameter(f"--map {one}: it takes OLD=NEW{', or OLD/*=NEW/*' if prefixes else ''}")
+        pairs.append((old, new))
+    return tuple(pairs)

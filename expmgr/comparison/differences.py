@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from expmgr.checkpoints.signature import Signature
 from expmgr.comparison.sides import Side, Subject
-from expmgr.errors import ExpmgrError
+from expmgr.errors import BadArgument, ExpmgrError
 from expmgr.runs.record import ABOUT, RunRecord
 from expmgr.spec.changes import flat
 from expmgr.variants.code import counted_files
@@ -97,6 +97,15 @@ class Differences:
 
 def _rest(same: Sequence[str]) -> str:
     return f"nothing else differs: {same[0]} is the same" if same else "every part differs"
+
+
+def differences_of(project: Project, names: Sequence[str]) -> Differences:
+    """What differs between two variants or more, the first of which the others are held against."""
+    from expmgr.comparison.used_runs import chosen
+
+    if len(names) < 2:
+        raise BadArgument("two variants or more are held against each other")
+    return differences(project, chosen(project, names, names[0]).subjects)
 
 
 def differences(project: Project, subjects: Sequence[Subject], *, with_same: bool = True) -> Differences:

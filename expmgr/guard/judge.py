@@ -45,6 +45,15 @@ class Judgement:
             "notes": list(self.notes),
         }
 
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Judgement:
+        """The judgement that another process told of (`as_dict`)."""
+        differences = tuple(
+            Difference(RULES[one["rule"]], one["what"], one["saved"], one["wanted"], one["allowed"])
+            for one in told["differences"]
+        )
+        return cls(Verdict(told["verdict"]), differences, dict(told["renames"]), tuple(told["notes"]))
+
 
 def judge(
     saved: Signature, wanted: Signature, allowed: Collection[str] = (), *, purpose: Literal["train", "ask"] = "train"

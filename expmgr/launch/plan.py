@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from expmgr.errors import ExpmgrError, SpecProblem, UncommittedChanges
 from expmgr.git.repo import CommitId
@@ -229,6 +229,21 @@ class Outcome:
     judged: Sequence[JudgedEvent] = ()
     """The answers to a task that trains nothing."""
     log: Path | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `expmgr run --json` prints it."""
+        record = self.record
+        return {
+            "variant": str(self.task.name),
+            "seed": self.task.seed,
+            "exit_code": int(self.exit_code),
+            "complete_before": self.complete,
+            "run_id": record.run_id if record else None,
+            "status": record.status if record else None,
+            "step": record.step if record else None,
+            "metrics": record.metrics if record else {},
+            "error": self.error.as_dict() if self.error else None,
+        }
 
     @property
     def candidates(self) -> list[CandidateJudged]:

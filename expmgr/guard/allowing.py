@@ -1,0 +1,19 @@
+"""Which of the guard's refusals a person may let pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from expmgr.errors import BadArgument, did_you_mean
+from expmgr.guard.rules import RULES
+
+
+def allowed_rules(ids: Sequence[str]) -> list[str]:
+    """The ids of rules that may be let pass, each once; `BadArgument` for one that there is not, or that never may."""
+    for one in ids:
+        if one not in RULES:
+            hint = did_you_mean(one, RULES, "expmgr check VARIANT names the rules that fired")
+            raise BadArgument(f"there is no rule {one!r}: {hint}")
+        if not RULES[one].may_be_allowed:
+            raise BadArgument(f"{one} is never let pass: {RULES[one].why}")
+    return list(dict.fromkeys(ids))

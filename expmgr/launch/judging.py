@@ -1,0 +1,215 @@
+"""The guard's answers: may a checkpoint enter a variant's model as it is now, and which checkpoints are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from expmgr.checkpoints.manifest import SavedCheckpoint
+from expmgr.errors import ExpmgrError, reported, worst
+from expmgr.guard.judge import Judgement
+from expmgr.guard.rules import Verdict
+from expmgr.launch.before import OnNote, tell_before
+from expmgr.launch.local import run_tasks
+from expmgr.launch.plan import Outcome, Task
+from expmgr.launch.questions import plan_checks, plan_listing
+from expmgr.project import Project
+from expmgr.runs.events import CandidateJudged
+
+
+@dataclass(frozen=True)
+class GuardAnswer:
+    """What the guard says of one checkpoint and the model of one seed of a variant."""
+
+    variant: str
+    seed: int
+    source: str | None
+    """Whose checkpoint it is (`from` in JSON); None where the model could not be built, so that no checkpoint was judged."""
+    checkpoint: str | None
+    """Its path; None where there is none."""
+    step: int | None
+    exit_code: int
+    judgement: Judgement | None
+    """None where there is no checkpoint, or it cannot be read."""
+    error: ExpmgrError | None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """`same`, `resume`, `warm-start` or `refuse`; None where there is no judgement."""
+        return self.judgement.verdict if self.judgement is not None else None
+
+    def as_dict(self) -> dict[str, Any]:
+        told: dict[str, Any] = {"variant": self.variant, "seed": self.seed}
+        if self.source is not None:
+            told |= {"from": self.source, "checkpoint": self.checkpoint, "step": self.step}
+        told["exit_code"] = self.exit_code
+        if self.source is not None:
+            told["judgement"] = self.judgement.as_dict() if self.judgement is not None else None
+        return {**told, "error": self.error.as_dict() if self.error is not None else None}
+
+    def __repr__(self) -> str:
+        if self.error is not None:
+            said = f"error: {self.error.message}"
+        elif self.judgement is None:
+            said = "no checkpoint yet"
+        else:
+            said = f"{self.judgement.verdict.value} ({self.checkpoint})"
+        return f"<{self.variant} seed {self.seed}: {said}>"
+
+
+@dataclass(frozen=True)
+class GuardAnswers:
+    """The guard's answers, by seed and variant. `as_dict()` is what `expmgr check --json` prints."""
+
+    answers: Sequence[GuardAnswer]
+    sources: Sequence[str]
+    """The variants whose checkpoints were asked about."""
+
+    @property
+    def exit_code(self) -> int:
+        """What `expmgr check` ends with: 0 where training may go on from every checkpoint, 3 where one is refused."""
+        return worst([one.exit_code for one in self.answers])
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"format": 1, "exit_code": self.exit_code, "checks": [one.as_dict() for one in self.answers]}
+
+    def __iter__(self) -> Iterator[GuardAnswer]:
+        return iter(self.answers)
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def __getitem__(self, number: int) -> GuardAnswer:
+        return self.answers[number]
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self.answers))
+
+
+def ask_guard(
+    project: Project,
+    variant: str,
+    seeds: Sequence[int] | None = None,
+    *,
+    against: Sequence[str] = (),
+    on_note: OnNote = lambda _: None,
+) -> GuardAnswers:
+    """May the checkpoint of `variant` (`VARIANT[@STEP]`) be restored into its model as it is now; with `against`, who may start
+    from whom, all ways. Changes nothing."""
+    tasks = plan_checks(project, variant, seeds, against=against)
+    answers = [answer for outcome in _asked(project, tasks, on_note) for answer in _answers(outcome)]
+    sources = dict.fromkeys(ref.variant for task in tasks for ref in task.candidates)
+    return GuardAnswers(answers, list(sources))
+
+
+def _asked(project: Project, tasks: Sequence[Task], on_note: OnNote) -> list[Outcome]:
+    tell_before(project, tasks, on_note)
+    return run_tasks(project, tasks)
+
+
+def _answers(outcome: Outcome) -> Iterator[GuardAnswer]:
+    about = (str(outcome.task.name), outcome.task.seed)
+    if outcome.error is not None:
+        yield GuardAnswer(*about, None, None, None, int(outcome.exit_code), None, outcome.error)
+    for told in outcome.candidates:
+        judgement = Judgement.from_dict(told.judgement) if told.judgement is not None else None
+        error = reported(told.error) if told.error is not None else None
+        yield GuardAnswer(*about, told.variant, told.checkpoint, told.step, told.exit_code, judgement, error)
+
+
+@dataclass(frozen=True)
+class KeptCheckpoint:
+    """A checkpoint that is kept, and what the guard says of it now."""
+
+    variant: str
+    seed: int
+    step: int
+    saved_at: float
+    """Seconds since 1970, UTC."""
+    metric: str
+    value: float | None
+    """Of the metric that the selection goes by, else of the one that the spec compares by; None where it was not evaluated
+    when it was saved."""
+    size_bytes: int
+    signature: str | None
+    """sha256 of its signature."""
+    verdict: str
+    """The guard's; `damaged` where it cannot be read."""
+    selected: bool
+    preserved: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def __repr__(self) -> str:
+        value = "" if self.value is None else f", {self.metric} {self.value:.4f}"
+        return f"<checkpoint of {self.variant} seed {self.seed} at step {self.step}: {self.verdict}{value}>"
+
+
+@dataclass(frozen=True)
+class KeptCheckpoints:
+    """The checkpoints that are kept. `as_dict()` is what `expmgr checkpoints --json` prints."""
+
+    checkpoints: Sequence[KeptCheckpoint]
+    errors: Sequence[ExpmgrError]
+    """Why the guard could not be asked of the checkpoints of a seed."""
+    exit_code: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"format": 1, "checkpoints": [one.as_dict() for one in self.checkpoints]}
+
+    def __iter__(self) -> Iterator[KeptCheckpoint]:
+        return iter(self.checkpoints)
+
+    def __len__(self) -> int:
+        return len(self.checkpoints)
+
+    def __getitem__(self, number: int) -> KeptCheckpoint:
+        return self.checkpoints[number]
+
+    def to_pandas(self) -> Any:
+        """A row per checkpoint, as a `pandas.DataFrame`. Raises `ImportError` where pandas is not installed."""
+        import pandas
+
+        return pandas.DataFrame([one.as_dict() for one in self.checkpoints])
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self.checkpoints)) or "no checkpoint"
+
+
+def kept_checkpoints(
+    project: Project, variant: str, seeds: Sequence[int] | None = None, *, on_note: OnNote = lambda _: None
+) -> KeptCheckpoints:
+    """The checkpoints of a variant that are kept, with the guard's verdict on each now."""
+    outcomes = _asked(project, plan_listing(project, variant, seeds), on_note)
+    found = []
+    for outcome in outcomes:
+        manifest = project.model_dir(outcome.task.name, outcome.task.seed).read_manifest()
+        for told in outcome.candidates:
+            saved = manifest.at(told.step) if manifest and told.step is not None else None
+            if saved is not None and manifest is not None:
+                found.append(_kept(outcome, saved, told, saved.step == manifest.selected_step))
+    failed = [one for one in outcomes if one.error is not None]
+    errors = [one.error for one in failed if one.error is not None]
+    return KeptCheckpoints(found, errors, worst([one.exit_code for one in failed]))
+
+
+def _kept(outcome: Outcome, saved: SavedCheckpoint, told: CandidateJudged, is_selected: bool) -> KeptCheckpoint:
+    chosen, compared = outcome.task.spec.selection, outcome.task.spec.compared
+    # What the selection goes by, where it does: it is what makes one `selected`.
+    metric = getattr(chosen, "metric", compared.metric)
+    split = getattr(chosen, "split", compared.split)
+    return KeptCheckpoint(
+        variant=str(outcome.task.name),
+        seed=outcome.task.seed,
+        step=saved.step,
+        saved_at=saved.saved_at,
+        metric=metric,
+        value=saved.metrics.get(split, {}).get(metric),
+        size_bytes=sum(file.size_bytes for file in saved.files.values()),
+        signature=next((file.sha256 for name, file in saved.files.items() if name.endswith(".json")), None),
+        verdict=told.judgement["verdict"] if told.judgement else "damaged",
+        selected=is_selected,
+        preserved=saved.preserved,
+    )
