@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -40,7 +39,7 @@ def status(as_json: output.AsJson = False) -> None:
     from expmgr.project import Project
 
     project = Project.open(output.folder())
-    running = [(record, _progress(project, record)) for record in _running(project)]
+    running = [(record, project.records.progress(record.run_id)) for record in _running(project)]
     if as_json:
         told = [{**_about(record), "progress": progress or None} for record, progress in running]
         output.show_json({"format": 1, "runs": told})
@@ -80,13 +79,6 @@ def _about(record: RunRecord) -> dict[str, Any]:
     attempt = record.attempts[-1]
     about = {"run_id": record.run_id, "variant": record.variant, "seed": record.seed, "status": record.status}
     return {**about, "step": record.step, "max_steps": attempt.max_steps, "started_at": attempt.started_at}
-
-
-def _progress(project: Project, record: RunRecord) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        found: dict[str, Any] = json.loads(project.records.run_dir(record.run_id).progress.read_text(encoding="utf-8"))
-        return found
-    return {}
 
 
 def logs(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from expmgr.cli import output
-from expmgr.cli.notes import who
 from expmgr.errors import EventProblem, UnknownEvent
 from expmgr.escape import one_line
+from expmgr.team.notes import who
 
 if TYPE_CHECKING:
     from expmgr.log.logs import Told

@@ -163,6 +163,19 @@ class RunRecord(StoredPart):
         value = self.metrics.get("selected", {}).get(split, {}).get(metric)
         return value if value is not None and abs(value) < LARGEST else None
 
+    def as_dict(self) -> dict[str, Any]:
+        """The record as `expmgr show RUN --json` prints it."""
+        return self.model_dump(mode="json")
+
+    def __repr__(self) -> str:
+        compared = self.spec.get("compare", {})
+        metric, split = str(compared.get("metric", "")), str(compared.get("split", ""))
+        value = self.metric(metric, split)
+        told = "" if value is None else f", {metric} {value:.4f} ({split})"
+        return f"<run {self.run_id}: {self.variant} seed {self.seed}, {self.status} at step {self.step}{told}>"
+
+    __str__ = __repr__
+
 
 def new_run_id(now: float | None = None) -> RunId:
     """An id that sorts by time (UTC, to the millisecond) and is unique across machines."""

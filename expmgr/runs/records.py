@@ -162,6 +162,13 @@ class Records:
         except FileNotFoundError:
             return None
 
+    def progress(self, run_id: str) -> dict[str, Any]:
+        """What a run that goes on said last (`phase`, `step`, `loss` and so on); empty where it said nothing yet."""
+        with contextlib.suppress(OSError, ValueError):
+            found: dict[str, Any] = json.loads(self.run_dir(run_id).progress.read_text(encoding="utf-8"))
+            return found
+        return {}
+
     def abandoned(self) -> list[str]:
         """Runs whose processes are gone without having said so: what a crash left for the next command."""
         found = []

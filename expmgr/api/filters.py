@@ -1,15 +1,16 @@
-"""`--where`, `--sort` and `--limit` of `expmgr list`: conditions on what a list shows, and on the spec of each variant."""
+"""Which lines of a list are asked for, and in which order: conditions on what a list shows, and on the spec of each variant."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+from expmgr.errors import BadArgument, ExpmgrError, did_you_mean
 
-from expmgr.errors import ExpmgrError, did_you_mean
+if TYPE_CHECKING:
+    from expmgr.api.variant_row import VariantRow
 
 _CONDITION = re.compile(
     r"^\s*(?P<key>[A-Za-z_][\w./-]*?)\s*(?P<operator>!=|>=|<=|==|=|>|<|~)\s*(?P<value>.*?)\s*$", re.DOTALL
@@ -30,7 +31,7 @@ class NoSuchKey(ExpmgrError):
 
 @dataclass(frozen=True)
 class Condition:
-    """One `--where`: `model.hidden_units=[20, 20]`."""
+    """A key, an operator and a value: `model.hidden_units=[20, 20]`."""
 
     key: str
     operator: str
@@ -38,12 +39,12 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> Condition:
-        """Raises a usage error for what is no condition."""
+        """Raises `BadArgument` for what is no condition."""
         from expmgr.spec.file import yaml_value
 
         found = _CONDITION.match(text)
         if found is None:
-            raise typer.BadParameter(f"--where takes KEY=VALUE (or != > >= < <= ~), not {text!r}")
+            raise BadArgument(f"--where takes KEY=VALUE (or != > >= < <= ~), not {text!r}")
         value = found["value"] if found["operator"] == "~" else yaml_value(found["value"], f"--where {text}")
         return cls(found["key"], "=" if found["operator"] == "==" else found["operator"], value)
 
@@ -67,47 +68,47 @@ def _plain(value: Any) -> Any:
 class Keyed:
     """A line of the list with what can be asked of it."""
 
-    row: dict[str, Any]
+    row: VariantRow
     flat_spec: dict[str, Any]
     """The variant's resolved spec: dotted key to value."""
 
     def value(self, key: str) -> Any:
         """What `key` is: of the line, a metric's mean, or of the spec."""
-        if key == self.row["metric"]:
-            return self.row["mean"]
+        if key == self.row.metric:
+            return self.row.mean
         if key in _OF_ROW:
             return _OF_ROW[key](self.row)
         return self.flat_spec.get(key)
 
 
 #: What a line has, by the name under which it can be asked.
-_OF_ROW: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "variant": lambda row: row["variant"],
-    "from": lambda row: row["from"],
-    "why": lambda row: row["why"],
-    "std": lambda row: row["std"],
-    "seeds": lambda row: len(row["seeds"]),
-    "runs": lambda row: sum(row["runs"].values()),
-    "status": lambda row: ", ".join(sorted(row["runs"])) or None,
-    "last_run_at": lambda row: row["last_run_at"],
+_OF_ROW: dict[str, Callable[[VariantRow], Any]] = {
+    "variant": lambda row: row.variant,
+    "from": lambda row: row.base,
+    "why": lambda row: row.why,
+    "std": lambda row: row.std,
+    "seeds": lambda row: len(row.seeds),
+    "runs": lambda row: sum(row.runs.values()),
+    "status": lambda row: ", ".join(sorted(row.runs)) or None,
+    "last_run_at": lambda row: row.last_run_at,
 }
 
 
 def chosen(
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[VariantRow],
     flat_spec_of: Callable[[str], dict[str, Any]],
     *,
     where: Sequence[str] = (),
     sort: str | None = None,
     limit: int | None = None,
-) -> list[dict[str, Any]]:
+) -> list[VariantRow]:
     """The lines that are asked for, in the order that is asked for. `flat_spec_of` gives a variant's flat spec, and is called
     only where a key may be of a spec. Raises `NoSuchKey` with the nearest one."""
     conditions = [Condition.parse(text) for text in where]
     keys = [*(one.key for one in conditions), *([sort.lstrip("+-")] if sort else [])]
-    metrics = {str(row["metric"]) for row in rows if row["metric"]}
+    metrics = {str(row.metric) for row in rows if row.metric}
     with_spec = any(key not in _OF_ROW and key not in metrics for key in keys)
-    lines = [Keyed(row, flat_spec_of(row["variant"]) if with_spec else {}) for row in rows]
+    lines = [Keyed(row, flat_spec_of(row.variant) if with_spec else {}) for row in rows]
     for key in keys:
         _require_known(key, lines, metrics)
     found = [line for line in lines if all(one.holds(line.value(one.key)) for one in conditions)]
