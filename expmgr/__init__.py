@@ -4,11 +4,13 @@ from typing import Any
 
 __version__ = "0.1.0"
 __all__ = [
+    "BadArgument",
     "Busy",
     "CheckpointRefused",
     "DataProblem",
     "ExperimentSpec",
     "ExpmgrError",
+    "Repository",
     "SpecProblem",
     "Stopped",
     "TrainingFailed",
@@ -26,11 +28,13 @@ __all__ = [
 
 #: Where each name is: nothing is imported before it is used, and TensorFlow by `save` and `restore` alone.
 _HOMES = {
+    "BadArgument": "errors",
     "Busy": "errors",
     "CheckpointRefused": "errors",
     "DataProblem": "errors",
     "ExperimentSpec": "spec.experiment",
     "ExpmgrError": "errors",
+    "Repository": "api.repository",
     "SpecProblem": "errors",
     "Stopped": "errors",
     "TrainingFailed": "errors",
@@ -53,3 +57,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(import_module(f"expmgr.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    # `open` is not in `__all__`, since `from expmgr import *` would hide the builtin.
+    return sorted({*__all__, *_HOMES, *(name for name in globals() if name.startswith("__"))})

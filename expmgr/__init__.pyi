@@ -1,10 +1,12 @@
 from expmgr.api.api import restore as restore
 from expmgr.api.api import save as save
+from expmgr.api.repository import Repository as Repository
 from expmgr.api.repository import compare as compare
 from expmgr.api.repository import open as open
 from expmgr.api.scripts import fit as fit
 from expmgr.api.scripts import params as params
 from expmgr.api.scripts import seed as seed
+from expmgr.errors import BadArgument as BadArgument
 from expmgr.errors import Busy as Busy
 from expmgr.errors import CheckpointRefused as CheckpointRefused
 from expmgr.errors import DataProblem as DataProblem

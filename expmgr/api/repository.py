@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import html
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from expmgr.errors import ExpmgrError
+from expmgr.api.tables import Changes, ComparisonTable, Runs
+from expmgr.errors import BadArgument, ExpmgrError
+from expmgr.escape import clean
 from expmgr.launch.local import Watcher, run_tasks
 from expmgr.project import Project
 
 if TYPE_CHECKING:
-    from expmgr.comparison.comparison import Comparison
-    from expmgr.comparison.differences import Differences
-    from expmgr.comparison.sides import Check
+    from expmgr.api.details import RunDetails, VariantDetails
+    from expmgr.api.listing import Listing
+    from expmgr.api.review_reports import ReviewReport, ReviewReports
+    from expmgr.launch.asking import EvaluateResult, ExportResult, PredictResult
+    from expmgr.launch.judging import GuardAnswers, KeptCheckpoints
     from expmgr.launch.plan import Outcome
     from expmgr.launch.prepare import Prepared
-    from expmgr.runs.record import RunRecord
 
-_COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2")
+_Names = list[str]  # `Repository.list` hides the builtin in its class
 
 
 def open(path: str | Path = ".") -> Repository:
@@ -44,17 +46,55 @@ def compare(
 
 
 class Repository:
-    """Variants of one repository: made, trained and compared as by the commands of the same names."""
+    """Variants of one repository: made, trained, compared and looked at as by the commands of the same names.
+
+    Each method raises the error that its command prints (`ExpmgrError`, with `message`, `details`, `left_alone` and `hint`),
+    and `BadArgument` for arguments that make no sense. Notes that the command prints go to stderr. Paths are relative to the
+    current folder of the process, as for a command.
+    """
 
     def __init__(self, project: Project) -> None:
         self._project = project
 
+    def __repr__(self) -> str:
+        repo = self._project.repo
+        variants, runs = len(self.variants), len(self._project.records.heads())
+        return f"<expmgr repository {repo.root or repo.git_common_dir}: {variants} variants, {runs} runs>"
+
     @property
-    def variants(self) -> list[str]:
+    def variants(self) -> _Names:
         """Their names."""
         from expmgr.variants.variants import all_variants
 
         return [str(one.name) for one in all_variants(self._project.repo)]
+
+    def list(
+        self,
+        experiment: str | None = None,
+        *,
+        where: str | Sequence[str] = (),
+        sort: str | None = None,
+        limit: int | None = None,
+    ) -> Listing:
+        """As `expmgr list`: a row per variant, with its runs and its result.
+
+        `where`: conditions `KEY=VALUE` (or != > >= < <= ~) that all have to hold, on a key of the spec, a metric or a column;
+        `sort`: such a key, `-KEY` for the largest first; `limit`: how many rows. Raises `UnknownVariant` for an experiment
+        that there is not, and `NoSuchKey`, with the nearest one.
+
+        >>> repository.list("iris", where=["model.hidden_units=[20, 20]", "accuracy>0.9"], sort="-accuracy", limit=5)
+        """
+        from expmgr.api.listing import list_variants
+
+        conditions = [where] if isinstance(where, str) else where
+        return list_variants(self._project, experiment, where=conditions, sort=sort, limit=limit)
+
+    def show(self, what: str) -> VariantDetails | RunDetails:
+        """As `expmgr show`: of a variant its spec, runs and notes; of a run (its id or the beginning of it, or VARIANT:SEED) the
+        record, notes, and what it is at. Raises `UnknownVariant` or `UnknownRun`."""
+        from expmgr.api.details import details
+
+        return details(self._project, what)
 
     def new(
         self, variant: str, *, base: str | None = None, set: Mapping[str, Any] | None = None, why: str | None = None
@@ -74,22 +114,55 @@ class Repository:
     def run(
         self,
         *variants: str,
-        seeds: Sequence[int] | None = None,
+        seeds: Iterable[int] | None = None,
         max_steps: int | None = None,
         jobs: int = 1,
         fresh: bool = False,
+        from_step: int | None = None,
         allow: Sequence[str] = (),
+        warm_start_from: str | None = None,
+        map: Mapping[str, str] | None = None,
+        only: Sequence[str] = (),
+        with_optimizer: bool = False,
+        grow: bool = False,
+        commit: str | None = None,
         quiet: bool = False,
     ) -> Runs:
-        """Train `variants`, with each of `seeds`; their runs when all have ended.
+        """As `expmgr run`: train `variants`, with each of `seeds`; their runs when all have ended.
 
-        Progress goes to stderr unless `quiet`. Raises the first error where one was not trained to its end, after all
-        others have ended; `Runs` of those are in `runs(variant)`.
+        `max_steps`: to this step, instead of the spec's; `jobs`: how many runs at a time; `fresh`: start at step 0, the old
+        model_dir is set aside; `from_step`: go back to the checkpoint of that step; `allow`: rules of the guard whose refusal
+        you take upon yourself; `commit`: first commit the variant's changes in its checkout, with this message.
+        `warm_start_from="VARIANT[:SEED][@STEP]"` starts at step 0 from the weights of another checkpoint: `map` says which
+        variable is which, `only` which are taken, `with_optimizer` takes the optimizer's slots too, and `grow` lets a larger
+        layer take the slice that it overlaps with.
+
+        Progress goes to stderr unless `quiet`. Raises the first error (`CheckpointRefused`, `UserCodeFailed` and so on) where
+        one was not trained to its end, after all others have ended; the runs of those are in `runs(variant)`.
+
+        >>> repository.run("iris/baseline", "iris/wide", seeds=range(3), max_steps=200, jobs=2)
         """
-        from expmgr.launch.plan import How, plan_tasks
+        from expmgr.guard.allowing import allowed_rules
+        from expmgr.launch.call import RunCall, commit_changes, plan_call
 
-        how = How(max_steps, fresh, None, tuple(allow))
-        tasks = plan_tasks(self._project, variants, seeds, how)
+        call = RunCall(
+            variants,
+            _seeds(seeds),
+            max_steps,
+            jobs,
+            fresh,
+            from_step,
+            allow=tuple(allowed_rules(allow)),
+            warm_start_from=warm_start_from,
+            maps=tuple((map or {}).items()),
+            only=tuple(only),
+            with_optimizer=with_optimizer,
+            grow=grow,
+            commit=commit,
+        )
+        if commit is not None:
+            commit_changes(self._project, variants[0], commit)
+        tasks = plan_call(self._project, call, (lambda _: None) if quiet else _note)
         outcomes = run_tasks(self._project, tasks, jobs=jobs, watcher=Watcher() if quiet else _Lines())
         for one in outcomes:
             if one.error is not None:
@@ -102,8 +175,99 @@ class Repository:
 
         return Runs(self._project.records.of_variant(find_variant(self._project.repo, variant).name))
 
+    def check(
+        self, variant: str, *, against: str | Sequence[str] = (), seeds: Iterable[int] | None = None
+    ) -> GuardAnswers:
+        """As `expmgr check`: may the checkpoint of `variant` (`VARIANT[@STEP]`) be restored into its model as it is now; with
+        `against`, who of these variants may start from whom, all ways. Changes nothing.
+
+        A refusal is an answer here, and raises nothing: each has `verdict`, `judgement` (`differences`, `notes`) and `error`,
+        for a checkpoint that cannot be read or a model that cannot be built.
+        """
+        from expmgr.launch.judging import ask_guard
+
+        others = [against] if isinstance(against, str) else against
+        return ask_guard(self._project, variant, _seeds(seeds), against=others, on_note=_note)
+
+    def checkpoints(self, variant: str, *, seeds: Iterable[int] | None = None) -> KeptCheckpoints:
+        """As `expmgr checkpoints`: those that are kept, with size (bytes), metric, and the guard's verdict on each now."""
+        from expmgr.launch.judging import kept_checkpoints
+
+        return kept_checkpoints(self._project, variant, _seeds(seeds), on_note=_note)
+
+    def evaluate(
+        self,
+        variant: str,
+        *,
+        data: str | Path | None = None,
+        split: Literal["train", "eval", "test"] = "eval",
+        seed: int = 0,
+        allow: Sequence[str] = (),
+        log: bool = False,
+    ) -> EvaluateResult:
+        """As `expmgr evaluate`: the metrics of a checkpoint (`VARIANT[@STEP]`, `@best`, `@last`; default: the newest) on a split
+        of the variant's data, or on the file `data`.
+
+        `log` says it in the event log, for the team; otherwise nothing is recorded. Raises `CheckpointRefused` where the guard
+        does not let the checkpoint into the model, unless `allow` names the rule.
+
+        >>> repository.evaluate("iris/wide@best", split="test").metrics["accuracy"]
+        """
+        from expmgr.guard.allowing import allowed_rules
+        from expmgr.launch.asking import evaluate
+
+        return evaluate(
+            self._project,
+            variant,
+            data=None if data is None else Path(data),
+            split=split,
+            seed=seed,
+            allow=allowed_rules(allow),
+            log=log,
+            on_note=_note,
+        )
+
+    def predict(
+        self, variant: str, data: str | Path, output: str | Path, *, seed: int = 0, allow: Sequence[str] = ()
+    ) -> PredictResult:
+        """As `expmgr predict`: predict every row of the file `data`, into the new file `output`: CSV, or JSON lines where it ends
+        in .jsonl. `to_pandas()` of the result reads it.
+
+        Raises `OutputProblem` where `output` is there already, and `CheckpointRefused` as `evaluate` does.
+
+        >>> repository.predict("iris/wide", "new.csv", "predicted.csv").to_pandas()
+        """
+        from expmgr.guard.allowing import allowed_rules
+        from expmgr.launch.asking import predict
+
+        rules = allowed_rules(allow)
+        return predict(self._project, variant, Path(data), Path(output), seed=seed, allow=rules, on_note=_note)
+
+    def export(
+        self,
+        variant: str,
+        output: str | Path | None = None,
+        *,
+        format: Literal["savedmodel", "keras"] | None = None,
+        seed: int = 0,
+        allow: Sequence[str] = (),
+    ) -> ExportResult:
+        """As `expmgr export`: write a checkpoint as a SavedModel or a .keras file, to `output`, or to `VARIANT-STEP` in the
+        current folder. `format`: default as `output` ends, else a SavedModel.
+
+        Raises `OutputProblem` where `output` is there already, and `CheckpointRefused` as `evaluate` does.
+
+        >>> repository.export("iris/wide", "served").output
+        """
+        from expmgr.guard.allowing import allowed_rules
+        from expmgr.launch.asking import export
+
+        target = None if output is None else Path(output)
+        rules = allowed_rules(allow)
+        return export(self._project, variant, target, form=format, seed=seed, allow=rules, on_note=_note)
+
     def compare(
-        self, *variants: str, baseline: str | None = None, metric: str | None = None, seeds: Sequence[int] | None = None
+        self, *variants: str, baseline: str | None = None, metric: str | None = None, seeds: Iterable[int] | None = None
     ) -> ComparisonTable:
         """As `expmgr compare`; the first is the baseline, unless said. A notebook shows numbers, verdicts and a picture."""
         from expmgr.comparison.comparison import compare as compared
@@ -113,19 +277,51 @@ class Repository:
             raise ExpmgrError(
                 "compare() takes the names of variants", hint='repository.compare("iris/baseline", "iris/wide")'
             )
-        seeds = list(seeds) if seeds is not None else None
-        if seeds is not None and not all(isinstance(one, int) for one in seeds):
-            raise ExpmgrError("seeds are numbers: seeds=range(5), or [0, 3, 5]")
         found = chosen(self._project, variants, baseline)
-        comparison = compared(found.subjects, baseline=found.baseline, metric=metric, tried=found.tried, seeds=seeds)
+        comparison = compared(
+            found.subjects, baseline=found.baseline, metric=metric, tried=found.tried, seeds=_seeds(seeds)
+        )
         return ComparisonTable(comparison, lambda run_id: self._project.records.load(run_id).curves)
 
     def diff(self, *variants: str) -> Changes:
-        """As `expmgr diff`: what differs, held against the first, and whether nothing else does."""
-        from expmgr.comparison.differences import differences
-        from expmgr.comparison.used_runs import chosen
+        """As `expmgr diff`: what differs between two variants or more, held against the first, and whether nothing else does."""
+        from expmgr.comparison.differences import differences_of
 
-        return Changes(differences(self._project, chosen(self._project, variants, variants[0]).subjects))
+        return Changes(differences_of(self._project, variants))
+
+    def reviews(self, *, everything: bool = False) -> ReviewReports:
+        """As `expmgr review list`: the open reviews, with `everything` also those that were decided. One that cannot be judged
+        now is left out, and a note on stderr says why."""
+        from expmgr.api.review_reports import ReviewReport, ReviewReports
+        from expmgr.reviews.current import reports
+
+        found = reports(self._project, everything=everything, on_problem=_note)
+        return ReviewReports([ReviewReport(one) for one in found])
+
+    def review(self, review: str) -> ReviewReport:
+        """As `expmgr review show`: one review, by its id or the beginning of it, or by the variant under review. Raises
+        `UnknownReview`."""
+        from expmgr.api.review_reports import ReviewReport
+        from expmgr.reviews.current import report_named
+
+        return ReviewReport(report_named(self._project, review))
+
+
+def _seeds(seeds: Iterable[int] | None) -> tuple[int, ...] | None:
+    """Each seed once, in the order given."""
+    if seeds is None:
+        return None
+    try:
+        found = dict.fromkeys(index(one) for one in seeds)
+    except TypeError:
+        found = None
+    if not found or min(found) < 0:
+        raise BadArgument("seeds are numbers: seeds=range(5), or [0, 3, 5]")
+    return tuple(found)
+
+
+def _note(told: str) -> None:
+    print(clean(f"Note: {told}"), file=sys.stderr)
 
 
 class _Lines(Watcher):
@@ -139,183 +335,6 @@ class _Lines(Watcher):
         task, record = outcome.task, outcome.record
         if record is not None:
             print(f"{task.name} seed {task.seed}: {record.status} at step {record.step}", file=sys.stderr)
-
-
-@dataclass(frozen=True)
-class Runs:
-    """Some runs; in a notebook a table, and the curves of their losses."""
-
-    records: Sequence[RunRecord]
-
-    def __iter__(self) -> Iterator[RunRecord]:
-        return iter(self.records)
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, number: int) -> RunRecord:
-        return self.records[number]
-
-    def __repr__(self) -> str:
-        return "\n".join("  ".join(row) for row in self._rows()) or "no run"
-
-    def _rows(self) -> Iterator[tuple[str, ...]]:
-        for one in self.records:
-            values = one.metrics.get("selected", {}).get("eval", {})
-            told = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
-            yield one.run_id, one.variant, str(one.seed), one.status, str(one.step), told
-
-    def _repr_html_(self) -> str:
-        head = ("run", "variant", "seed", "status", "step", "eval")
-        return _html_table(head, self._rows()) + _curves(self.records)
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What differs between variants; `as_dict()` is what `expmgr diff --json` prints."""
-
-    differences: Differences
-
-    def as_dict(self) -> dict[str, Any]:
-        return self.differences.as_dict()
-
-    def _rows(self) -> Iterator[tuple[str, ...]]:
-        for part in self.differences.parts:
-            for row in part.changed:
-                yield part.name, row.what, *(str(value) for value in row.values)
-
-    def __repr__(self) -> str:
-        return "\n".join(["  ".join(row) for row in self._rows()] + [self.differences.sentence])
-
-    def _repr_html_(self) -> str:
-        table = _html_table(("part", "what", *self.differences.variants), self._rows())
-        return f"{table}<p>{html.escape(self.differences.sentence)}</p>"
-
-
-@dataclass(frozen=True)
-class ComparisonTable:
-    """A comparison; `as_dict()` is what `expmgr compare --json` prints."""
-
-    comparison: Comparison
-    _curves_of: Callable[[str], Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]]
-
-    def as_dict(self) -> dict[str, Any]:
-        return self.comparison.as_dict()
-
-    @property
-    def verdict(self) -> str | None:
-        """The verdict on the variant, or on the best of several: "better", "worse", "equivalent", "inconclusive" and so
-        on; None where they cannot be compared, or have too few seeds."""
-        return self.comparison.verdict
-
-    @property
-    def checks(self) -> Sequence[Check]:
-        """What each check says."""
-        return self.comparison.checks
-
-    def to_pandas(self) -> Any:
-        """A row a variant and seed, as a `pandas.DataFrame`: variant, seed, run, value, and every other metric of the
-        split. Raises `ImportError` where pandas is not installed."""
-        import pandas
-
-        comparison = self.comparison
-        return pandas.DataFrame(
-            [
-                {
-                    "variant": row.variant,
-                    "seed": record.seed,
-                    "run": record.run_id,
-                    "value": row.values[record.seed],
-                    **record.metrics.get("selected", {}).get(comparison.split, {}),
-                }
-                for row in comparison.rows
-                for record in row.side.runs
-            ]
-        )
-
-    def _rows(self) -> Iterator[tuple[str, ...]]:
-        for row in self.comparison.rows:
-            numbers = (row.mean, row.std, row.difference)
-            shown = ["-" if one is None else f"{one:.4f}" for one in numbers]
-            words = row.result.sentence if row.result else ""
-            yield (
-                row.variant,
-                str(len(row.values)),
-                shown[0],
-                shown[1],
-                "baseline" if row.is_baseline else shown[2],
-                words,
-            )
-
-    def _head(self) -> tuple[str, ...]:
-        measured = f"{self.comparison.metric} ({self.comparison.split})"
-        return "variant", "seeds", measured, "std", "difference", "verdict"
-
-    def _warnings(self) -> Iterator[str]:
-        seen = dict.fromkeys((one.answer.value, one.id, one.told) for one in self.checks if one.answer.value != "ok")
-        yield from (f"{answer} ({name}): {told}" for answer, name, told in seen)
-
-    def __repr__(self) -> str:
-        lines = ["  ".join(row).rstrip() for row in (self._head(), *self._rows())]
-        return "\n".join([*lines, *self._warnings()])
-
-    def _repr_html_(self) -> str:
-        notes = "".join(f"<li>{html.escape(line)}</li>" for line in self._warnings())
-        return f"{_html_table(self._head(), self._rows())}{self._picture()}<ul>{notes}</ul>"
-
-    def _picture(self) -> str:
-        """The picture of `expmgr compare --plot`, where matplotlib is installed."""
-        from expmgr.render.plots import inline
-
-        try:
-            return inline(self.comparison, self._curves_of)
-        except ImportError:
-            return ""
-
-
-def _html_table(head: Sequence[str], rows: Iterator[tuple[str, ...]]) -> str:
-    def line(cells: Sequence[str], kind: str) -> str:
-        return "<tr>" + "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in cells) + "</tr>"
-
-    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
-
-
-def _curves(records: Sequence[RunRecord]) -> str:
-    """The loss of training of each run over its steps, as a picture; empty where there is none."""
-    curves = {f"{one.variant}:{one.seed}": one.curves.get("train", {}).get("loss", []) for one in records}
-    curves = {name: points for name, points in curves.items() if len(points) > 1}
-    if not curves:
-        return ""
-    steps = [step for points in curves.values() for step, _ in points]
-    values = [value for points in curves.values() for _, value in points]
-    low, high, first, last = min(values), max(values), min(steps), max(steps)
-    width, height, left, top = 560, 200, 60, 10
-
-    def place(step: int, value: float) -> str:
-        x = left + width * (step - first) / max(last - first, 1)
-        y = top + height * (high - value) / ((high - low) or 1.0)
-        return f"{x:.1f},{y:.1f}"
-
-    lines, names = [], []
-    for number, (name, points) in enumerate(curves.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
-        path = " ".join(place(step, value) for step, value in points)
-        lines.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{path}"/>')
-        names.append(
-            f'<text x="{left + width + 10}" y="{top + 12 + 16 * number}" fill="{colour}">{html.escape(name)}</text>'
-        )
-    bottom = top + height
-    axes = (
-        f'<path d="M{left},{top}V{bottom}H{left + width}" fill="none" stroke="#888"/>'
-        f'<text x="{left - 6}" y="{top + 10}" text-anchor="end">{high:.3g}</text>'
-        f'<text x="{left - 6}" y="{bottom}" text-anchor="end">{low:.3g}</text>'
-        f'<text x="{left}" y="{bottom + 16}">{first}</text>'
-        f'<text x="{left + width}" y="{bottom + 16}" text-anchor="end">step {last}</text>'
-        f'<text x="{left + width / 2}" y="{bottom + 16}" text-anchor="middle">loss of training</text>'
-    )
-    size = f'width="{left + width + 180}" height="{max(bottom + 24, 30 + 16 * len(curves))}"'
-    style = 'font-family="sans-serif" font-size="12"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>{axes}{"".join(lines)}{"".join(names)}</svg>'
 
 
 __all__ = ["ComparisonTable", "ExpmgrError", "Repository", "Runs", "open"]
