@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from expmgr.comparison.checks import OF_ONE, checks_of
+from expmgr.comparison.checks.table import OF_ONE, checks_of
 from expmgr.comparison.results import Result, results_of
 from expmgr.comparison.sides import Case, Check, Side, Subject, Tried, trained_s
 from expmgr.comparison.statistics import mean_and_std

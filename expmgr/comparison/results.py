@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from expmgr.comparison.checks import checks_of, worst
+from expmgr.comparison.checks.table import checks_of, worst
 from expmgr.comparison.sides import Answer, Case, Check
 from expmgr.comparison.statistics import (
     FEW_SEEDS,

@@ -38,7 +38,7 @@ def _told(project: Project, kind: type[Event], values: dict[str, object]) -> Eve
 
 def _place(project: Project, review: Review, on: str) -> dict[str, object]:
     """What a comment is on has to be there: the id of a run, the commit of a line of code."""
-    from expmgr.comparison.checks import CHECKS
+    from expmgr.comparison.checks.table import CHECKS
 
     kind, _, name = on.partition(":")
     if kind == "check" and name:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from expmgr.comparison.checks import CHECKS, checks_of
+from expmgr.comparison.checks.table import CHECKS, checks_of
 from expmgr.comparison.comparison import compare
 from expmgr.comparison.sides import Answer, Case, Side, Subject, Tried
 from expmgr.paths import VariantName

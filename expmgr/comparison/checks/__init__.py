@@ -1,5 +1,1 @@
-"""Whether a comparison makes sense."""
-
-from expmgr.comparison.checks.table import CHECKS, OF_ONE, CheckKind, checks_of, worst
-
-__all__ = ["CHECKS", "OF_ONE", "CheckKind", "checks_of", "worst"]
+"""The checks whether a comparison makes sense: one table, and one file per subject."""
