@@ -1,4 +1,4 @@
-"""An experiment manager for TensorFlow: each variant has a git branch and a model_dir of its own."""
+"""An experiment manager for TensorFlow: each variant has its own git branch and its own model_dir."""
 
 from typing import Any
 

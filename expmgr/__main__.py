@@ -1,4 +1,4 @@
-"""The console script; `python -m expmgr` is the same."""
+"""The program `expmgr`, also `python -m expmgr`: starts importing TensorFlow early if a command needs it."""
 
 from __future__ import annotations
 

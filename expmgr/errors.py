@@ -1,4 +1,4 @@
-"""What can go wrong, named for the fact, with the exit code that the command ends with.
+"""Every error that a user can meet, named for the fact, with its exit code.
 
 Every error tells the story: what happened, both sides, what was left alone, and the next command to type.
 """

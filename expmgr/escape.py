@@ -1,4 +1,4 @@
-"""Text that anybody can write, made harmless: names, notes, comments, what a check says."""
+"""Makes text from other people safe to print: names, notes and comments, also in Markdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of experiments, variants and runs, and where everything lies in a user's repository."""
+"""Names of experiments, variants and runs, and the path of every file in a user's repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user's repository as every command sees it: git, settings, the layout of files, and the records."""
+"""`Project`, the repository that a command works in: git, settings, paths and records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: shared ones from the invoking checkout's pyproject.toml or expmgr.toml, the machine's own on top."""
+"""Settings: shared ones from pyproject.toml or expmgr.toml, and the machine's own."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What people import: expmgr.open, fit, save, restore."""
+"""The Python API: `expmgr.open`, `compare`, `fit`, `params`, `seed`, `save` and `restore`."""

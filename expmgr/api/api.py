@@ -1,4 +1,4 @@
-"""The guard for notebooks and scripts: save a model with its signature, and restore it through the same rules.
+"""`expmgr.save` and `expmgr.restore`: the guard in notebooks and scripts, without a repository.
 
 This and the worker are the only modules that import TensorFlow.
 """

@@ -1,4 +1,4 @@
-"""A training script that was called by hand, recorded: with its commit, or a snapshot of the tree that it ran from."""
+"""Records a training script that is run directly: its commit, or a snapshot of the working tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A repository from Python: what the commands do, for scripts and notebooks. TensorFlow runs in its own process."""
+"""`expmgr.open` and `expmgr.compare`: what the commands do, for scripts and notebooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training script of one's own, with `expmgr.fit` in the place of `model.fit`.
+"""`expmgr.fit`, `expmgr.params` and `expmgr.seed`: what a training script calls instead of `model.fit`.
 
 In a run of expmgr the script hands its model and its data over there, and expmgr trains: with checkpoints, the guard, and
 resuming. Called by hand, `python train.py`, it is `model.fit`, and the run is recorded with a snapshot of the tree.

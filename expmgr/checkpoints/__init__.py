@@ -1,1 +1,1 @@
-"""A checkpoint in a model_dir: its manifest, its signature, its index, and which are kept. No TensorFlow."""
+"""Checkpoints on disk: the model_dir, its manifest, signatures, indexes, and what is kept. No TensorFlow."""

@@ -1,4 +1,4 @@
-"""The index of a checkpoint, read without TensorFlow: which tensors it holds, their dtypes and shapes.
+"""Reads a checkpoint's `.index` file without TensorFlow: names, dtypes and shapes of its tensors.
 
 `model.ckpt-<step>.index` is a table in LevelDB's format (tensorflow/tsl/lib/io/format.h), whose values are
 `BundleEntryProto`s (tensorflow/core/protobuf/tensor_bundle.proto). It costs the same for weights of any size.

@@ -1,4 +1,4 @@
-"""`manifest.json`: the checkpoints that are complete, with size and sha256 of each file."""
+"""`manifest.json`: the complete checkpoints of a model_dir, with size and sha256 of each file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's model_dir: which checkpoints it holds, whether they are whole, and how a new one comes in. No TensorFlow.
+"""A run's model_dir: verifies, adds and deletes checkpoints, or sets them aside. No TensorFlow.
 
 ```
 <variant_dir>/variant.json            whose model_dir it is

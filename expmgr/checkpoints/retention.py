@@ -1,4 +1,4 @@
-"""Which checkpoints are kept, apart from when they are saved. Pure."""
+"""Decides which checkpoints are kept and which are deleted, by the `keep_*` settings. Pure."""
 
 from __future__ import annotations
 

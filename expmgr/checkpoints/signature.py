@@ -1,4 +1,4 @@
-"""What a checkpoint requires of a model, written beside it as `model.ckpt-<step>.json`.
+"""The signature, `model.ckpt-<step>.json`: what a checkpoint requires of a model.
 
 Format 2: the variables and the part that each plays, two fingerprints of what is computed, the configuration, what the
 data looked like, and how training went on. `docs/reference/signature.md` explains each field.

@@ -1,1 +1,1 @@
-"""The commands: parse, call one function, show. One file a group of commands."""
+"""The commands: each parses its arguments, calls one function, and shows the result."""

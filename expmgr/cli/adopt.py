@@ -1,4 +1,4 @@
-"""`expmgr adopt`."""
+"""`expmgr adopt`: makes a checkpoint from elsewhere part of a variant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`expmgr evaluate`, `expmgr predict` and `expmgr export`: what a checkpoint is asked, through the guard."""
+"""`expmgr evaluate`, `predict` and `export`: use a checkpoint that the guard accepts."""
 
 from __future__ import annotations
 

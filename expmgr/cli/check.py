@@ -1,4 +1,4 @@
-"""`expmgr check` and `expmgr checkpoints`: what the guard says, and what there is for it to say it of."""
+"""`expmgr check` and `expmgr checkpoints`: the guard's verdict, and the checkpoints of a variant."""
 
 from __future__ import annotations
 

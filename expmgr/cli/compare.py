@@ -1,4 +1,4 @@
-"""`expmgr compare`."""
+"""`expmgr compare`: prints the table, the verdict and the checks of a comparison."""
 
 from __future__ import annotations
 
@@ -100,9 +100,6 @@ def compare(
         _show(project, comparison, how, precision, everything)
     if comparison.is_blocked:
         raise typer.Exit(ExitCode.NOT_COMPARABLE)
-
-
-# On fresh seeds.
 
 
 # What is shown.

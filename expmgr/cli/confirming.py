@@ -1,4 +1,4 @@
-"""`--confirm`: seeds that nobody has seen yet are trained, and decide alone."""
+"""`expmgr compare --confirm`: trains unused seeds, and only these decide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`expmgr diff`."""
+"""`expmgr diff`: prints what differs between variants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`expmgr init`."""
+"""`expmgr init`: prepares a repository, and adds an example or a first experiment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`expmgr status`, `logs` and `stop`: runs that go on."""
+"""`expmgr status`, `logs` and `stop`: list, follow and stop runs that are still running."""
 
 from __future__ import annotations
 

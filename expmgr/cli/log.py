@@ -1,4 +1,4 @@
-"""`expmgr log`, `note` and `retract`: what was said, by whom, in order."""
+"""`expmgr log`, `note` and `retract`: prints the event log, adds notes and retracts them."""
 
 from __future__ import annotations
 

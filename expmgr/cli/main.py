@@ -1,4 +1,4 @@
-"""`expmgr`: one funnel that turns our errors into words and exit codes."""
+"""The entry point of all commands: turns errors into `Error:` and `Hint:` lines and an exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`expmgr new`."""
+"""`expmgr new`: creates a variant, also with `--edit` and `--switch`."""
 
 from __future__ import annotations
 

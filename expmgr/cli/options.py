@@ -1,4 +1,4 @@
-"""Options that several commands take, read into what they mean."""
+"""Parses the values of options that several commands share: seeds and rule ids."""
 
 from __future__ import annotations
 

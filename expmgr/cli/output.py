@@ -1,4 +1,4 @@
-"""What commands print: tables in four forms, and words on stderr."""
+"""What all commands print with: tables in four formats on stdout, messages on stderr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`expmgr run`."""
+"""`expmgr run`: trains variants and reports how each run ended."""
 
 from __future__ import annotations
 

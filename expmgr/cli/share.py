@@ -1,4 +1,4 @@
-"""`expmgr push` and `pull`: logs and variants through a git remote, checkpoints through a store."""
+"""`expmgr push` and `pull`: share logs and variants through git, checkpoints through a store."""
 
 from __future__ import annotations
 

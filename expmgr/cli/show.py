@@ -1,4 +1,4 @@
-"""`expmgr list` and `expmgr show`: what there is, read from records and git alone."""
+"""`expmgr list` and `expmgr show`: a table of variants, and the details of one variant or run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`expmgr tensorboard`: TensorBoard with the folders of variants, under their names."""
+"""`expmgr tensorboard`: starts TensorBoard on the model_dirs of variants."""
 
 from __future__ import annotations
 

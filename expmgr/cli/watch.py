@@ -1,4 +1,4 @@
-"""Progress of runs: bars on a terminal, plain lines elsewhere."""
+"""The progress of runs: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Is one variant better, and does the question make sense?"""
+"""Comparing variants: whether they are comparable, whether one is better, and what differs."""

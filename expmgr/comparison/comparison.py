@@ -1,4 +1,4 @@
-"""Variants side by side: whether they can be compared, numbers over seeds, the verdict, and what the spec changes.
+"""Compares variants: collects runs, means over seeds, checks, verdicts and changes of the spec.
 
 Reads records, specs and manifests alone.
 """

@@ -1,4 +1,4 @@
-"""What differs between variants: spec, code, data, environment, architecture, training; and that nothing else does.
+"""What differs between variants: spec, code, data, environment, architecture and training.
 
 Read from specs, git objects, records and the signatures beside checkpoints; no code runs for it. What no run has shown yet
 is not known, and never the same.

@@ -1,4 +1,4 @@
-"""Runs whose checkpoint or commit no longer exists."""
+"""Finds compared runs whose checkpoint or commit no longer exists."""
 
 from __future__ import annotations
 

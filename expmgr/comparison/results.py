@@ -1,4 +1,4 @@
-"""What the numbers of two variants say: difference, interval, verdict, and the sentence for it."""
+"""The result of a comparison: difference, interval, verdict, and the sentence that states it."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _as_list(interval: ConfidenceInterval | None) -> list[float] | None:
     return [interval.low, interval.high] if interval else None
 
 
-# In words. Never that one: what is called better here is better by so much, over so many seeds.
+# Sentences for a result. One that names a better side also says by how much, and over how many seeds.
 
 
 def _with_seeds(result: Result) -> str:

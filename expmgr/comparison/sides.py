@@ -1,4 +1,4 @@
-"""What a comparison is made of: variants with the runs that count, and what a check of it can answer."""
+"""The two sides of a comparison with their runs, and the form of a check's answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers over seeds: how large a difference is, and how sure.
+"""Statistics over seeds: paired and unpaired differences, intervals, corrections, seeds needed.
 
 A difference is the other variant's value less the baseline's, turned so that more is better. Sources: the paired t interval
 and Welch's (Welch 1947; Satterthwaite's degrees of freedom), Holm 1979, Fisher's randomization of signs. The distributions

@@ -1,4 +1,4 @@
-"""Which variants, and which of their runs, a comparison uses."""
+"""Selects the variants and runs that a comparison uses."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a spec names as data: tables, files, URLs, and where they are on this machine. No TensorFlow."""
+"""The data that a spec names: CSV tables, files and URLs, and their places on this machine. No TensorFlow."""

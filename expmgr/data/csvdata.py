@@ -1,4 +1,4 @@
-"""CSV data: read with the place of every error, and what a model may know of its columns.
+"""Reads CSV data and the types of its columns; an error names file, line and column.
 
 No numpy and no TensorFlow here: `expmgr init` reads files with this as well. Cells and names are stripped of blanks at
 both ends; blank lines are passed over. Files are UTF-8, with or without a byte order mark.

@@ -1,4 +1,4 @@
-"""Files and folders that a user's code reads, known by their content: `data.files` in a spec.
+"""`data.files` in a spec: files and folders that a user's code reads, identified by content digests.
 
 Each file's digest is kept in a cache of this machine by path, size and time, so that large data is read once. A folder is
 known by a manifest of its files. What DVC keeps is known by the committed hash, and laid into the run's checkout by links

@@ -1,4 +1,4 @@
-"""Data that does not lie in git: where a path in a spec leads on this machine, and what is there. Nothing is written.
+"""Resolves a data path of a spec: inside the repository, absolute, `~`, `${data_root}`, a URL, or DVC.
 
 A path may be absolute, begin with `~` or `${data_root}`, or be a URL that fsspec reads. A file that DVC keeps is taken
 from DVC's own cache by the hash that was committed.

@@ -1,1 +1,1 @@
-"""Bytes on a disk: files that appear whole, locks with fencing, and the cache that nothing hangs on."""
+"""Files on disk: atomic durable writes, locks, and the index of records, which is only a cache."""

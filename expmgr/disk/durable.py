@@ -1,4 +1,4 @@
-"""A file appears whole or not at all, and is on the disk before we say so."""
+"""Writes a file whole or not at all, with fsync, and computes its sha256."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`.git/expmgr/index.sqlite`: the heads of all records, so that a list of ten thousand runs need not read them.
+"""`.git/expmgr/index.sqlite`: a cache of record summaries, so that 10,000 runs are listed fast.
 
 A cache: what it holds follows from the records, and each answer is held against the files as they are now (time, size and
 inode of each `run.json`). Missing, older, broken, locked or on a full disk, it is made anew or done without; no command

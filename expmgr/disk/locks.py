@@ -1,4 +1,4 @@
-"""One writer a model_dir, also where its root is shared between machines.
+"""The lock that gives a model_dir a single writer, also on storage that several machines share.
 
 A holder owns the newest generation, a file `<generation>.json` made with O_EXCL in the lock's folder. A lock whose owner
 is dead (same machine) or silent (another machine) is taken by making the next generation, so of two that try at once

@@ -1,1 +1,1 @@
-"""The one door to git: only these files import git."""
+"""All use of git: only this folder imports GitPython."""

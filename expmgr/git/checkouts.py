@@ -1,4 +1,4 @@
-"""Checkouts of a repository, the user's own among them: what is changed in them, and the few things that change one."""
+"""Working trees and worktrees: uncommitted changes, snapshots, switching, fast-forwarding, committing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commits by plumbing: no checkout, no index, no hook."""
+"""Writes commits and merges directly as objects, without a checkout, an index or hooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects of git on their way into a repository: what a tree holds, and packs made without an index."""
+"""Git objects in memory: entries of a tree, and new objects packed for a repository."""
 
 from __future__ import annotations
 

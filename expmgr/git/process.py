@@ -1,4 +1,4 @@
-"""One process of git: fixed options, a cleaned environment, and its answer."""
+"""Runs one git process, with fixed options and a cleaned environment."""
 
 from __future__ import annotations
 

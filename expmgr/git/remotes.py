@@ -1,4 +1,4 @@
-"""Remotes: what they have, fetch and push."""
+"""Git remotes: lists them, reads their refs, fetches and pushes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one door to git: real git, by GitPython's process runner, with full object ids and a cleaned environment.
+"""`GitRepo`: reads objects, refs, settings and signatures of a repository, and moves refs.
 
 GitPython's own index, head and object API is not used: its index writing loses a user's staged work on a kill, its
 `create_head` silently moves a packed branch, and it cannot read sha256 or reftable repositories.
@@ -297,8 +297,6 @@ class GitRepo:
         parts = run_git(self.folder, question, config=settings).text.rstrip("\n").split("\0")
         return (parts[0], parts[1], parts[2], parts[3]) if len(parts) == 4 else ("N", "", "", "")
 
-    # Writing, by plumbing: no checkout, no index, no hook.
-
     def authors(self, after: str, tip: str) -> set[str]:
         """The addresses of those who wrote the commits of `tip` that `after` does not have."""
         question = ("log", "--no-show-signature", "--format=%ae", "--end-of-options", tip, f"^{after}")
@@ -324,6 +322,8 @@ class GitRepo:
         fields = self.run("diff-tree", *options, old, new).text.split("\0")[:-1]
         abouts = (about.split(" ") for about in fields[::2])
         return [TreeEntry(about[1], about[3], path) for about, path in zip(abouts, fields[1::2], strict=True)]
+
+    # Writing refs.
 
     def create_branch(self, ref: str, commit: CommitId, why: str) -> None:
         """Make `ref` at `commit`; `BranchExists` where it, or one that git cannot hold beside it, is there."""

@@ -1,1 +1,1 @@
-"""May this checkpoint enter that model? Two signatures in, a verdict and its reasons out. Pure."""
+"""The guard: decides from two signatures whether a checkpoint may be restored into a model. Pure."""

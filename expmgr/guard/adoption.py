@@ -1,4 +1,4 @@
-"""A checkpoint that was made elsewhere: which of its tensors is which variable of a variant's model.
+"""Matches the tensors of a checkpoint from elsewhere with the variables of a variant's model.
 
 Read are the names and shapes that the checkpoint itself holds: name-based (Estimator, TensorFlow 1 and 2) or
 object-based (`tf.train.Checkpoint`, Keras). What it does not say, a person has to vouch for.

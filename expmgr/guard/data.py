@@ -1,4 +1,4 @@
-"""What moved in the data: features, vocabularies, labels, rows."""
+"""How the data of a checkpoint and a model differ: features, vocabularies, labels and rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One difference between what is saved and what is wanted, and how both sides are shown."""
+"""One difference between a checkpoint and a model, and how its saved and wanted sides are shown."""
 
 from __future__ import annotations
 

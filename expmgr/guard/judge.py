@@ -1,4 +1,4 @@
-"""The guard: may this checkpoint be restored into that model?
+"""The guard's judgement: compares two signatures and gives a verdict with its reasons.
 
 A pure function of two signatures. `rules.py` is the whole of what is known; here it is found out what moved.
 """

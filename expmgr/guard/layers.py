@@ -1,4 +1,4 @@
-"""What moved in the configuration of layers, and which rule speaks of it."""
+"""How the configurations of two models' layers differ, and which rule applies."""
 
 from __future__ import annotations
 

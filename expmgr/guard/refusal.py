@@ -1,4 +1,4 @@
-"""The error that refuses a checkpoint: both sides, and the way out."""
+"""The error for a refused checkpoint: the differences, and the command to use instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may change between a checkpoint and the model that wants it: the guard's rules, one after the other.
+"""The guard's rules: which changes between a checkpoint and a model get which verdict, and why.
 
 A rule says what moved, what may then happen, why, and the way out. Everything that no rule knows to be harmless is
 refused. `moves` names the values of the probe that a change may move; any other movement is a fault of ours.

@@ -1,4 +1,4 @@
-"""What moved in how training is set up: optimizer, schedule, loss, batches."""
+"""How the training setups of a checkpoint and a model differ: optimizer, schedule, loss, batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which weights of a checkpoint a new model starts from: by path and shape, each of them listed.
+"""Plans a warm start: which weights of a checkpoint a new model takes, by path and shape.
 
 A pure function of two signatures and of what the user asks for. A warm start is no continuation: training begins at
 step 0. What the taken weights would mean something else in is refused here as well.

@@ -1,1 +1,1 @@
-"""How runs are started and followed. Never imports TensorFlow: that is the worker's, a process of its own."""
+"""Planning, starting and following runs. TensorFlow is imported only in the worker process."""

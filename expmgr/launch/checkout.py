@@ -1,4 +1,4 @@
-"""The run's own checkout: a private clone at one commit, which the user's edits cannot reach.
+"""A run's private clone of the repository at one commit, which the user's edits cannot reach.
 
 Not `git worktree add`: sixteen at once fail in 6 to 30 % of the calls, a killed one stays locked for ever, and git allows
 a branch in one worktree only.

@@ -1,4 +1,4 @@
-"""Runs that outlive the command that started them: the same command again, in a session of its own."""
+"""`run --detach`: starts the command again in its own session, so that it outlives the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Python environments that runs happen in: expmgr's own, or one that the settings name.
+"""Finds and checks the Python environment of a run: expmgr's own, or one that the settings name.
 
 Another interpreter is asked what it has before a worker is started in it; it needs TensorFlow and pydantic, not expmgr.
 """

@@ -1,4 +1,4 @@
-"""Run tasks on this machine: prepare each, hand it to the worker, follow it, and end its record."""
+"""Runs tasks on this machine: prepares each, hands it to a worker, follows it, ends its record."""
 
 from __future__ import annotations
 

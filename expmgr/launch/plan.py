@@ -1,4 +1,4 @@
-"""What a call of `run` amounts to: one task a variant and seed, each a new run or another attempt at an old one."""
+"""Plans a call of `run`: one task per variant and seed, a new run or another attempt."""
 
 from __future__ import annotations
 

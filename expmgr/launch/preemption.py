@@ -1,4 +1,4 @@
-"""Notices that a cloud is about to take the machine away: asked for beside the runs, answered as SIGTERM is."""
+"""Watches for a cloud's notice that it takes the machine away, so that runs can stop in time."""
 
 from __future__ import annotations
 

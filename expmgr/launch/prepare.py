@@ -1,4 +1,4 @@
-"""What a task needs before its worker starts: record, pin, checkout, request; and how all of it is taken back."""
+"""Prepares a task: record, pin, checkout and request; removes them again if the run is discarded."""
 
 from __future__ import annotations
 

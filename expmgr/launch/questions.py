@@ -1,4 +1,4 @@
-"""Questions to the guard: which checkpoints may enter which variant, and those that need no TensorFlow to answer."""
+"""Plans the questions of `check` and `checkpoints` to the guard; answers some without TensorFlow."""
 
 from __future__ import annotations
 

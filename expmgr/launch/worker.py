@@ -1,4 +1,4 @@
-"""The worker process, seen from the command that started it: what it is told, and what it says."""
+"""The worker process as the command sees it: starts it, sends commands, reads its answers."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What happened, as events in refs/expmgr/log: their kinds, the chain, and who writes."""
+"""The event log in `refs/expmgr/log`: the kinds of events, their chain of commits, and its writers."""

@@ -1,4 +1,4 @@
-"""What a log says: one event a commit, as canonical JSON whose digest is the event's id.
+"""The kinds of events in the log, as canonical JSON whose digest is the event's id.
 
 Nothing in an event depends on the commit that carries it, so a rebase, a squash and a deleted branch change no id. Kinds
 that this version does not know are kept and passed over.

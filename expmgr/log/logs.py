@@ -1,4 +1,4 @@
-"""Logs: `refs/expmgr/log/<writer>`, a chain of commits, one event each, that its writer alone extends.
+"""Reads and extends event logs: `refs/expmgr/log/<writer>`, a chain with one commit per event.
 
 The tree of a commit holds `event.json`, and what the event is about where that is large (`record.json`); its first parent
 is the event before, further parents are the commits that the event speaks of, so that neither `git gc` nor a deleted branch

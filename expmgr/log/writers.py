@@ -1,4 +1,4 @@
-"""Who writes here: a user's clone on a machine, by an id that no other clone has.
+"""The writer id, which names one clone on one machine, and so its log.
 
 The id names the log (`refs/expmgr/log/<writer>`), which this clone alone moves. A clone that was copied as a folder brings
 the id of the other one along: it is kept with the machine and the inode of the git dir, and where neither fits, a new one

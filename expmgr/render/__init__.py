@@ -1,1 +1,1 @@
-"""Plain data as text, Markdown, JUnit and pictures. Decides nothing."""
+"""Renders data as text, Markdown, JSON, JUnit XML and pictures. Decides nothing."""

@@ -1,4 +1,4 @@
-"""A review for the machines of CI: JUnit's XML and GitHub's annotations."""
+"""A review for CI: JUnit XML and GitHub annotations."""
 
 from __future__ import annotations
 

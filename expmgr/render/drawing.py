@@ -1,4 +1,4 @@
-"""Pictures made of characters: intervals of differences, and the course of a curve."""
+"""Draws with characters: intervals of differences, and sparklines of curves."""
 
 from __future__ import annotations
 

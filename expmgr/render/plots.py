@@ -1,4 +1,4 @@
-"""A comparison as a picture: intervals of the differences, every value, and the curves; SVG, PNG or one page of HTML.
+"""`compare --plot`: intervals, values and curves as SVG, PNG or one HTML page.
 
 matplotlib draws; it comes with `expmgr[plot]` and is imported here alone, when a picture is asked for.
 """

@@ -1,5 +1,8 @@
-"""A review as people and machines read it. Everything is made of one dict, which is kept when the review ends: what was
-decided then reads the same years later, without records, branches or the store."""
+"""A review as text for a terminal, as Markdown and as JSON.
+
+Everything is made of one dict, which is kept when the review ends: what was decided then reads the same years later, without
+records, branches or the store.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a review is decided on: the candidate as it would be merged, against its baseline, and digests of all that counts.
+"""The evidence of a review: the candidate as it would be merged, compared with its baseline; digests.
 
 Two digests bind a decision. `digests`: spec and code of both sides, the metric and the smallest difference that matters,
 and every file but prose that the merge would change in the target. `result_set`: the runs that count, and their numbers.

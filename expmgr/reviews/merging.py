@@ -1,4 +1,4 @@
-"""Merging what a review decided: into the target branch, without touching the user's checkout unless that has it."""
+"""Merges a reviewed candidate into its target branch, also where that branch is checked out."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""A review as one dict, which is kept when the review ends: what was decided then reads the same years later, without records,
-branches or the store."""
+"""A review as one dict, which is kept when the review ends.
+
+What was decided then reads the same years later, without records, branches or the store.
+"""
 
 from __future__ import annotations
 

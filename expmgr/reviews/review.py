@@ -1,4 +1,4 @@
-"""A review, folded from the events of all logs: who asked, what was said, by which rules."""
+"""A review, folded from the events of all logs: its author, comments, votes and rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reviews: a fold of what all logs say of one, and where it stands by the rules of the target branch.
+"""Where a review stands: which votes are valid, and what is missing before it may be merged.
 
 The newest approval, veto or lifting of a person is their verdict. It holds while the digests and the result set are those
 that it was given for; a veto holds whatever they are, in every review of the same candidate for the same target, until its

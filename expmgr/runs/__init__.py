@@ -1,1 +1,1 @@
-"""What a run is asked (request), what it reports (events) and what it leaves (record)."""
+"""The data of a run: what it is asked (request), what it reports (events), what it leaves (record)."""

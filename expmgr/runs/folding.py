@@ -1,4 +1,4 @@
-"""A record as its run's events make it."""
+"""Folds a run's events into its record."""
 
 from __future__ import annotations
 

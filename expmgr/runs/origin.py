@@ -1,4 +1,4 @@
-"""Where a record came from: this clone, or another one."""
+"""`origin.json`: whether a record comes from this clone or from another."""
 
 from __future__ import annotations
 

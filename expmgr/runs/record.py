@@ -1,4 +1,4 @@
-"""The record of a run: what happened, for ever. Immutable when the run has ended."""
+"""`run.json`, the record of a run: its fields, and which runs a comparison or a list may use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record of a run: what happened, for ever, and the folder that it grows in.
+"""The records of all runs: begins, lists, finds and ends them in `.git/expmgr/runs/`.
 
 While a run goes on, its folder holds `run.json` (what was known at the start) and `events.jsonl` (what happened since).
 When it ends, both are folded into `run.json`, which is then never rewritten: a further attempt is added. A reader folds

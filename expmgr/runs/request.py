@@ -1,4 +1,4 @@
-"""What a run is asked to do: `request.json`, written by the command that started the worker."""
+"""`request.json`: what a command asks of a run."""
 
 from __future__ import annotations
 

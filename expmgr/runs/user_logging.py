@@ -1,5 +1,7 @@
-"""What the code of a run may leave beside its curves, and what it is lent. Outside of a run nothing of it has an effect,
-so that a script runs anywhere."""
+"""`expmgr.log_metrics` and `expmgr.log_artifact`, which the code of a run may call.
+
+Outside of a run they have no effect, so that a script runs anywhere.
+"""
 
 from __future__ import annotations
 

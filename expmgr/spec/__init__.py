@@ -1,1 +1,1 @@
-"""What an experiment is, as spec.yaml says it: read, checked, explained, changed. No TensorFlow."""
+"""The spec of an experiment, spec.yaml: its parts, how it is read, validated and changed. No TensorFlow."""

@@ -1,4 +1,4 @@
-"""What a resolved spec says in flat keys, and where two of them differ."""
+"""A resolved spec as flat keys, and the keys in which two specs differ."""
 
 from __future__ import annotations
 

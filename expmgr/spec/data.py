@@ -1,4 +1,4 @@
-"""The part `data` of a spec."""
+"""The part `data` of a spec: CSV files, Python functions, or the data of a script."""
 
 from __future__ import annotations
 

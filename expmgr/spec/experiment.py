@@ -1,4 +1,4 @@
-"""The spec of an experiment: what is built, on what data, and how it is run.
+"""`ExperimentSpec`, the whole spec: all parts with their defaults, and rules that span parts.
 
 One pydantic model, `ExperimentSpec`, which holds no reference to TensorFlow. Every default stands here, so a record that
 holds a resolved spec says everything, also after a library has changed its own defaults.

@@ -1,4 +1,4 @@
-"""spec.yaml: read with the place of every error, changed with its comments kept."""
+"""Reads spec.yaml with file, line and key of every error, and sets values in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of the premade models, and in which direction a metric is better."""
+"""The metrics of premade models, and whether a larger or a smaller value is better."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part `model` of a spec."""
+"""The part `model` of a spec: premade models, Python functions, scripts and Estimators."""
 
 from __future__ import annotations
 

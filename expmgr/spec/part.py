@@ -1,4 +1,4 @@
-"""What all parts of a spec share: unknown keys are errors, and names of code are `module:name`."""
+"""The base class of all parts of a spec: unknown keys are errors."""
 
 from __future__ import annotations
 

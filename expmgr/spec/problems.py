@@ -1,4 +1,4 @@
-"""What is wrong with a spec: file, line, key, and the nearest key that exists."""
+"""Problems in a spec: file, line, key, and the nearest key that exists."""
 
 from __future__ import annotations
 

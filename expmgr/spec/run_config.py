@@ -1,4 +1,4 @@
-"""The part `run_config` of a spec: names and defaults of tf.estimator.RunConfig."""
+"""The part `run_config` of a spec: names and defaults of `tf.estimator.RunConfig`."""
 
 from __future__ import annotations
 

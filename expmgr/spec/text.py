@@ -1,4 +1,4 @@
-"""Changing a spec as text: only the lines of the keys that are set, so that a variant's diff says just that.
+"""Changes a spec as text: only the lines of the keys that are set, so that diffs stay small.
 
 ruamel keeps comments and order, but lays the whole file out anew; columns that a person aligned are lost. So the new value
 is written where the marks of the old one are. Whoever calls checks the result: a text that says something else than was

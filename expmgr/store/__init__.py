@@ -1,1 +1,1 @@
-"""Checkpoints in the store: sent, found, fetched."""
+"""The store of checkpoints: where it is, what it contains, upload and fetch."""

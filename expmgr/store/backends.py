@@ -1,4 +1,4 @@
-"""A store of files by content: a folder on a shared disk, or what fsspec opens (`s3://bucket/prefix`).
+"""Where a store is: a shared folder, or a URL that fsspec opens; pieces named by their sha256.
 
 ```
 <store>/sha256/<two digits>/<digest>      a piece of a file, 8 MiB at most; or the list of pieces of a checkpoint

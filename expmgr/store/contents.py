@@ -1,4 +1,4 @@
-"""What a checkpoint in the store consists of: its list of pieces, read and validated."""
+"""The list of pieces of a stored checkpoint, read and validated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints in the store: what of a run goes there, and how it comes back into a model_dir.
+"""Fetches a checkpoint from the store, verifies it, and adds it to a model_dir.
 
 A checkpoint in the store is a piece that lists its files, each with digest, size and the digests of its pieces. The event
 `stored` in the log names that piece, so whoever has the log knows what there is, and by the record which files they are.
@@ -40,11 +40,6 @@ from expmgr.store.contents import (
 )
 from expmgr.store.fetched import FETCHED
 from expmgr.store.find import find_stored, runs_of, store_of, stored_events, writers_of
-
-# To the store.
-
-
-# From the store.
 
 
 def fetch(

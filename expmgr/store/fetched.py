@@ -1,4 +1,4 @@
-"""Which run's checkpoint was fetched into a model_dir."""
+"""`fetched.json`: which run's checkpoint was fetched into a model_dir."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which checkpoints the store holds, by what the logs say."""
+"""Finds which checkpoints are in the store, from the events of all logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints on their way into the store."""
+"""Uploads checkpoints to the store, for `expmgr push --checkpoints`."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What clones send one another: published, signed, fetched, received."""
+"""What clones share through a git remote: events, records and variants, signed if the team wants."""

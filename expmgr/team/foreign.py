@@ -1,5 +1,7 @@
-"""The record of another clone, held against what every command takes for granted of a record: who writes it may be of another
-version, or hostile, and one record must never keep a list or a comparison from being made."""
+"""Validates the record of another clone before any command reads it.
+
+Its writer may have another version, or be hostile: one record must never keep a list or a comparison from being made.
+"""
 
 from __future__ import annotations
 

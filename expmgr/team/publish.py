@@ -1,4 +1,4 @@
-"""What this clone tells in its log, and what it takes over from the logs of others.
+"""Publishes what happens in this clone: writes events to its log, and catches up after a crash.
 
 A run's commit is pinned by `refs/expmgr/keep/<run-id>` until its record stands in the log; so the pins are the list of what
 is still to be told, and whoever comes next tells what a crash left. A record of another clone is taken over as it is,

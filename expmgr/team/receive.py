@@ -1,4 +1,4 @@
-"""What this clone takes over from the logs of others."""
+"""Takes over records of runs from the logs of other clones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Push and pull: logs and variants through a git remote that the team has anyway.
+"""Pushes and pulls logs and variants through the team's git remote.
 
 A writer moves its own log alone, so pushes meet no conflict, and nothing is forced: what is not a continuation is refused
 and said. Other people's logs are fetched by an explicit refspec into a place of their own; the user's fetch configuration

@@ -1,1 +1,1 @@
-"""The only room with TensorFlow, a process of its own: nobody imports it, `launch` starts `expmgr.train.worker`."""
+"""The worker: where TensorFlow runs, in its own process, which `launch` starts."""

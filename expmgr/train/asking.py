@@ -1,4 +1,4 @@
-"""A model that is asked, not trained: evaluated, made to predict, or exported. The guard stands at each of these doors."""
+"""Evaluates a model, predicts with it, or exports it, after the guard has accepted its checkpoint."""
 
 from __future__ import annotations
 

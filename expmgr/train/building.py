@@ -1,4 +1,4 @@
-"""What a run needs before it may touch anything: request, data, model, and what the model asks of a checkpoint."""
+"""Builds what a run needs before it may start: request, data, model and the wanted signature."""
 
 from __future__ import annotations
 

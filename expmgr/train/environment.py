@@ -1,4 +1,4 @@
-"""What a record says of the machine and the libraries that a run had. Never environment variables wholesale."""
+"""What a record states about the machine and its libraries."""
 
 from __future__ import annotations
 

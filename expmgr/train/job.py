@@ -1,4 +1,4 @@
-"""One run, in a process of its own: the request, the guard, the lock, the training, the last word.
+"""One run in its own process: request, guard, lock, training, and how each error ends the run.
 
 Before the event `ready` nothing outside the run's folder changes, so a run that is refused leaves no trace.
 """

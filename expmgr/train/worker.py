@@ -1,4 +1,4 @@
-"""The process that imports TensorFlow once and forks a child a run: `python -m expmgr.train.worker`.
+"""The worker, `python -m expmgr.train.worker`: imports TensorFlow once and forks a child per run.
 
 Commands come as JSON lines on stdin, answers go as JSON lines to stdout (see docs/architecture.md). When stdin ends,
 the command that started us is gone: all children are asked to stop, and killed after `train.grace_secs`. A child that loses

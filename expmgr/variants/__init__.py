@@ -1,1 +1,1 @@
-"""A variant: a branch, its spec, and the code that it reaches."""
+"""Variants: branches, their specs, the code that they reach, and the examples that ship."""

@@ -1,5 +1,6 @@
-"""The code that a variant reaches: its experiment's folder, the modules that its spec names, and by static imports from
-them those of the repository.
+"""The code that a variant reaches, and its digest: the experiment's folder and all modules it imports.
+
+These are the modules that its spec names, and by static imports from them those of the repository.
 
 Read from git objects or from names alone: nothing of it is run.
 """

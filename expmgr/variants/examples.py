@@ -1,4 +1,4 @@
-"""The experiments that ship with expmgr: the same files as `experiments/` in its own repository."""
+"""The examples that ship with expmgr: the same files as `experiments/` in its own repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bring an experiment into a repository: an example that ships, or the first spec for data of one's own."""
+"""Adds an experiment to a repository: an example, or a first spec for the user's own data."""
 
 from __future__ import annotations
 

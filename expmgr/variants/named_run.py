@@ -1,4 +1,4 @@
-"""A run by what a person calls it: its id, the beginning of it, or VARIANT:SEED."""
+"""Finds a run by its id, by the start of its id, or by VARIANT:SEED."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`module:name` in a spec, looked up in the syntax of the files that a commit holds: no code is run for it."""
+"""Looks up `module:name` of a spec in the files of a commit, without running code."""
 
 from __future__ import annotations
 

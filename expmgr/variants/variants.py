@@ -1,4 +1,4 @@
-"""Variants: found among the branches, and made as a branch with one commit, without a checkout."""
+"""Finds variants among the branches, and creates a variant as a branch with one commit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from expmgr.spec.data import CsvData
     from expmgr.spec.experiment import ExperimentSpec
 
-# specfile is imported where it is used: `list` needs no YAML, and should not wait for it.
+# expmgr.spec.file is imported where it is used: `list` needs no YAML, and should not load it.
 
 _HEADS = f"refs/heads/{BRANCH_PREFIX}"
 _UNTOUCHED = "Nothing was changed."

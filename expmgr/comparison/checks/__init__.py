@@ -1,1 +1,1 @@
-"""The checks whether a comparison makes sense: one table, and one file per subject."""
+"""The checks whether variants are comparable: one table, and one file per subject."""

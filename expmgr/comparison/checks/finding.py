@@ -1,4 +1,4 @@
-"""What a check found, in the form in which the table takes it."""
+"""What a check returns, and what several checks share: thresholds, digests, the suggested command."""
 
 from __future__ import annotations
 

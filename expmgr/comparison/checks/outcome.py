@@ -1,4 +1,4 @@
-"""Checks of what was found: noise, what got worse, and how the variant was picked."""
+"""Checks of the result: evaluation noise, metrics that got worse, and how the variant was chosen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of what both were given, and of how they were measured and selected."""
+"""Checks of data, metric and selection: whether both sides have the same rows and the same measure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of the runs that count: are they there, fresh, whole, and enough?"""
+"""Checks of the compared runs: missing, stale, too few seeds, run outside expmgr, or the same weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a comparison makes sense: checks over records and git alone, before any number is believed.
+"""`CHECKS`, the table of all comparability checks, and how it is applied to two variants.
 
 Each check looks at some inputs and answers `ok`, `warn`, `block` or `unknown`; what was not recorded is never `ok`. A `block`
 takes the verdict away, not the numbers. `CHECKS` is the table of docs/reference/comparability.md.

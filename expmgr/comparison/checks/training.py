@@ -1,4 +1,4 @@
-"""Checks of how both were trained: budget, settings, checkpoints, environment."""
+"""Checks of how both sides were trained: budget, settings, checkpoints and environment."""
 
 from __future__ import annotations
 

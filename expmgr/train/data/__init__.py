@@ -1,1 +1,1 @@
-"""Rows and batches."""
+"""Rows and batches for training and evaluation."""

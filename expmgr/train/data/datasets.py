@@ -1,4 +1,4 @@
-"""Rows as tensors on the device, and batches of them as a pure function of the position.
+"""Rows as tensors on the device; each batch depends only on the seed and its position.
 
 Which row stands at a position follows from the seed and the epoch alone, so a run resumes in mid-epoch with the same
 rows and nothing about the data has to be saved.

@@ -1,4 +1,4 @@
-"""Where training batches come from."""
+"""Feeds batches to the training loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that stand in the training split and in one that is evaluated."""
+"""Finds rows that are in the training split and in an evaluated split."""
 
 from __future__ import annotations
 

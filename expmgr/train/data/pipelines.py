@@ -1,4 +1,4 @@
-"""Data that gives its batches itself: `tf.data.Dataset` and `keras.utils.PyDataset`.
+"""Batches of a `tf.data.Dataset` or `keras.utils.PyDataset`, and their position in a checkpoint.
 
 A Dataset's place is saved with each checkpoint, so that a run goes on with the very batch that would have come next.
 Where TensorFlow cannot save it, the run says so.

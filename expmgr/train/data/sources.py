@@ -1,4 +1,4 @@
-"""What a run learns from and is evaluated on, wherever it comes from: files, or functions of the repository."""
+"""The data of a run, as one interface: CSV tables, or arrays and datasets of a user's functions."""
 
 from __future__ import annotations
 

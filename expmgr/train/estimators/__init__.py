@@ -1,1 +1,1 @@
-"""Training and asking a `tf.estimator.Estimator`: in a worker that has TensorFlow 2.14 or 2.15. Nobody else imports this."""
+"""Trains and uses a `tf.estimator.Estimator`, in a worker with TensorFlow 2.14 or 2.15."""

@@ -1,4 +1,4 @@
-"""An Estimator that is asked, not trained: evaluated, made to predict, or exported, through the guard."""
+"""Evaluates an Estimator, predicts with it, or exports it, after the guard has accepted its checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An Estimator that a function of the repository builds, with its data, and what it asks of a checkpoint."""
+"""Builds an Estimator with a function of the repository, its data, and the wanted signature."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The graph that an Estimator makes in a mode: its variables, the settings of its optimizer, and its fingerprint.
+"""Builds the graph of an Estimator in one mode: its variables, optimizer settings and fingerprint.
 
 It is built as the Estimator itself builds it, on placeholders in the place of data, and nothing of it is run but the
 initial values of a few scalars.

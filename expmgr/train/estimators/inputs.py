@@ -1,4 +1,4 @@
-"""What an Estimator is fed: functions that make its input inside its own graph."""
+"""Input functions that feed an Estimator inside its own graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hooks of a run that have nothing to do with what an Estimator computes."""
+"""Stops an Estimator's evaluation when asked, and reads the metrics that it returns."""
 
 from __future__ import annotations
 

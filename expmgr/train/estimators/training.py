@@ -1,4 +1,4 @@
-"""One training of an Estimator, from `ready` to its end: `Estimator.train`, with our checkpoints in place of its own.
+"""One training of an Estimator, from `ready` to its end, with expmgr's checkpoints instead of its own.
 
 The Estimator restores what TensorFlow's `checkpoint` file names, which is written from the manifest, after the guard
 said yes. It saves when our schedule says, each checkpoint whole and on the disk before it counts, and is looked at once

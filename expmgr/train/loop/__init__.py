@@ -1,1 +1,1 @@
-"""Steps on the device, and what is due when."""
+"""The training loop: steps on the device, evaluation, when each is due, and stopping."""

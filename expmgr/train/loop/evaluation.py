@@ -1,4 +1,4 @@
-"""A split evaluated on the device."""
+"""Evaluates one split on the device."""
 
 from __future__ import annotations
 

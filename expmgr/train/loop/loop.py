@@ -1,4 +1,4 @@
-"""The training loop: as many steps as fit on the device in one call, until the next thing that is due.
+"""The training loop: each call to the device runs as many steps as fit before the next due action.
 
 The numbers are the same bit for bit however long a call is: what is due by steps is due at fixed steps, and nothing
 that a clock or a signal decides touches the model.

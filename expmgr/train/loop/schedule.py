@@ -1,4 +1,4 @@
-"""When something is due, and how far the inner loop may go until then. Pure.
+"""When saving, evaluating and logging are due, by steps or by seconds. Pure.
 
 By steps, things are due at multiples of their interval counted from step 0, wherever a run was resumed, so that a run
 that was stopped has the same checkpoints and the same curve as one that was not.

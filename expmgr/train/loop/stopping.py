@@ -1,4 +1,4 @@
-"""Being asked to stop: a flag that signals set, and that the loop looks at between two stretches of work."""
+"""The flag that asks a run to stop, set by signals or when the worker dies."""
 
 from __future__ import annotations
 

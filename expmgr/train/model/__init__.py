@@ -1,1 +1,1 @@
-"""A Keras model and its variables."""
+"""A Keras model: how it is built, its optimizer, its steps, its variables and checkpoints."""

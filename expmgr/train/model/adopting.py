@@ -1,4 +1,4 @@
-"""Reading a checkpoint that was made elsewhere, and putting it into a model."""
+"""Reads a checkpoint from elsewhere, and copies its tensors into a model."""
 
 from __future__ import annotations
 

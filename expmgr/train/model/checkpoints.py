@@ -1,4 +1,4 @@
-"""Between a live Keras model and a checkpoint in TensorFlow's format, keyed by the paths of the variables.
+"""Writes the variables of a live Keras model to a checkpoint, and restores them by path.
 
 Keys read `variables/hidden_0/kernel/.ATTRIBUTES/VARIABLE_VALUE`, `optimizer/adagrad/iteration/...`, `state/...` and
 `global_step/...`: what `tf.train.Checkpoint(variables={"hidden_0": {"kernel": v}}, ...)` writes, so TensorFlow reads it

@@ -1,4 +1,4 @@
-"""The optimizer of a spec: gradients, learning rate, and the moving average of the weights."""
+"""Builds the optimizer that a spec names: clipping, accumulation, learning rate, averaged weights."""
 
 from __future__ import annotations
 

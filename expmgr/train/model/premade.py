@@ -1,4 +1,4 @@
-"""The premade models: a Keras model for a spec and the columns of its training split.
+"""Builds the premade models, such as `dnn_classifier`, for a spec and the columns of its data.
 
 Every value that Keras has a default for is passed, so that a change of Keras' defaults changes nothing here. Each layer
 draws from a seed of its own, made of the run's seed and the layer's name: a layer that comes or goes leaves the start

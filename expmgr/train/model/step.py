@@ -1,4 +1,4 @@
-"""`train_step` and `test_step` of a model, called as `fit` would call them."""
+"""Calls `train_step` and `test_step` of a model as Keras' `fit` does, and rejects NaN and infinity."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a model computes, as a signature."""
+"""Computes the signature of a live model: fingerprints, configuration, data, code and probe."""

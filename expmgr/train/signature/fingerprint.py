@@ -1,4 +1,4 @@
-"""What a model computes, as a hash of the graph that TensorFlow traces: the same however the code is written down.
+"""The fingerprint: a hash of what a model computes, taken from its traced graph.
 
 Left out: names, devices, source lines, seeds, batch size, and the order of tracing. Followed: functions that are called
 (as if they were written in place), loops and branches, constants by their content, and which variable is read where.
@@ -113,9 +113,3 @@ def _all_nodes(function: Any, library: Mapping[str, Any]) -> Iterator[Any]:
 
 def _writes(node: Any) -> bool:
     return bool(node.op.startswith(WRITING))
-
-
-# What a graph is given.
-
-
-# The graph.

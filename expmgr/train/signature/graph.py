@@ -1,4 +1,4 @@
-"""A traced graph in a canonical form: no names of tensors, no order of tracing."""
+"""A traced graph in canonical form, without names of tensors and without the order of tracing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a traced graph reads: inputs, variables, tables, constants."""
+"""What a traced graph reads: inputs, variables, tables and constants."""
 
 from __future__ import annotations
 

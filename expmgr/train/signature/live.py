@@ -1,4 +1,4 @@
-"""The signature of a live Keras model: what it computes, how it is configured, and what it is given."""
+"""Makes the signature of a live Keras model: what it computes, its configuration and its data."""
 
 from __future__ import annotations
 

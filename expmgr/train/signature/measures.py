@@ -1,4 +1,4 @@
-"""By what a model is evaluated: digests of its metrics, its loss, and its own steps of an evaluation."""
+"""Digests of how a model is evaluated: its metrics, its loss and its `test_step`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorFlow's operations, by what a fingerprint has to know of them."""
+"""Which TensorFlow operations commute, pass on, write, draw random numbers, or call Python."""
 
 from __future__ import annotations
 

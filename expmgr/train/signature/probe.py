@@ -1,4 +1,4 @@
-"""The probe: what a checkpoint's model says of a small stored batch, asked again when it was restored.
+"""The probe: what a model answers for a few stored rows, compared again after restoring.
 
 It finds what the guard's rules forgot. A rule names the values that its change may move; anything else that moves is a
 fault of ours, and the run is refused. All is computed on a copy of the state: the model is afterwards as it was.

@@ -1,4 +1,4 @@
-"""The code that a model is made of, as a digest of its syntax trees: what decides where the graph cannot be traced.
+"""A digest of the code that a model is made of, used if its graph cannot be traced.
 
 Comments, docstrings and formatting do not count. The form of a tree is our own: `ast.dump` differs between versions of
 Python.

@@ -1,1 +1,1 @@
-"""One training from ready to its end."""
+"""One training from `ready` to its end: saving, evaluating, selecting, reporting."""

@@ -1,4 +1,4 @@
-"""What every training does, whoever computes its steps: what it saves, when it is over, how it ends."""
+"""What Keras and Estimator trainings share: what they save, when they are over, how they end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training leaves of itself to be looked at: points of curves, as events and in event files, and its progress."""
+"""The curves of a training: points for the record, TensorBoard and the progress display."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good the model is: evaluations of the splits, and which checkpoint the spec's selection names by them."""
+"""Evaluates the splits when due, and finds the checkpoint that the spec's `selection` names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Early stopping: a pure function of the evaluations, whose state goes with the checkpoint."""
+"""Early stopping: a pure function of the evaluations; its state is saved in the checkpoint."""
 
 from __future__ import annotations
 

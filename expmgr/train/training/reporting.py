@@ -1,4 +1,4 @@
-"""What a run tells the command that started it: `events.jsonl`, for ever, and `progress.json`, for now."""
+"""Reports from a run to its command: `events.jsonl` for the record, `progress.json` for the display."""
 
 from __future__ import annotations
 

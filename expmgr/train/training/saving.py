@@ -1,4 +1,4 @@
-"""Saving without stopping: training goes on from a copy of the state on, while the copy is written.
+"""Saves a large model in a thread, from a copy, while training continues.
 
 A checkpoint counts as ever: all its files on the disk, then its line in the manifest. One is written at a time, and
 whoever needs it to count (the next save, the end, a stop) waits for it. Small models are written at once.

@@ -1,4 +1,4 @@
-"""Event files that TensorBoard reads, written without TensorBoard: curves by step, readable after a kill.
+"""Writes event files that TensorBoard reads, without TensorBoard.
 
 A file begins with the graph, the text of the spec, and what the HParams plugin reads. A run that is taken up again
 first cuts the files back to its checkpoint, so that no step stands in them twice.

@@ -1,4 +1,4 @@
-"""One training from `ready` to its end: the loop, what it saves and writes, and the evaluation."""
+"""One training of a Keras model, from `ready` to its end: restore, loop, save, evaluate."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Other people's code: found, called, and its errors put into words."""
+"""The user's code: found, called, and its errors reported with the user's own lines."""

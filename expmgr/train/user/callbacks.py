@@ -1,4 +1,4 @@
-"""Keras callbacks that a spec names, called as `fit` would call them.
+"""Calls the Keras callbacks that a spec names, as `fit` would.
 
 An epoch is as many steps as the training split has batches, rounded up.
 """

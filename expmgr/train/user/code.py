@@ -1,4 +1,4 @@
-"""Code of the experiment: found at the run's own commit, called, and its errors told in the user's own lines."""
+"""Imports and calls code of the experiment from the run's own commit, and reports its errors."""
 
 from __future__ import annotations
 

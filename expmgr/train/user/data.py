@@ -1,4 +1,4 @@
-"""Data that functions of the repository give: arrays, `tf.data.Dataset` or `keras.utils.PyDataset`."""
+"""Data from functions of the repository: arrays, `tf.data.Dataset` or `keras.utils.PyDataset`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model that a function of the repository builds: found, called, compiled where it is not, and looked at."""
+"""A model that a function of the repository builds: called, compiled if needed, and checked."""
 
 from __future__ import annotations
 

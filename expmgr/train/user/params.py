@@ -1,4 +1,4 @@
-"""The params that a spec gives to a function of the repository."""
+"""The `params` of a spec, passed to a function or script, and which of them no code read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training script of the repository: run up to `expmgr.fit`, which hands its model and its data over."""
+"""Runs a training script up to `expmgr.fit`, which hands over its model and its data."""
 
 from __future__ import annotations
 
