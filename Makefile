@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help env demo matrix test test-fast test-slow test-wide test-estimators lint format docs bench clean
+.PHONY: help env demo matrix test test-fast test-slow test-wide test-estimators lint format docs source-files bench clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ format: env ## let ruff mend what it can
 
 docs: env ## run what the README and the docs show
 	$(BIN)/python -m pytest -n 2 tests/test_docs.py
+
+source-files: env ## write the tables of folders and files in docs/ from the modules' docstrings
+	$(BIN)/python docs/source_files.py
 
 bench: env ## measure commands, logs, reviews, steps a second, and what the guard costs
 	$(BIN)/python benchmarks/startup.py
