@@ -80,13 +80,13 @@ def test_the_examples_of_the_help_are_in_the_walk_that_is_run() -> None:
         "expmgr predict iris/wide --data new.csv -o predicted.csv",
         "expmgr export iris/wide -o served",
     ]
-    walk += [  # typed in tests/test_log.py and scenarios/test_push_pull.py
+    walk += [  # typed in tests/log/test_log.py and scenarios/test_push_pull.py
         "expmgr log iris/wide",
         'expmgr note iris/wide -m "the seeds differ more than I thought"',
         'expmgr retract 3f2a9c -m "that was another variant"',
         "expmgr push",
         "expmgr pull",
-        "expmgr review open iris/wide --against iris/baseline",  # tests/test_reviews.py
+        "expmgr review open iris/wide --against iris/baseline",  # tests/reviews/test_reviews.py
     ]
     assert [example for example in examples() if example not in walk] == []
 
@@ -259,3 +259,20 @@ def test_a_page_was_typed(empty: Repo, name: str, least: int) -> None:
         found = typed(line, empty.path, environ)
         assert found[0] == code, (line, found[1])
         assert settled(found[1]) == settled(lines), line
+
+
+def test_the_python_files_that_the_docs_name_are_there() -> None:
+    """A path from the repository's root or from `expmgr/`; a bare name is a file of this repository, or of a reader's own."""
+    of_readers = {"experiments/digits/train.py", "train.py", "setup.py", "callbacks.py"}
+    names = {
+        path.name
+        for folder in ("expmgr", "benchmarks", "experiments", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    seen = set()
+    for path in PAGES:
+        for named in re.findall(r"(?<![\w./-])[\w-]+(?:/[\w-]+)*\.py\b", path.read_text(encoding="utf-8")):
+            seen.add(named)
+            is_there = (ROOT / named).is_file() or (ROOT / "expmgr" / named).is_file()
+            assert is_there or ("/" not in named and named in names) or named in of_readers, f"{path}: {named}"
+    assert of_readers | {"git/repo.py", "benchmarks/new.py"} <= seen

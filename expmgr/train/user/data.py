@@ -30,7 +30,7 @@ PyDataset = getattr(keras.utils, "PyDataset", None) or keras.utils.Sequence
 
 
 class Said(Protocol):
-    """What has to be known of data that code gives, whoever says it (`spec.PythonData`)."""
+    """What has to be known of data that code gives, whoever says it (`spec.data.PythonData`)."""
 
     @property
     def train(self) -> str: ...
