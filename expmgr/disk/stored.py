@@ -1,4 +1,4 @@
-"""What the JSON files that expmgr stores have in common: keys that only a newer expmgr knows are kept."""
+"""The base of the JSON files that expmgr stores: keys that only a newer expmgr knows are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run tells, line by line in `events.jsonl`: each kind of event, typed once.
+"""The kinds of events that a run writes to `events.jsonl`, each typed once.
 
 The run's process appends events, the command that started it follows them, and `folding` makes the record of them. A line
 of a kind that is not known here comes from a newer expmgr, and is skipped.
