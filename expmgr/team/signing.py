@@ -1,4 +1,4 @@
-"""Verifies the signatures of events against the team's allowed signers.
+"""Verifies signatures of events against the allowed signers on the target branch; finds that branch.
 
 What signatures are worth, and the file of allowed signers, are read from the target branch, so that a variant's branch
 cannot let anybody in. Each event is a commit on the one before, so a signature covers the event that carries it and all
