@@ -1,1 +1,1 @@
-"""The Python API: `expmgr.open`, `compare`, `fit`, `params`, `seed`, `save` and `restore`."""
+"""The Python API: `expmgr.open`, `fit`, `save`, `restore`; what `list` and `show` print, as data."""

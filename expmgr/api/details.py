@@ -1,4 +1,4 @@
-"""All that is known of one variant or one run, which `show` prints."""
+"""Everything that `expmgr show` prints of one variant or one run, as data."""
 
 from __future__ import annotations
 

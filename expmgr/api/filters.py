@@ -1,4 +1,4 @@
-"""Which lines of a list are asked for, and in which order: conditions on what a list shows, and on the spec of each variant."""
+"""Conditions and order of a list of variants: parses `--where` and `--sort`, and selects the rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What there is, read from records and git alone: a line per variant, which a list shows."""
+"""The list of variants that `expmgr list` prints, as data: one row per variant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a notebook shows of runs, of differences and of a comparison."""
+"""Runs, differences and comparisons as a notebook shows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One variant with its result, as a list shows it."""
+"""One row of a list of variants: a variant with its result."""
 
 from __future__ import annotations
 

@@ -25,12 +25,12 @@ from expmgr.cli import (
     log,
     new,
     output,
-    review,
     run,
     share,
     show,
     tensorboard,
 )
+from expmgr.cli.review import group as review
 from expmgr.disk.durable import DISK_ERRORS
 from expmgr.errors import DiskFull, ExitCode, ExpmgrError
 

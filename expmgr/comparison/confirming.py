@@ -1,4 +1,4 @@
-"""`--confirm`: which variant is run again, on which seeds that nobody has seen yet, and whether that can help at all."""
+"""`compare --confirm`: which variant to run again on which unused seeds, and whether that can help."""
 
 from __future__ import annotations
 

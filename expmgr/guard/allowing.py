@@ -1,4 +1,4 @@
-"""Which of the guard's refusals a person may let pass."""
+"""Which of the guard's rules a person may allow (`--allow`)."""
 
 from __future__ import annotations
 

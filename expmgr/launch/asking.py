@@ -1,4 +1,4 @@
-"""A checkpoint that is used, through the guard: evaluated, made to predict, or exported."""
+"""Evaluate, predict and export from a command: fetches the checkpoint, starts the worker, returns data."""
 
 from __future__ import annotations
 

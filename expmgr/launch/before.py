@@ -1,4 +1,4 @@
-"""What is done before a model is used: say what it does not see, and fetch its checkpoint."""
+"""Before a model is used: warns of what it does not see, and fetches its checkpoint from the store."""
 
 from __future__ import annotations
 

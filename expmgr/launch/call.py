@@ -1,4 +1,4 @@
-"""One call of `run`: what was given, the commit that it begins with, what is fetched for it, and the tasks that it amounts to."""
+"""One call of `run`: its options, the commit that it makes first, what it fetches, its tasks."""
 
 from __future__ import annotations
 

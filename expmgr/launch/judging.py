@@ -1,4 +1,4 @@
-"""The guard's answers: may a checkpoint enter a variant's model as it is now, and which checkpoints are kept."""
+"""The guard's answers for `check`, and the list of checkpoints for `checkpoints`, as data."""
 
 from __future__ import annotations
 

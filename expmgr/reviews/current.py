@@ -1,4 +1,4 @@
-"""Where reviews stand now, with the results and the target as they are: one, those that are open, those of a merge request."""
+"""Where reviews stand now: one review, all open reviews, or those of a merge request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asking for a decision: whether a variant is to be merged, held against which baseline, and by which seeds."""
+"""Opens a review: candidate, baseline, metric, and the seeds to use."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""What a person says in a review: comments, waivers, verdicts; and who may say them. Each function adds one event to the log,
-or raises and changes nothing."""
+"""What people say in a review: comments, waivers, votes; who may say it.
+
+Each function adds one event to the log, or raises and changes nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Notes on a variant or a run that stand: those that nobody took back."""
+"""Notes on a variant or a run that nobody has retracted."""
 
 from __future__ import annotations
 

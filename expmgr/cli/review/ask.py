@@ -1,4 +1,4 @@
-"""`expmgr review open`, `comment` and `resolve`: a question, and what people say of it."""
+"""`expmgr review open`, `comment` and `resolve`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`expmgr review check`: whether the question makes sense, for people and for the hosts of CI."""
+"""`expmgr review check`: what a merge still needs, for people and for CI."""
 
 from __future__ import annotations
 

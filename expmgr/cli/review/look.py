@@ -1,4 +1,4 @@
-"""`expmgr review list` and `show`."""
+"""`expmgr review list` and `expmgr review show`."""
 
 from __future__ import annotations
 

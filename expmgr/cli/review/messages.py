@@ -1,4 +1,4 @@
-"""What the commands of `expmgr review` share: options, the opened repository, and what is told afterwards."""
+"""What the commands of `expmgr review` share: options, opening the repository, messages afterwards."""
 
 from __future__ import annotations
 
