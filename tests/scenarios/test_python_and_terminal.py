@@ -72,7 +72,7 @@ def test_what_a_checkpoint_is_used_for(copied: Repo, tmp_path: Path, capfd: pyte
     assert logged.event is not None
     assert logged.event[:12] in copied.expmgr("log").stdout
 
-    data = copied.path / "experiments/iris/eval.csv"
+    data = copied.path / "experiments/iris/iris_test.csv"
     predicted = repository.predict("iris/wide", data, tmp_path / "mine.csv")
     told = said(copied, "predict", "iris/wide", "--data", str(data), "-o", str(tmp_path / "typed.csv"))
     assert {**predicted.as_dict(), "output": told["output"]} == told
