@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +40,6 @@ def init(
     from expmgr.git.checkouts import ignored_by_git
     from expmgr.project import Project
     from expmgr.variants import experiments
-    from expmgr.variants.examples import example_files
 
     if example is not None and experiment is not None:
         raise typer.BadParameter("--example and --experiment cannot be given together")
@@ -49,14 +49,7 @@ def init(
         raise typer.BadParameter("--commit needs --example or --experiment: there is nothing to commit")
     project = Project.open(output.folder())
     name = example or experiment
-    files = {}
-    if example is not None:
-        files = example_files(example)
-    elif experiment is not None:
-        if csv_file is not None and label is not None:
-            files = experiments.from_csv(experiment, csv_file, label)
-        else:
-            files = experiments.template(experiment)
+    files = experiments.files_of(example, experiment, csv_file, label)
     if commit:
         project.repo.identity()
     written = experiments.add_experiment(project, name, files) if name else []
@@ -76,17 +69,16 @@ def init(
     if commit:
         made = experiments.commit_experiment(project, written, f"Add experiment {name}")
         output.tell([f"committed as {made[:12]}", f"Next: expmgr new {name}/baseline"])
-    elif experiment is not None and csv_file is None:
-        output.tell(
-            [
-                f"Next: put train.csv and eval.csv into experiments/{name}, say in spec.yaml which column is the label,",
-                f'then: git add experiments/{name} && git commit -m "Add experiment {name}"; expmgr new {name}/baseline',
-            ]
-        )
     else:
-        output.tell(
-            [
-                f'Next: git add {"--force " if ignored else ""}experiments/{name} && git commit -m "Add experiment {name}"',
-                f"Then: expmgr new {name}/baseline",
-            ]
-        )
+        output.tell(_next(name, has_data=example is not None or csv_file is not None, is_ignored=bool(ignored)))
+
+
+def _next(name: str, *, has_data: bool, is_ignored: bool) -> Iterator[str]:
+    """What is to be typed next."""
+    if not has_data:
+        yield f"Next: put train.csv and eval.csv into experiments/{name}, say in spec.yaml which column is the label,"
+        yield f'then: git add experiments/{name} && git commit -m "Add experiment {name}"; expmgr new {name}/baseline'
+        return
+    force = "--force " if is_ignored else ""
+    yield f'Next: git add {force}experiments/{name} && git commit -m "Add experiment {name}"'
+    yield f"Then: expmgr new {name}/baseline"

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from expmgr.cli import output
-from expmgr.errors import ExpmgrError, GitFailed
+from expmgr.errors import ExpmgrError
 
 if TYPE_CHECKING:
+    from expmgr.paths import VariantName
     from expmgr.project import Project
 
 
@@ -45,10 +46,9 @@ def new(
 
     Example: expmgr new iris/wide --from iris/baseline --set 'model.hidden_units=[20, 20]' -m "twice the width"
     """
-    from expmgr.git.checkouts import switch_branch
     from expmgr.project import Project
     from expmgr.team.publish import new_variant
-    from expmgr.variants.variants import plan_variant
+    from expmgr.variants.variants import plan_variant, switch_to
 
     project = Project.open(output.folder())
     if switch and project.repo.root is None:
@@ -56,16 +56,8 @@ def new(
     editing = (lambda spec_text, check: edited(project, spec_text, check)) if edit else None
     plan = plan_variant(project.repo, variant, base, assignments or [], why, editing)
     commit = new_variant(project, plan, output.tell_unsaid)
-    if switch and project.repo.root is not None:
-        try:
-            switch_branch(project.repo, project.repo.root, plan.name.branch)
-        except GitFailed as error:
-            raise GitFailed(
-                f"{plan.name} was made, but its branch cannot be checked out",
-                details=error.details,
-                left_alone="Your checkout is as it was.",
-                hint=f"git switch {plan.name.branch}, once your changes are committed or stashed",
-            ) from None
+    if switch:
+        switch_to(project.repo, plan.name)
     if as_json:
         output.show_json(
             {
@@ -77,21 +69,24 @@ def new(
             }
         )
         return
-    earlier = project.records.of_variant(plan.name)
-    model_dir = project.layout.variant_dir(plan.name)
-    if earlier or model_dir.exists():
-        output.tell(
-            [
-                f"Note: there was a variant {plan.name} before: {len(earlier)} runs of it are recorded, and its model_dir "
-                f"{project.shown(model_dir)} is kept",
-                f"Hint: to begin anew beside what it holds: expmgr run {plan.name} --fresh",
-            ]
-        )
+    output.tell(_earlier(project, plan.name))
     output.show(f"{plan.name}: branch {plan.name.branch} at {commit[:12]}")
     if switch:
         output.tell([f'Next: work on {plan.name.folder}/, then expmgr run {plan.name} --commit "what changed"'])
         return
     output.tell([f"Next: expmgr run {plan.name}"])
+
+
+def _earlier(project: Project, name: VariantName) -> Iterator[str]:
+    """That there was a variant of this name before, whose runs and model_dir are kept."""
+    earlier = project.records.of_variant(name)
+    model_dir = project.layout.variant_dir(name)
+    if earlier or model_dir.exists():
+        yield (
+            f"Note: there was a variant {name} before: {len(earlier)} runs of it are recorded, and its model_dir "
+            f"{project.shown(model_dir)} is kept"
+        )
+        yield f"Hint: to begin anew beside what it holds: expmgr run {name} --fresh"
 
 
 def edited(project: Project, spec_text: bytes, check: Callable[[bytes], None]) -> bytes:

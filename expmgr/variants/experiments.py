@@ -19,6 +19,7 @@ from expmgr.git.repo import CommitId
 from expmgr.paths import check_name, experiment_folder
 from expmgr.project import Project
 from expmgr.spec.file import read_spec
+from expmgr.variants.examples import example_files
 
 _EVAL_SHARE = 0.2
 _MOST_CLASSES = 20
@@ -65,6 +66,16 @@ def commit_experiment(project: Project, files: Sequence[str], message: str) -> C
     """Commit `files`, those that git ignores too, on the branch that is checked out, and nothing else."""
     assert project.repo.root is not None
     return commit_paths(project.repo, project.repo.root, files, message, also_ignored=True)
+
+
+def files_of(example: str | None, experiment: str | None, csv_file: Path | None, label: str | None) -> dict[str, bytes]:
+    """The files of an example that ships, of a first experiment on `csv_file` with the column `label`, or of one without data;
+    none where nothing is named."""
+    if example is not None:
+        return example_files(example)
+    if experiment is None:
+        return {}
+    return template(experiment) if csv_file is None or label is None else from_csv(experiment, csv_file, label)
 
 
 def from_csv(experiment: str, path: Path, label: str) -> dict[str, bytes]:

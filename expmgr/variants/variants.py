@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from expmgr.errors import (
     BadName,
     DataProblem,
+    GitFailed,
     NoCommitYet,
     SpecProblem,
     UncommittedChanges,
     UnknownVariant,
     did_you_mean,
 )
-from expmgr.git.checkouts import uncommitted
+from expmgr.git.checkouts import switch_branch, uncommitted
 from expmgr.git.commits import write_commit
 from expmgr.git.process import call_git
 from expmgr.git.repo import CommitId, GitRepo, branch_exists
@@ -255,6 +256,20 @@ def make_variant(repo: GitRepo, plan: VariantPlan) -> CommitId:
     commit = write_commit(repo, plan.base, {plan.name.spec_path: plan.spec_text}, plan.message, plan.folders)
     repo.create_branch(plan.name.ref, commit, f"expmgr: new {plan.name}")
     return commit
+
+
+def switch_to(repo: GitRepo, name: VariantName) -> None:
+    """Check out the branch of a variant that was just made. Raises `GitFailed` where the user's changes are in the way."""
+    assert repo.root is not None
+    try:
+        switch_branch(repo, repo.root, name.branch)
+    except GitFailed as error:
+        raise GitFailed(
+            f"{name} was made, but its branch cannot be checked out",
+            details=error.details,
+            left_alone="Your checkout is as it was.",
+            hint=f"git switch {name.branch}, once your changes are committed or stashed",
+        ) from None
 
 
 def _base(repo: GitRepo, base: str | None) -> tuple[CommitId, str]:
