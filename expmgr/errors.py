@@ -32,15 +32,18 @@ WORST_FIRST = (
     ExitCode.DISK,
     ExitCode.STOPPED,
     ExitCode.REFUSED,
+    ExitCode.NOT_COMPARABLE,
     ExitCode.BUSY,
     ExitCode.MISTAKE,
+    ExitCode.USAGE,
     ExitCode.DONE,
 )
 
 
 def worst(codes: Sequence[int]) -> int:
-    """The exit code that stands for several outcomes."""
-    return next((int(code) for code in WORST_FIRST if code in codes), int(ExitCode.DONE))
+    """The exit code that stands for several outcomes. A code that is not in the table counts as `BUG`."""
+    known = {code if code in WORST_FIRST else ExitCode.BUG for code in codes}
+    return next((int(code) for code in WORST_FIRST if code in known), int(ExitCode.DONE))
 
 
 def did_you_mean(
@@ -72,6 +75,11 @@ class ExpmgrError(Exception):
         self.details = tuple(details)
         self.left_alone = left_alone
         self.hint = hint
+
+    def after(self, done: Sequence[str]) -> None:
+        """Except what the command did before, and what stays (`done`), from the sentence on what was left alone."""
+        if done and self.left_alone and self.left_alone.startswith("Nothing"):
+            self.left_alone = f"Apart from {' and '.join(done)}, n{self.left_alone[1:]}"
 
     def __str__(self) -> str:
         """The message, and the details below it: what a traceback shows."""
@@ -200,6 +208,10 @@ class RemoteProblem(ExpmgrError):
 
 class UnknownRun(ExpmgrError):
     """No run, or more than one, answers to that name."""
+
+
+class NewerFormat(ExpmgrError):
+    """A file that a newer expmgr wrote, in a format that this one does not read."""
 
 
 class UnknownMetric(ExpmgrError):

@@ -16,6 +16,13 @@ def clean(text: str) -> str:
     return CONTROL.sub("\ufffd", text)
 
 
+def moment(at: float) -> str:
+    """Seconds since 1970 as date and time, UTC: the same text for everybody, and the clock of the ids of runs."""
+    from datetime import datetime, timezone
+
+    return f"{datetime.fromtimestamp(at, timezone.utc):%Y-%m-%d %H:%M} UTC"
+
+
 def one_line(text: str) -> str:
     """`text` on a line: what a cell of a table takes."""
     return " ".join(text.split())

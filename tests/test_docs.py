@@ -91,6 +91,17 @@ def test_the_examples_of_the_help_are_in_the_walk_that_is_run() -> None:
     assert [example for example in examples() if example not in walk] == []
 
 
+def test_each_example_of_the_help_is_a_paragraph(repo: Repo) -> None:
+    """The help folds the lines of a paragraph into one."""
+    names = [name for name in commands() if name != "review"]
+    for name in (*names, *(f"review {one}" for one in of_review())):
+        shown = repo.expmgr(*name.split(), "--help").stdout
+        paragraphs = re.split(r"\n[ \t]*\n", shown)
+        found = [one.strip() for one in paragraphs if "Example:" in one]
+        assert found, name
+        assert all(one.startswith("Example: ") and one.count("Example:") == 1 for one in found), (name, found)
+
+
 def of_review() -> list[str]:
     (group,) = app.registered_groups
     assert group.typer_instance is not None
@@ -233,7 +244,8 @@ def test_the_readme_was_typed(repo: Repo) -> None:
     repo.git("worktree", "add", "--quiet", str(folder), "exp/iris/wide")
     path = folder / "experiments/iris/spec.yaml"
     path.write_text(path.read_text().replace("[20, 20]", "[30, 30]"))
-    refused = repo.expmgr("run", "iris/wide", "--commit", "wider still")
+    repo.git("commit", "--quiet", "--all", "-m", "wider still", folder=folder)
+    refused = repo.expmgr("run", "iris/wide")
     assert refused.code == 3
     picture = (ROOT / "README.md").read_text(encoding="utf-8").split("```")[1]
     shown = [

@@ -1,8 +1,80 @@
-"""Hints that errors share."""
+"""What commands say when something goes wrong, and the exit code that they end with."""
 
 from __future__ import annotations
 
-from expmgr.errors import did_you_mean
+import json
+import re
+from itertools import permutations
+
+import pytest
+
+from expmgr.errors import WORST_FIRST, ExitCode, ExpmgrError, did_you_mean, worst
+from team import Team, asked, ok, ran
+
+
+def test_the_worst_of_several_exit_codes() -> None:
+    assert sorted(WORST_FIRST) == sorted(ExitCode)
+    for code in ExitCode:
+        assert worst([code, 0]) == worst([0, code]) == code
+    for one, two in permutations(ExitCode, 2):
+        assert worst([one, two]) == min(one, two, key=WORST_FIRST.index)
+    assert worst([]) == ExitCode.DONE
+    # What no table has, such as the number of a signal, is never taken for well.
+    assert worst([-9, 0]) == worst([0, 137]) == worst([64]) == ExitCode.BUG
+
+
+def test_what_was_done_before_is_left_out_of_what_was_left_alone() -> None:
+    error = ExpmgrError("no", left_alone="Nothing was changed on disk.")
+    error.after([])
+    assert error.left_alone == "Nothing was changed on disk."
+    error.after(["the commit", "what was fetched"])
+    assert error.left_alone == "Apart from the commit and what was fetched, nothing was changed on disk."
+    silent = ExpmgrError("no")
+    silent.after(["the commit"])
+    assert silent.left_alone is None
+
+
+def test_a_record_of_a_newer_expmgr(team: Team) -> None:
+    ann = team.join("ann")
+    ok(ann, "new", "iris/baseline")
+    old, new = ran(ann, "iris/baseline", 0.9, 0.91)
+    path = ann.path / ".git/expmgr/runs" / new.run_id / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    before = ann.snapshot()
+    result = ann.expmgr("show", new.run_id)
+    assert (result.code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"Error: the record {path} has format 2, this expmgr reads format 1\n"
+        "Nothing was changed.\n"
+        "Hint: a newer expmgr than 0.1.0 wrote it: install that version\n"
+    )
+    listed = ann.expmgr("list")
+    assert (listed.code, "1 finished" in listed.stdout) == (0, True)
+    assert listed.stderr == (
+        f"Note: run {new.run_id} was passed over: the record {path} has format 2, this expmgr reads format 1\n"
+    )
+    assert ann.expmgr("show", old.run_id).code == 0
+    assert ann.snapshot() == before
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
+def test_every_time_that_is_shown_is_utc(team: Team, zone: str) -> None:
+    ann = asked(team)
+    ok(ann, "note", "iris/wide", "-m", "a note")
+    ok(ann, "review", "comment", "wide", "-m", "why?")
+    run_id = json.loads(ok(ann, "show", "iris/wide:0", "--json"))["run_id"]  # begins with the time, UTC
+    hour = f"{run_id[:4]}-{run_id[4:6]}-{run_id[6:8]} {run_id[9:11]}:"
+    commands = (
+        ["list"], ["show", "iris/wide"], ["show", "iris/wide:0"], ["log"], ["log", "--md"],
+        ["review", "list"], ["review", "show", "wide"],
+    )  # fmt: skip
+    for command in commands:
+        result = ann.expmgr_process(*command, env={"TZ": zone})
+        assert result.code == 0, result.stderr
+        times = re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d.{0,4}", result.stdout)
+        assert times, command
+        assert all(one.endswith(" UTC") for one in times), (command, times)
+        assert any(one.startswith(hour) for one in times), (command, times)
 
 
 def test_a_name_that_is_nearly_one_of_those_there_are() -> None:

@@ -143,6 +143,7 @@ class Repository:
         >>> repository.run("iris/baseline", "iris/wide", seeds=range(3), max_steps=200, jobs=2)
         """
         from expmgr.guard.allowing import allowed_rules
+        from expmgr.launch.before import telling_what_stays
         from expmgr.launch.call import RunCall, commit_changes, plan_call
 
         call = RunCall(
@@ -160,13 +161,15 @@ class Repository:
             grow=grow,
             commit=commit,
         )
-        if commit is not None:
-            commit_changes(self._project, variants[0], commit)
-        tasks = plan_call(self._project, call, (lambda _: None) if quiet else _note)
-        outcomes = run_tasks(self._project, tasks, jobs=jobs, watcher=Watcher() if quiet else _Lines())
-        for one in outcomes:
-            if one.error is not None:
-                raise one.error
+        done: list[str] = []
+        with telling_what_stays(done):
+            if commit is not None and commit_changes(self._project, variants[0], commit).files:
+                done.append("the commit")
+            tasks = plan_call(self._project, call, (lambda _: None) if quiet else _note, done)
+            outcomes = run_tasks(self._project, tasks, jobs=jobs, watcher=Watcher() if quiet else _Lines())
+            for one in outcomes:
+                if one.error is not None:
+                    raise one.error
         return Runs([one.record for one in outcomes if one.record is not None])
 
     def runs(self, variant: str) -> Runs:

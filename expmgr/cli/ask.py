@@ -57,6 +57,7 @@ def evaluate(
     """Evaluate a checkpoint: on the variant's eval split, or on a file of yours. Nothing is recorded, unless `--log` says it.
 
     Example: expmgr evaluate iris/wide
+
     Example: expmgr evaluate iris/wide --data customers.csv --log
     """
     from expmgr.git.remotes import remote_names

@@ -10,8 +10,9 @@ from expmgr.cli import output
 from expmgr.cli.options import parse_seeds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from expmgr.errors import ExpmgrError
     from expmgr.guard.judge import Judgement
     from expmgr.launch.judging import GuardAnswer, GuardAnswers, KeptCheckpoint
 
@@ -47,12 +48,21 @@ def check(
     elif against:
         _show_matrix(found)
     else:
+        _tell_errors([answer.error for answer in found if answer.source is None])
         for answer in found:
             _show_answer(answer, everything)
     raise typer.Exit(found.exit_code)
 
 
+def _tell_errors(errors: Iterable[ExpmgrError | None]) -> None:
+    """What kept the guard from being asked, each story once."""
+    for lines in dict.fromkeys(tuple(error.lines()) for error in errors if error is not None):
+        output.tell(lines)
+
+
 def _show_answer(answer: GuardAnswer, everything: bool) -> None:
+    if answer.source is None:
+        return
     if answer.error is not None:
         output.tell(answer.error.lines())
     elif answer.judgement is None:
@@ -70,15 +80,16 @@ def _show_judgement(answer: GuardAnswer, judgement: Judgement, everything: bool)
         table.rows.extend((one.what, one.saved, one.wanted, one.rule.id, one.rule.why) for one in shown)
         table.show(output.Form.TERMINAL)
     if len(found) > len(shown):
-        output.show(f"and {len(found) - len(shown)} more (expmgr check {answer.variant} --all)")
+        output.show(f"and {len(found) - len(shown)} more ({answer.command} --all)")
     for note in judgement.notes:
         output.show(f"Note: {note}")
-    if judgement.verdict.value in ("warm-start", "refuse"):
-        output.tell([f"Hint: {found[0].rule.way_out(answer.variant)}"])
+    if answer.way_out is not None:
+        output.tell([f"Hint: {answer.way_out}"])
 
 
 def _show_matrix(found: GuardAnswers) -> None:
     """A line a variant that would start, a column a checkpoint that it would start from."""
+    _tell_errors(answer.error for answer in found if answer.source is None)
     for seed in dict.fromkeys(answer.seed for answer in found):
         table = output.Table((f"seed {seed}", *(f"from {name}" for name in found.sources)))
         rows: dict[str, list[GuardAnswer]] = {}
@@ -86,11 +97,10 @@ def _show_matrix(found: GuardAnswers) -> None:
             if answer.seed == seed:
                 rows.setdefault(answer.variant, []).append(answer)
         for variant, answers in rows.items():
-            if answers[0].source is None:
-                output.tell(answers[0].error.lines() if answers[0].error else [])
-                continue
-            table.rows.append((variant, *(_cell(answer) for answer in answers)))
-        table.show(output.Form.TERMINAL)
+            if answers[0].source is not None:
+                table.rows.append((variant, *(_cell(answer) for answer in answers)))
+        if table.rows:
+            table.show(output.Form.TERMINAL)
 
 
 def _cell(answer: GuardAnswer) -> str:
@@ -120,13 +130,12 @@ def checkpoints(
     how = output.form(as_json, as_csv, as_markdown)
     chosen = parse_seeds(seeds) if seeds is not None else None
     found = kept_checkpoints(Project.open(output.folder()), variant, chosen, on_note=output.note)
-    for error in found.errors:
-        output.tell(error.lines())
+    _tell_errors(found.errors)
     if how is output.Form.JSON:
         output.show_json(found.as_dict())
     elif found.checkpoints:
         _show_rows(found.checkpoints, how)
-    else:
+    elif not found.errors:
         output.tell([f"No checkpoint yet. Hint: expmgr run {variant}"])
     raise typer.Exit(found.exit_code)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from expmgr import escape
 from expmgr.escape import CONTROL, clean, markdown
 
 if TYPE_CHECKING:
@@ -212,10 +213,8 @@ def size(size_bytes: int) -> str:
 
 
 def moment(at: float | None) -> str:
-    """Seconds since 1970 as local date and time."""
-    from datetime import datetime
-
-    return "-" if at is None else f"{datetime.fromtimestamp(at):%Y-%m-%d %H:%M}"
+    """Seconds since 1970 as date and time in UTC, as reviews have it; a dash for none."""
+    return "-" if at is None else escape.moment(at)
 
 
 def value_text(value: Any) -> str:

@@ -118,13 +118,14 @@ def _train(call: RunCall, as_json: bool) -> None:
 
     # It imports TensorFlow, which takes longest, while we look at what there is to do; ended at once if that is nothing.
     worker: WorkerProcess | None = take_early() or WorkerProcess()
+    done: list[str] = []
     try:
         from expmgr.cli.watch import watcher
         from expmgr.launch.before import backend_notes
         from expmgr.launch.call import place_of
         from expmgr.launch.local import is_own_worker, run_tasks
 
-        project, tasks = _planned(call)
+        project, tasks = _planned(call, done)
         if worker is not None and not any(is_own_worker(task) for task in tasks):
             worker.close()
             worker = None
@@ -133,9 +134,14 @@ def _train(call: RunCall, as_json: bool) -> None:
         project = place_of(project, call)
         with watcher(tasks, quiet=as_json) as watching:
             outcomes = run_tasks(project, tasks, jobs=call.jobs, watcher=watching, worker=worker)
+    except ExpmgrError as error:
+        error.after(done)
+        raise
     finally:
         if worker is not None:
             worker.close()
+    for story in {id(one.error): one.error for one in outcomes if one.error is not None}.values():
+        story.after(done)
     code = worst([outcome.exit_code for outcome in outcomes])
     if as_json:
         output.show_json({"format": 1, "exit_code": code, "runs": [one.as_dict() for one in outcomes]})
@@ -149,35 +155,41 @@ def _train(call: RunCall, as_json: bool) -> None:
     raise typer.Exit(code)
 
 
-def _planned(call: RunCall) -> tuple[Project, list[Task]]:
-    """The repository, and what the call amounts to in it, with the commit made first that was asked for."""
+def _planned(call: RunCall, done: list[str]) -> tuple[Project, list[Task]]:
+    """The repository, and what the call amounts to in it, with the commit made first that was asked for. What was done and
+    stays is added to `done`."""
     from expmgr.launch.call import plan_call
     from expmgr.project import Project
 
     project = Project.open(output.folder())
-    if call.commit is not None:
-        _commit(project, call.variants[0], call.commit)
+    if call.commit is not None and _commit(project, call.variants[0], call.commit):
+        done.append("the commit")
     with usage():
-        return project, plan_call(project, call, output.note)
+        return project, plan_call(project, call, output.note, done)
 
 
-def _commit(project: Project, variant: str, message: str) -> None:
+def _commit(project: Project, variant: str, message: str) -> bool:
+    """Commit what a run would not see; whether there was any."""
     from expmgr.launch.call import commit_changes
 
-    done = commit_changes(project, variant, message)
-    if not done.files:
-        output.tell([f"{done.name} has nothing to commit"])
-        return
-    count = f"{len(done.files)} {'file' if len(done.files) == 1 else 'files'}"
-    output.tell([f"committed {count} on {done.name.branch} ({done.commit[:12]})"])
+    made = commit_changes(project, variant, message)
+    if not made.files:
+        output.tell([f"{made.name} has nothing to commit"])
+        return False
+    count = f"{len(made.files)} {'file' if len(made.files) == 1 else 'files'}"
+    output.tell([f"committed {count} on {made.name.branch} ({made.commit[:12]})"])
+    return True
 
 
 def _detach(call: RunCall, as_json: bool) -> None:
     """The same call in a session of its own; back when its first run has begun, or as soon as it fails."""
+    from expmgr.launch.before import telling_what_stays
     from expmgr.launch.detached import start_detached
 
-    project, tasks = _planned(call)
-    started = start_detached(project, call.arguments, tasks)
+    done: list[str] = []
+    with telling_what_stays(done):
+        project, tasks = _planned(call, done)
+        started = start_detached(project, call.arguments, tasks)
     if as_json:
         output.show_json(
             {"format": 1, "pid": started.pid, "log": str(started.log), "runs": [one.run_id for one in started.runs]}

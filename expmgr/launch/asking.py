@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from expmgr.errors import BadArgument, OutputProblem
 from expmgr.guard.judge import Judgement
-from expmgr.launch.before import OnNote, from_store, tell_before
+from expmgr.launch.before import OnNote, from_store, tell_before, telling_what_stays
 from expmgr.launch.local import is_own_worker, run_tasks
 from expmgr.launch.plan import How, Task, checkpoint_ref, plan_tasks, step_of
 from expmgr.launch.questions import parse_checkpoint
@@ -133,10 +133,12 @@ def evaluate(
 ) -> EvaluateResult:
     """Evaluate the checkpoint of `text` (`VARIANT[@STEP]`) on a split of the variant's data, or on the file `data`. With `log`
     the event log says what it was evaluated to; nothing else is written."""
-    task = _task(project, text, seed, allow, on_note, what="evaluate", data=data, split=split)
-    if data is None and split == "test" and task.spec.data.test is None:
-        raise BadArgument(f"{task.name} has no test split (data.test)")
-    found = EvaluateResult(**_answer(project, task, text, on_note))
+    done: list[str] = []
+    with telling_what_stays(done):
+        task = _task(project, text, seed, allow, on_note, done, what="evaluate", data=data, split=split)
+        if data is None and split == "test" and task.spec.data.test is None:
+            raise BadArgument(f"{task.name} has no test split (data.test)")
+        found = EvaluateResult(**_answer(project, task, text, on_note))
     return replace(found, event=_log(project, task, found, split if data is None else data.name)) if log else found
 
 
@@ -174,8 +176,10 @@ def predict(
     """Predict every row of the file `data` with the checkpoint of `text`, into the file `output`: CSV, or JSON lines where it
     ends in .jsonl. Raises `OutputProblem` where that is there already."""
     _require_free(output)
-    task = _task(project, text, seed, allow, on_note, what="predict", data=data, output=output.absolute())
-    return PredictResult(**_answer(project, task, text, on_note))
+    done: list[str] = []
+    with telling_what_stays(done):
+        task = _task(project, text, seed, allow, on_note, done, what="predict", data=data, output=output.absolute())
+        return PredictResult(**_answer(project, task, text, on_note))
 
 
 def export(
@@ -191,16 +195,18 @@ def export(
     """Write the checkpoint of `text` as a SavedModel or a .keras file, to `output`, or to `VARIANT-STEP` in the current folder.
     `form`: None for what `output` ends in. Raises `OutputProblem` where that is there already."""
     form = form or ("keras" if output is not None and output.suffix == ".keras" else "savedmodel")
-    task = _task(project, text, seed, allow, on_note, what="export", form=form)
-    assert task.ask is not None
-    step, end = task.ask.source.step, ".keras" if form == "keras" else ""
-    target = output or Path(f"{task.name.variant}{'' if step is None else f'-{step}'}{end}")
-    if (form == "keras") != (target.suffix == ".keras"):
-        raise BadArgument(f"{target}: a Keras file ends in .keras, and a SavedModel does not")
-    _require_free(target)
-    asked = replace(task, ask=task.ask.model_copy(update={"output": target.absolute()}))
-    told = _answer(project, asked, text, on_note)
-    return ExportResult(form=told.pop("as"), **told)
+    done: list[str] = []
+    with telling_what_stays(done):
+        task = _task(project, text, seed, allow, on_note, done, what="export", form=form)
+        assert task.ask is not None
+        step, end = task.ask.source.step, ".keras" if form == "keras" else ""
+        target = output or Path(f"{task.name.variant}{'' if step is None else f'-{step}'}{end}")
+        if (form == "keras") != (target.suffix == ".keras"):
+            raise BadArgument(f"{target}: a Keras file ends in .keras, and a SavedModel does not")
+        _require_free(target)
+        asked = replace(task, ask=task.ask.model_copy(update={"output": target.absolute()}))
+        told = _answer(project, asked, text, on_note)
+        return ExportResult(form=told.pop("as"), **told)
 
 
 def _task(
@@ -209,6 +215,7 @@ def _task(
     seed: int,
     allow: Sequence[str],
     on_note: OnNote,
+    done: list[str],
     *,
     what: str,
     data: Path | None = None,
@@ -216,8 +223,10 @@ def _task(
     output: Path | None = None,
     form: str = "savedmodel",
 ) -> Task:
+    """The task; what was done for it that stays is added to `done`."""
     name, step = parse_checkpoint(text)
-    from_store(project, name, seed, step, on_note)
+    if from_store(project, name, seed, step, on_note):
+        done.append("what was fetched")
     (task,) = plan_tasks(project, [name], [seed] if seed else None, How(allow=tuple(allow)), mode="check")
     source = checkpoint_ref(project, task.name, task.seed, step_of(project, task.name, task.seed, step))
     file = data.absolute() if data is not None else None

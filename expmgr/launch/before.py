@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 
+from expmgr.errors import ExpmgrError
 from expmgr.launch.plan import Task
 from expmgr.project import Project
 from expmgr.runs.record import RunRecord
@@ -13,6 +15,16 @@ from expmgr.variants.variants import find_variant
 
 #: Who wants to hear what a person should know, a sentence at a time.
 OnNote = Callable[[str], None]
+
+
+@contextlib.contextmanager
+def telling_what_stays(done: Sequence[str]) -> Iterator[None]:
+    """Have an error say what the command did before (`done`: "the commit"), for that stays."""
+    try:
+        yield
+    except ExpmgrError as error:
+        error.after(done)
+        raise
 
 
 def backend_notes() -> Iterator[str]:
@@ -44,8 +56,9 @@ def from_store(
     on_note: OnNote,
     *,
     record: RunRecord | None = None,
-) -> None:
-    """Fetch the checkpoint that is meant (of `record`, where one is named), where it is not here and the store has it."""
+) -> bool:
+    """Fetch the checkpoint that is meant (of `record`, where one is named), where it is not here and the store has it;
+    whether that was done."""
     from expmgr.store.fetch import ensure
 
     if project.settings.store is not None:
@@ -58,3 +71,5 @@ def from_store(
         shown = ensure(project, name, seed, wanted, record=record, on_problem=on_problem)
         if shown is not None:
             on_note(f"{shown} was fetched from {project.settings.store}")
+            return True
+    return False

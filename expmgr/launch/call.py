@@ -106,16 +106,16 @@ def commit_changes(project: Project, text: str, message: str) -> Committed:
     return Committed(variant.name, files, commit_paths(project.repo, Path(root), files, message))
 
 
-def plan_call(project: Project, call: RunCall, on_note: OnNote = lambda _: None) -> list[Task]:
-    """The tasks of a call, and what is to be fetched for them fetched. Raises what is wrong with any of them (`plan_tasks`),
-    and nothing has been started."""
+def plan_call(project: Project, call: RunCall, on_note: OnNote, done: list[str]) -> list[Task]:
+    """The tasks of a call, and what is to be fetched for them fetched, which `done` then says. Raises what is wrong with any
+    of them (`plan_tasks`), and nothing has been started."""
     warm = None if call.warm_start_from is None else _warm_start(project, call, call.warm_start_from)
     how = How(call.max_steps, call.fresh, call.from_step, call.allow, warm)
     tasks = plan_tasks(project, call.variants, call.seeds, how)
     for note in _made_elsewhere(project, tasks):
         on_note(note)
-    if not (call.fresh or call.scratch):
-        _fetch_lost(project, tasks, warm, on_note)
+    if not (call.fresh or call.scratch) and _fetch_lost(project, tasks, warm, on_note):
+        done.append("what was fetched")
     return tasks
 
 
@@ -143,13 +143,17 @@ def _made_elsewhere(project: Project, tasks: Sequence[Task]) -> Iterator[str]:
             yield f"{task} was trained in another clone already, by run {head.run_id}; here it is trained again"
 
 
-def _fetch_lost(project: Project, tasks: Sequence[Task], warm: WarmStartOption | None, on_note: OnNote) -> None:
-    """Bring from the store what runs of this clone go on from, or start from, where it is not here any more."""
+def _fetch_lost(project: Project, tasks: Sequence[Task], warm: WarmStartOption | None, on_note: OnNote) -> bool:
+    """Bring from the store what runs of this clone go on from, or start from, where it is not here any more; whether there
+    was something to bring."""
     if project.settings.store is None:
-        return
+        return False
+    found = False
     for task in tasks:
         mine = project.records.newest(task.name, task.seed)
         if mine is not None:
-            from_store(project, str(task.name), task.seed, None, on_note, record=mine)
+            found |= from_store(project, str(task.name), task.seed, None, on_note, record=mine)
         if warm is not None:
-            from_store(project, str(warm.name), task.seed if warm.seed is None else warm.seed, warm.step, on_note)
+            seed = task.seed if warm.seed is None else warm.seed
+            found |= from_store(project, str(warm.name), seed, warm.step, on_note)
+    return found

@@ -14,6 +14,7 @@ from expmgr.launch.before import OnNote, tell_before
 from expmgr.launch.local import run_tasks
 from expmgr.launch.plan import Outcome, Task
 from expmgr.launch.questions import plan_checks, plan_listing
+from expmgr.paths import seeds_option
 from expmgr.project import Project
 from expmgr.runs.events import CandidateJudged
 
@@ -33,6 +34,10 @@ class GuardAnswer:
     judgement: Judgement | None
     """None where there is no checkpoint, or it cannot be read."""
     error: ExpmgrError | None
+    command: str
+    """What to type to ask again."""
+    way_out: str | None = None
+    """What a person can do where training cannot go on from the checkpoint."""
 
     @property
     def verdict(self) -> Verdict | None:
@@ -109,13 +114,21 @@ def _asked(project: Project, tasks: Sequence[Task], on_note: OnNote) -> list[Out
 
 
 def _answers(outcome: Outcome) -> Iterator[GuardAnswer]:
-    about = (str(outcome.task.name), outcome.task.seed)
+    task = outcome.task
+    about = (str(task.name), task.seed)
+    is_fixed = task.spec.run_config.tf_random_seed is not None  # then no command takes --seeds
+    seed, step = 0 if is_fixed else task.seed, task.candidates[0].step
+    command = f"expmgr check {task.name}{'' if step is None else f'@{step}'}{seeds_option(seed)}"
     if outcome.error is not None:
-        yield GuardAnswer(*about, None, None, None, int(outcome.exit_code), None, outcome.error)
+        yield GuardAnswer(*about, None, None, None, int(outcome.exit_code), None, outcome.error, command)
     for told in outcome.candidates:
         judgement = Judgement.from_dict(told.judgement) if told.judgement is not None else None
         error = reported(told.error) if told.error is not None else None
-        yield GuardAnswer(*about, told.variant, told.checkpoint, told.step, told.exit_code, judgement, error)
+        out = None
+        if judgement is not None and not judgement.verdict.may_restore:
+            out = judgement.differences[0].rule.way_out(str(task.name), seed)
+        where = (told.variant, told.checkpoint, told.step)
+        yield GuardAnswer(*about, *where, told.exit_code, judgement, error, command, out)
 
 
 @dataclass(frozen=True)

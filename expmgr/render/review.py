@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timezone
 from typing import Any
 
-from expmgr.escape import clean, fenced, markdown, one_line
+from expmgr.escape import clean, fenced, markdown, moment, one_line
 from expmgr.paths import seeds_text
 
 #: Files that are named, of many.
@@ -22,11 +21,6 @@ MARK = "<!-- expmgr-review: {id} -->"
 
 
 # For people.
-
-
-def moment(at: float) -> str:
-    """Seconds since 1970 as date and time, UTC: the same text for everybody."""
-    return f"{datetime.fromtimestamp(at, timezone.utc):%Y-%m-%d %H:%M} UTC"
 
 
 def headline(found: Mapping[str, Any]) -> str:

@@ -14,10 +14,11 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import Field, ValidationError
 
+from expmgr import __version__
 from expmgr.disk.index import LARGEST
 from expmgr.disk.locks import Process
 from expmgr.disk.stored import StoredPart
-from expmgr.errors import OurBug
+from expmgr.errors import NewerFormat, OurBug
 from expmgr.paths import RunId, VariantName, run_command
 from expmgr.spec.changes import changes
 from expmgr.spec.experiment import ExperimentSpec
@@ -230,10 +231,13 @@ def parse_record(path: Path) -> RunRecord:
         return RunRecord.model_validate_json(content)
     except ValidationError as error:
         with contextlib.suppress(ValueError):
-            found = json.loads(content).get("format")
-            if found != 1:
-                raise OurBug(
-                    f"{path} has format {found}, this expmgr reads format 1", hint="use a newer expmgr"
+            values = json.loads(content)
+            found = values.get("format") if isinstance(values, dict) else None
+            if isinstance(found, int) and found > 1:
+                raise NewerFormat(
+                    f"the record {path} has format {found}, this expmgr reads format 1",
+                    left_alone="Nothing was changed.",
+                    hint=f"a newer expmgr than {__version__} wrote it: install that version",
                 ) from None
         raise OurBug(f"{path} is not a record: {error.errors()[0]['msg']}") from None
 

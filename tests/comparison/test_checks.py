@@ -346,6 +346,15 @@ def test_it_keeps_still_where_nothing_is_wrong(number: int) -> None:
     assert answers(made())[name] is Answer.OK
 
 
+def test_the_way_out_names_each_variant_that_needs_it() -> None:
+    both = [replace(subject(name, runs(name)), lost={f"2026-iris/{name}-1": (Answer.UNKNOWN, "not recorded")})
+            for name in ("base", "wide")]  # fmt: skip
+    found = {one.id: one for one in checks_of(case(base=both[0], other=both[1]))}["checkpoint"]
+    assert found.mend == "expmgr run iris/base --seeds 1 --fresh; expmgr run iris/wide --seeds 1 --fresh"
+    none = {one.id: one for one in checks_of(case(base=subject("base", []), other=subject("wide", [])))}["results"]
+    assert none.mend == "expmgr run iris/base --seeds 0-2; expmgr run iris/wide --seeds 0-2"
+
+
 def test_a_budget_that_the_specs_mean_has_nothing_to_mend() -> None:
     (found,) = [
         one for one in checks_of(case(other=other(of=LONG, step=2000, examples_seen=200_000))) if one.id == "budget"

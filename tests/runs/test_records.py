@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from expmgr.disk import durable
 from expmgr.disk.locks import Process
-from expmgr.errors import OurBug, UnknownRun
+from expmgr.errors import NewerFormat, UnknownRun
 from expmgr.paths import Layout, VariantName
 from expmgr.runs import folding
 from expmgr.runs.events import event_of
@@ -185,7 +185,7 @@ def test_what_a_newer_expmgr_wrote_is_passed_on(records: Records) -> None:
 def test_another_format_is_named(records: Records) -> None:
     folder = records.begin(record())
     folder.record.write_text('{"format": 2}')
-    with pytest.raises(OurBug, match="has format 2, this expmgr reads format 1"):
+    with pytest.raises(NewerFormat, match="has format 2, this expmgr reads format 1"):
         records.load(folder.path.name)
 
 

@@ -38,6 +38,25 @@ def test_an_unchanged_variant_is_answered_without_tensorflow(
     assert changed.code == 1
 
 
+def test_the_hints_of_a_check_name_its_seed_and_step(copied: Repo, change: Callable[..., None]) -> None:
+    """Typed as they stand, they mean the seed that was asked about, and no other is set aside."""
+    change(copied, "iris/wide", "[20, 20]", "[30, 30]")
+    result = copied.expmgr("check", "iris/wide@0", "--seeds", "1")
+    assert result.code == 3
+    assert result.stdout.splitlines()[-1].startswith("and ")
+    assert result.stdout.splitlines()[-1].endswith(" more (expmgr check iris/wide@0 --seeds 1 --all)")
+    (hint,) = result.stderr.splitlines()
+    command = hint.partition("kept aside: ")[2]
+    assert command == "expmgr run iris/wide --seeds 1 --fresh"
+    kept = copied.digest("models/iris/wide/seed-0")
+    assert copied.expmgr(*command.split()[1:], "--max-steps", "10").code == 0
+    assert copied.digest("models/iris/wide/seed-0") == kept
+    change(copied, "iris/baseline", "[10, 10]", "[12, 12]")
+    change(copied, "iris/baseline", "optimizer: ", "run_config: {tf_random_seed: 1}\noptimizer: ")
+    fixed = copied.expmgr("check", "iris/baseline")
+    assert (fixed.code, "seed-1" in fixed.stdout, "--seeds" in fixed.stdout + fixed.stderr) == (3, True, False)
+
+
 def test_the_weights_are_not_read(copied: Repo) -> None:
     """A check costs the same for a gigabyte; that a byte of the weights is damaged is found when they are restored."""
     (data,) = (copied.path / "models/iris/wide/seed-0").glob("model.ckpt-200.data-*")

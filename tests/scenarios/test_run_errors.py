@@ -322,6 +322,27 @@ def test_commit_takes_what_a_run_would_not_see(base: Repo) -> None:
     assert json.loads(base.expmgr("show", "iris/baseline:0", "--json").stdout)["step"] == 3
 
 
+@tf
+def test_a_refusal_after_a_commit_says_that_the_commit_stays(copied: Repo) -> None:
+    copied.git("switch", "--quiet", "exp/iris/wide")
+    spec = copied.read("experiments/iris/spec.yaml")
+    copied.write("experiments/iris/spec.yaml", spec.replace("[20, 20]", "[30, 30]"))
+    models = copied.digest("models")
+    result = copied.expmgr("run", "iris/wide", "--commit", "wider", "--json")
+    assert result.code == 3
+    assert "committed 1 file on exp/iris/wide" in result.stderr
+    (run,) = json.loads(result.stdout)["runs"]
+    assert run["error"]["left_alone"] == "Apart from the commit, nothing was changed on disk."
+    assert copied.git("log", "-1", "--format=%s").strip() == "wider"
+    again = copied.expmgr("run", "iris/wide", "--commit", "nothing more")
+    assert "\nNothing was changed on disk.\n" in again.stderr
+    copied.write("experiments/iris/spec.yaml", f"{spec}run_config: {{tf_random_seed: 1}}\n")
+    contradicted = copied.expmgr("run", "iris/wide", "--commit", "a fixed seed", "--seeds", "0")
+    assert "committed 1 file" in contradicted.stderr
+    assert "\nApart from the commit, nothing was started.\n" in contradicted.stderr
+    assert copied.digest("models") == models
+
+
 def test_a_spec_that_is_wrong_is_not_committed(base: Repo) -> None:
     base.git("switch", "--quiet", "exp/iris/baseline")
     spec = base.read("experiments/iris/spec.yaml")

@@ -43,6 +43,7 @@ def check(
     """Look whether the question makes sense, for what would be merged. Exit code 0; 5: a check blocks; 1: no results.
 
     Example: expmgr review check 3f2a9c
+
     Example: expmgr review check --base origin/main --head HEAD --format github
     """
     layout = ReportFormat.JSON if as_json else layout

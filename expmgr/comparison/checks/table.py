@@ -47,7 +47,7 @@ def _check(about: CheckKind, case: Case) -> Check:
         answer=problems[0].answer if problems else Answer.OK,
         told="; ".join(dict.fromkeys(words)),
         inputs=tuple(dict.fromkeys(about.inputs(case))),
-        mend=next((one.mend for one in problems if one.mend), None),
+        mend="; ".join(dict.fromkeys(one.mend for one in problems if one.mend)) or None,
         variants=(case.base.name, case.other.name),
     )
 
