@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help env demo matrix test test-fast test-slow test-wide test-estimators lint format docs source-files bench clean
+.PHONY: help env demo matrix test test-fast test-slow test-wide test-estimators lint format package docs source-files bench clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,12 @@ lint: env ## style, types, and which module may import which
 format: env ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+package: env ## build the sdist and the wheel into dist/, and see that they are complete
+	rm -rf dist
+	$(BIN)/python -m build --quiet --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python tests/package.py dist
 
 docs: env ## run what the README and the docs show
 	$(BIN)/python -m pytest -n 2 tests/test_docs.py

@@ -246,6 +246,10 @@ class EnvironmentProblem(ExpmgrError):
     """A Python environment that a run cannot happen in: not named, not there, or without what a worker needs."""
 
 
+class NoTensorFlow(EnvironmentProblem, ImportError):
+    """expmgr was installed without TensorFlow, and that is what was asked for. An `ImportError`, as any missing package."""
+
+
 class RunFolderProblem(ExpmgrError):
     """The folder of a run, below `.git/expmgr`, cannot be made or written."""
 

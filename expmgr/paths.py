@@ -213,3 +213,11 @@ class RunDir:
 def seeds_option(seed: int) -> str:
     """What a command needs to mean that seed."""
     return f" --seeds {seed}" if seed else ""
+
+
+def has_tensorflow() -> bool:
+    """Whether this interpreter would find TensorFlow, of whatever distribution; it is not imported."""
+    import importlib.util
+
+    found = importlib.util.find_spec("tensorflow")
+    return found is not None and found.origin is not None  # a mere folder of that name is none

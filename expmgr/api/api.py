@@ -9,7 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import tensorflow as tf
+try:
+    import tensorflow as tf
+except ModuleNotFoundError as missing:
+    if missing.name != "tensorflow":
+        raise
+    from expmgr.launch.environments import no_tensorflow
+
+    raise no_tensorflow(in_python=True) from None
 
 from expmgr.checkpoints.manifest import Manifest
 from expmgr.checkpoints.signature import DataContract, Signature, TrainingSetup, read_signature

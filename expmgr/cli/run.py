@@ -11,7 +11,7 @@ import typer
 from expmgr.cli import output
 from expmgr.cli.options import parse_pairs, parse_rules, parse_seeds, usage
 from expmgr.errors import ExitCode, ExpmgrError, worst
-from expmgr.paths import seeds_text
+from expmgr.paths import has_tensorflow, seeds_text
 
 if TYPE_CHECKING:
     from expmgr.launch.call import RunCall
@@ -117,7 +117,7 @@ def _train(call: RunCall, as_json: bool) -> None:
     from expmgr.launch.worker import WorkerProcess, take_early
 
     # It imports TensorFlow, which takes longest, while we look at what there is to do; ended at once if that is nothing.
-    worker: WorkerProcess | None = take_early() or WorkerProcess()
+    worker = take_early() or (WorkerProcess() if has_tensorflow() else None)
     done: list[str] = []
     try:
         from expmgr.cli.watch import watcher

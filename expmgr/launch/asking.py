@@ -10,12 +10,14 @@ from typing import Any, Literal
 from expmgr.errors import BadArgument, OutputProblem
 from expmgr.guard.judge import Judgement
 from expmgr.launch.before import OnNote, from_store, tell_before, telling_what_stays
+from expmgr.launch.environments import environment_of
 from expmgr.launch.local import is_own_worker, run_tasks
 from expmgr.launch.plan import How, Task, checkpoint_ref, plan_tasks, step_of
 from expmgr.launch.questions import parse_checkpoint
 from expmgr.launch.worker import close_early, take_early
 from expmgr.project import Project
 from expmgr.runs.request import Ask
+from expmgr.variants.variants import find_variant, spec_of
 
 Split = Literal["train", "eval", "test"]
 Form = Literal["savedmodel", "keras"]
@@ -225,6 +227,7 @@ def _task(
 ) -> Task:
     """The task; what was done for it that stays is added to `done`."""
     name, step = parse_checkpoint(text)
+    environment_of(project, spec_of(project.repo, find_variant(project.repo, name)))  # before anything is fetched
     if from_store(project, name, seed, step, on_note):
         done.append("what was fetched")
     (task,) = plan_tasks(project, [name], [seed] if seed else None, How(allow=tuple(allow)), mode="check")

@@ -11,6 +11,7 @@ from expmgr.errors import BadArgument, UncommittedChanges
 from expmgr.git.checkouts import commit_paths, worktrees
 from expmgr.git.repo import CommitId
 from expmgr.launch.before import OnNote, from_store
+from expmgr.launch.environments import environment_of
 from expmgr.launch.plan import How, Task, WarmStartOption, plan_tasks
 from expmgr.launch.questions import parse_checkpoint
 from expmgr.paths import VariantName
@@ -101,7 +102,8 @@ def commit_changes(project: Project, text: str, message: str) -> Committed:
     root, files = found
     spec_path = Path(root, variant.name.spec_path)
     if spec_path.is_file():  # a spec that is wrong is no commit
-        read_spec(spec_path.read_bytes(), variant.name.spec_path, variant.name.experiment)
+        wanted = read_spec(spec_path.read_bytes(), variant.name.spec_path, variant.name.experiment)
+        environment_of(project, wanted)  # nor is one that cannot be run here
     project.repo.identity()
     return Committed(variant.name, files, commit_paths(project.repo, Path(root), files, message))
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from expmgr.disk import durable
-from expmgr.errors import EnvironmentProblem, did_you_mean
+from expmgr.errors import EnvironmentProblem, NoTensorFlow, did_you_mean
+from expmgr.paths import has_tensorflow
 from expmgr.project import Project
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.model import EstimatorModel
@@ -25,16 +26,31 @@ from expmgr.spec.model import EstimatorModel
 _OLDEST_PYTHON = (3, 10)
 _ASK_SECS = 60
 #: Names under which TensorFlow is installed.
-TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-macos", "tensorflow-intel", "tf-nightly")
+TENSORFLOWS = (
+    "tensorflow",
+    "tensorflow-cpu",
+    "tensorflow-rocm",
+    "tensorflow-macos",
+    "tensorflow-intel",
+    "tensorflow-gpu",
+    "tensorflow-cpu-aws",
+    "intel-tensorflow",
+    "tf-nightly",
+    "tf-nightly-cpu",
+    "tf-nightly-rocm",
+)
 #: Asked of an interpreter, whatever its version: no word of it may need a newer Python than it has.
 _QUESTION = """
-import importlib.metadata, json, sys
+import importlib.metadata, importlib.util, json, sys
 packages = {}
 for one in importlib.metadata.distributions():
     name = one.metadata["Name"]
     if name:
         packages[name.lower().replace("_", "-")] = one.version
-print(json.dumps({"python": list(sys.version_info[:3]), "packages": packages}))
+found = importlib.util.find_spec("tensorflow")
+told = {"python": list(sys.version_info[:3]), "packages": packages}
+told["has_tensorflow"] = found is not None and found.origin is not None
+print(json.dumps(told))
 """
 _UNTOUCHED = "Nothing was started."
 
@@ -89,6 +105,8 @@ def environment_of(project: Project, spec: ExperimentSpec) -> Environment:
         found = _asked(name, str(_interpreter(project.settings.environments, name, project.repo.main_root)))
     if isinstance(spec.model, EstimatorModel):
         _require_estimators(found)
+    elif name is None and not has_tensorflow():
+        raise no_tensorflow()
     return found
 
 
@@ -139,7 +157,8 @@ def _asked(name: str | None, python: str) -> Environment:
                 f"environment {name}: {python} does not run", details=lines[-3:], left_alone=_UNTOUCHED
             ) from None
     found = Environment(name, Path(python), ".".join(map(str, told["python"])), told["packages"])
-    _require_worker(found, told["python"])
+    if name is not None:
+        _require_worker(found, told["python"], has_tensorflow=told["has_tensorflow"])
     return found
 
 
@@ -151,13 +170,21 @@ def _own() -> dict[str, Any]:
         for one in importlib.metadata.distributions()
         if one.metadata["Name"]
     }
-    return {"python": list(sys.version_info[:3]), "packages": packages}
+    return {"python": list(sys.version_info[:3]), "packages": packages, "has_tensorflow": has_tensorflow()}
 
 
-def _require_worker(found: Environment, version: Sequence[int]) -> None:
-    """What every worker needs."""
-    if found.name is None:
-        return
+def no_tensorflow(*, in_python: bool = False) -> NoTensorFlow:
+    """The error of expmgr's own environment, where it was installed without TensorFlow. With `in_python` the message has
+    what to type: a traceback shows no hint."""
+    what = f"expmgr's own environment ({sys.executable}) has no TensorFlow, which this needs"
+    way = f"install it: {sys.executable} -m pip install 'expmgr[tensorflow]'"
+    if in_python:
+        return NoTensorFlow(f"{what}; {way}", left_alone="Nothing was changed.")
+    return NoTensorFlow(what, left_alone=_UNTOUCHED, hint=way)
+
+
+def _require_worker(found: Environment, version: Sequence[int], *, has_tensorflow: bool) -> None:
+    """What a worker in another environment needs; to expmgr's own all but TensorFlow came with it."""
     what = f"environment {found.name} ({found.python})"
     if tuple(version[:2]) < _OLDEST_PYTHON:
         raise EnvironmentProblem(
@@ -168,7 +195,7 @@ def _require_worker(found: Environment, version: Sequence[int]) -> None:
     missing = [name for name in ("pydantic",) if name not in found.packages]
     if int(str(found.packages.get("pydantic", "2")).partition(".")[0]) < 2:
         missing.append("pydantic 2")
-    if found.version_of(*TENSORFLOWS) is None:
+    if not has_tensorflow:
         missing.append("TensorFlow")
     if missing:
         packages = " ".join(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from expmgr.checkpoints.manifest import SavedCheckpoint
-from expmgr.errors import ExpmgrError, reported, worst
+from expmgr.errors import EnvironmentProblem, ExpmgrError, reported, worst
 from expmgr.guard.judge import Judgement
 from expmgr.guard.rules import Verdict
 from expmgr.launch.before import OnNote, tell_before
@@ -127,8 +127,8 @@ def _answers(outcome: Outcome) -> Iterator[GuardAnswer]:
         out = None
         if judgement is not None and not judgement.verdict.may_restore:
             out = judgement.differences[0].rule.way_out(str(task.name), seed)
-        where = (told.variant, told.checkpoint, told.step)
-        yield GuardAnswer(*about, *where, told.exit_code, judgement, error, command, out)
+        source, checkpoint, at = told.variant, told.checkpoint, told.step
+        yield GuardAnswer(*about, source, checkpoint, at, told.exit_code, judgement, error, command, out)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class KeptCheckpoint:
     signature: str | None
     """sha256 of its signature."""
     verdict: str
-    """The guard's; `damaged` where it cannot be read."""
+    """The guard's; `damaged` where it cannot be read, `unknown` where the guard cannot be asked here."""
     selected: bool
     preserved: bool
 
@@ -199,16 +199,26 @@ def kept_checkpoints(
     found = []
     for outcome in outcomes:
         manifest = project.model_dir(outcome.task.name, outcome.task.seed).read_manifest()
-        for told in outcome.candidates:
-            saved = manifest.at(told.step) if manifest and told.step is not None else None
-            if saved is not None and manifest is not None:
-                found.append(_kept(outcome, saved, told, saved.step == manifest.selected_step))
+        if manifest is None:
+            continue
+        if isinstance(outcome.error, EnvironmentProblem):  # the checkpoints are there all the same
+            verdicts = {one.step: "unknown" for one in manifest.checkpoints}
+        else:
+            verdicts = {told.step: _verdict(told) for told in outcome.candidates if told.step is not None}
+        for step, verdict in verdicts.items():
+            saved = manifest.at(step)
+            if saved is not None:
+                found.append(_kept(outcome, saved, verdict, step == manifest.selected_step))
     failed = [one for one in outcomes if one.error is not None]
     errors = [one.error for one in failed if one.error is not None]
     return KeptCheckpoints(found, errors, worst([one.exit_code for one in failed]))
 
 
-def _kept(outcome: Outcome, saved: SavedCheckpoint, told: CandidateJudged, is_selected: bool) -> KeptCheckpoint:
+def _verdict(told: CandidateJudged) -> str:
+    return str(told.judgement["verdict"]) if told.judgement else "damaged"
+
+
+def _kept(outcome: Outcome, saved: SavedCheckpoint, verdict: str, is_selected: bool) -> KeptCheckpoint:
     chosen, compared = outcome.task.spec.selection, outcome.task.spec.compared
     # What the selection goes by, where it does: it is what makes one `selected`.
     metric = getattr(chosen, "metric", compared.metric)
@@ -222,7 +232,7 @@ def _kept(outcome: Outcome, saved: SavedCheckpoint, told: CandidateJudged, is_se
         value=saved.metrics.get(split, {}).get(metric),
         size_bytes=sum(file.size_bytes for file in saved.files.values()),
         signature=next((file.sha256 for name, file in saved.files.items() if name.endswith(".json")), None),
-        verdict=told.judgement["verdict"] if told.judgement else "damaged",
+        verdict=verdict,
         selected=is_selected,
         preserved=saved.preserved,
     )

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from expmgr.errors import ExpmgrError, SpecProblem, UncommittedChanges
 from expmgr.git.repo import CommitId
+from expmgr.launch.environments import environment_of
 from expmgr.paths import VariantName, run_command
 from expmgr.project import Project
 from expmgr.runs.events import CandidateJudged, JudgedEvent
@@ -96,7 +97,7 @@ def plan_tasks(
     """The tasks of one call, variant by variant. Every variant is looked at before anything is started.
 
     Raises what is wrong with any of them: an unknown variant, a bad spec, changes that were not committed, a seed that
-    the spec contradicts.
+    the spec contradicts; where they are trained, an environment that cannot.
     """
     how = how or How()
     project.repo.head()
@@ -106,6 +107,7 @@ def plan_tasks(
         spec = spec_of(project.repo, variant)
         if mode == "train":
             _check_committed(project, variant)
+            environment_of(project, spec)
         tree = project.repo.tree_id(variant.commit)
         digest = code_digest(project.repo, variant.commit, variant.name)
         for seed in _seeds(variant, spec, seeds):

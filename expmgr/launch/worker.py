@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from expmgr.paths import REPOSITORY_VARIABLES
+from expmgr.paths import REPOSITORY_VARIABLES, has_tensorflow
 
 
 class WorkerProcess:
@@ -123,8 +123,10 @@ _early: WorkerProcess | None = None
 
 
 def start_early() -> None:
-    """Start a worker of expmgr's own environment before it is known what for."""
+    """Start a worker of expmgr's own environment before it is known what for, where that has TensorFlow."""
     global _early
+    if not has_tensorflow():
+        return
     with contextlib.suppress(OSError):  # whoever needs it starts one, and says what is wrong
         _early = WorkerProcess()
 

@@ -9,7 +9,7 @@ from posixpath import normpath
 from typing import Any
 
 from expmgr.errors import SpecProblem, did_you_mean
-from expmgr.paths import module_roots
+from expmgr.paths import has_tensorflow, module_roots
 from expmgr.spec.data import PythonData, ScriptData
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.model import EstimatorModel, PythonModel, ScriptModel
@@ -146,10 +146,13 @@ def _require_installed(key: str, reference: str, module: str, folder: str, paths
     if module_spec is not None and not _is_namespace(module_spec):
         return
     modules = [path.removeprefix(f"{folder}/").removesuffix(".py") for path in paths if path.endswith(".py")]
+    hint = did_you_mean(module, modules)
+    if hint is None and not has_tensorflow():
+        return  # nothing runs in this environment, so it need not have what a run imports
     raise SpecProblem(
         f"{key}: {reference}: the commit has no {folder}/{module.replace('.', '/')}.py",
         left_alone=_UNTOUCHED,
-        hint=did_you_mean(module, modules, "add the file with git, and commit"),
+        hint=hint or "add the file with git, and commit",
     )
 
 
