@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from light import Light, hidden
 from world import ROOT, Repo
 
 pytestmark = [pytest.mark.tf, pytest.mark.estimators]
@@ -523,3 +524,14 @@ def test_a_saving_hook_of_the_model_fn_s_own_is_refused(copied: Repo, tmp_path: 
     result = copied.expmgr("run", "iris/plain")
     assert (result.code, copied.snapshot()) == (1, before)
     assert "brings a CheckpointSaverHook of its own" in result.stderr
+
+
+def test_an_estimator_runs_from_an_install_without_tensorflow(copied: Repo, tmp_path: Path) -> None:
+    """TensorFlow is in the environment that the spec names, and there alone."""
+    hidden(tmp_path / "light")
+    light = Light((str(tmp_path / "light" / "bin" / "python"), "-m", "expmgr"))
+    for command in (["run", "iris/v2", "--max-steps", "150"], ["check", "iris/v2"], ["evaluate", "iris/v2"]):
+        result = light.expmgr(copied, *command)
+        assert result.code == 0, (command, result.stderr)
+    told = json.loads(light.expmgr(copied, "show", "iris/v2:0", "--json").stdout)
+    assert (told["step"], told["environment"]["name"]) == (150, "estimator")
