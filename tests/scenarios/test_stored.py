@@ -70,6 +70,10 @@ def test_the_guard_stands_at_the_door_of_what_was_fetched(ann: Repo, bob: Repo) 
         assert refused.code == 3, refused.stderr
         assert "hidden_0/kernel   saved float32 (4, 10)" in refused.stderr
         assert "(4, 20)" in refused.stderr
+        is_fetched = argv[0] == "evaluate"  # the second finds it here
+        assert ("was fetched from" in refused.stderr) is is_fetched
+        left = "Apart from what was fetched, nothing" if is_fetched else "Nothing"
+        assert f"\n{left} was changed on disk.\n" in refused.stderr
 
 
 @pytest.mark.slow
