@@ -5,22 +5,47 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from team import Team
+from warmth import warm_workers, with_warmth, without_warmth
 from world import ROOT, Repo, new_repo, sealed
 
 
+@pytest.fixture(scope="session", autouse=True)
+def warm_requests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Workers that the tests start are forks of one process that has imported TensorFlow, except for `cold` tests.
+
+    The file in which that process says what it was asked for.
+    """
+    home = tmp_path_factory.mktemp("warm")
+    told = home / "requests.jsonl"
+    if sys.platform != "linux":
+        yield told
+        return
+    with warm_workers(told, sealed(home, os.environ)) as path, pytest.MonkeyPatch.context() as patch:
+        for name, value in with_warmth(os.environ, path).items():
+            if os.environ.get(name) != value:
+                patch.setenv(name, value)
+        yield told
+
+
 @pytest.fixture(autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """An empty home, and no variable of the outer world that git or expmgr would listen to."""
     folder = tmp_path_factory.mktemp("home")
     (folder / ".gitconfig").write_text(
         "[user]\n\tname = Ann\n\temail = ann@example.com\n[init]\n\tdefaultBranch = main\n"
     )
     environ = sealed(folder, os.environ)
+    if request.node.get_closest_marker("cold"):
+        environ = without_warmth(environ)
     for name in set(os.environ) - set(environ):
         monkeypatch.delenv(name)
     for name, value in environ.items():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from warmth import warm_interpreter, warm_workers
 from world import ROOT, Repo, sealed
 
 #: Asked before the world is sealed.
@@ -27,11 +29,23 @@ compare:    {metric: accuracy}
 
 
 @pytest.fixture(scope="session")
-def estimator_python() -> str:
+def cold_python() -> str:
     """An interpreter that has TensorFlow 2.15."""
     if not Path(PYTHON).exists():
         pytest.skip("no environment with TensorFlow 2.15: make test-estimators makes one")
     return PYTHON
+
+
+@pytest.fixture(scope="session")
+def estimator_python(cold_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """It too, but its workers are forks of one process that has imported TensorFlow 2.15."""
+    if sys.platform != "linux":
+        yield cold_python
+        return
+    folder = tmp_path_factory.mktemp("warm-estimators")
+    environ = sealed(folder, os.environ)
+    with warm_workers(folder / "requests.jsonl", environ, python=cold_python, trainer="estimator") as address:
+        yield str(warm_interpreter(folder / "python", cold_python, address))
 
 
 def made(folder: Path, python: str) -> Repo:

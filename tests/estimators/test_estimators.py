@@ -218,6 +218,7 @@ def test_predictions_and_an_export_that_needs_neither_code_nor_expmgr(
     assert trained.expmgr("export", f"iris/{kind}", "-o", str(tmp_path / "x.keras")).code == 1
 
 
+@pytest.mark.cold
 def test_killed_and_stopped_it_goes_on_from_its_newest_checkpoint(copied: Repo) -> None:
     command = [sys.executable, "-m", "expmgr", "run", "iris/v2", "--max-steps", "100000"]
 

@@ -16,7 +16,7 @@ import pytest
 
 from world import Repo
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.cold]
 
 LONG = ("--max-steps", "500000")
 PATIENCE_S = 90.0
