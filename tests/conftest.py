@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,8 @@ import pytest
 from team import Team
 from warmth import warm_workers, with_warmth, without_warmth
 from world import ROOT, Repo, new_repo, sealed
+
+_GIVEN = dict(os.environ)  # before a test imports TensorFlow, which leaves variables behind
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,10 +26,11 @@ def warm_requests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """
     home = tmp_path_factory.mktemp("warm")
     told = home / "requests.jsonl"
+    _forget_what_imports_left(_GIVEN)
     if sys.platform != "linux":
         yield told
         return
-    with warm_workers(told, sealed(home, os.environ)) as path, pytest.MonkeyPatch.context() as patch:
+    with warm_workers(told, sealed(home, _GIVEN)) as path, pytest.MonkeyPatch.context() as patch:
         for name, value in with_warmth(os.environ, path).items():
             if os.environ.get(name) != value:
                 patch.setenv(name, value)
@@ -37,8 +40,9 @@ def warm_requests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def home(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+) -> Iterator[Path]:
     """An empty home, and no variable of the outer world that git or expmgr would listen to."""
+    before = dict(os.environ)
     folder = tmp_path_factory.mktemp("home")
     (folder / ".gitconfig").write_text(
         "[user]\n\tname = Ann\n\temail = ann@example.com\n[init]\n\tdefaultBranch = main\n"
@@ -50,7 +54,14 @@ def home(
         monkeypatch.delenv(name)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    return folder
+    yield folder
+    _forget_what_imports_left({**before, **environ})
+
+
+def _forget_what_imports_left(known: Mapping[str, str]) -> None:
+    for name in set(os.environ) - set(known):
+        if not name.startswith("PYTEST_"):  # pytest takes away its own
+            del os.environ[name]
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ FOLDER = os.path.dirname(os.path.abspath(__file__))
 _MODULE = ("-m", "expmgr.train.worker")
 _FORWARDED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2")
 
-#: Variables that neither Python, nor TensorFlow, nor Keras, nor NumPy reads as it is imported. Any other one has to be
-#: as it is in the warm process, or the worker starts cold.
+#: Variables that neither Python, nor TensorFlow, nor Keras, nor NumPy reads as it is imported (of PYTHONPATH the path
+#: that came of it is compared). Any other one has to be as it is in the warm process, or the worker starts cold.
 _NOT_READ_AT_IMPORT = {
     *("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "TMPDIR", "PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "TERM", "TZ"),
-    *("EDITOR", "MY_SECRET", "MY_TOKEN", SOCKET),
+    *("PYTHONPATH", "EDITOR", "MY_SECRET", "MY_TOKEN", SOCKET),
 }
 _PREFIXES_NOT_READ_AT_IMPORT = ("GIT_", "EXPMGR_", "PYTEST_", "AWS_", "GITHUB_", "GNUPG")
 
