@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help env demo matrix test test-fast test-slow test-wide test-estimators lint format package docs source-files bench clean
+.PHONY: help env estimator-env demo matrix matrix-env test test-fast test-all test-alone test-estimators nightly lint format package docs source-files bench clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,24 +18,30 @@ $(VENV)/.made: pyproject.toml
 demo: env ## two variants of iris, trained and compared, in a repository of their own
 	@bash demo/demo.sh "$(abspath $(BIN))"
 
+# docs/testing.md says what runs where and why.
+JOBS ?= 2
+PYTEST := -m pytest -n $(JOBS) --dist worksteal
+
 test: env ## every everyday test, on two cores
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not wide and not estimators"
+	$(BIN)/python $(PYTEST) -m "not slow and not wide and not estimators and not nightly"
 
 test-fast: env ## the tests without TensorFlow
-	$(BIN)/python -m pytest -n 2 -m "not slow and not wide and not tf"
+	$(BIN)/python $(PYTEST) -m "not slow and not wide and not nightly and not tf"
 
-test-slow: env ## the slow tests, one at a time: many kills, many processes
-	$(BIN)/python -m pytest -m slow
+test-all: env estimator-env ## all tests that can run side by side, slow and wide ones and the Estimators' too
+	$(BIN)/python $(PYTEST) -m "not alone and not nightly"
 
-test-wide: env ## the wide tests: each kind of model, each store, each trick that somebody may try
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "wide and not slow"
+test-alone: env estimator-env ## the tests beside which nothing may run: kills, measured time, sixteen at once
+	$(BIN)/python -m pytest -m "alone and not nightly"
 
 # Estimators live in TensorFlow 2.14 and 2.15, which have Python 3.9 to 3.11.
 ESTIMATOR_PYTHON ?= python3.11
 ESTIMATOR_TENSORFLOW ?= tensorflow-cpu==2.15.*
 
-test-estimators: env .venv-tf215/.made ## the tests with TensorFlow 2.15's Estimators, in an environment of their own
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests/estimators
+test-estimators: env estimator-env ## the tests with TensorFlow 2.15's Estimators, in an environment of their own
+	$(BIN)/python $(PYTEST) -m "estimators and not nightly"
+
+estimator-env: .venv-tf215/.made
 
 .venv-tf215/.made: Makefile
 	$(ESTIMATOR_PYTHON) -m venv .venv-tf215
@@ -44,15 +50,29 @@ test-estimators: env .venv-tf215/.made ## the tests with TensorFlow 2.15's Estim
 
 # PYTHON:TENSORFLOW, the newest patch of each.
 MATRIX ?= python3.10:2.16 python3.12:2.18 python3.13:2.21
+MATRIX_TESTS ?= tf and not slow and not wide and not nightly
+MATRIX_FOLDER = .matrix/$$(echo $$pair | tr ':/' '--')
 
-matrix: ## the tests of the worker and the guard with other versions: make matrix MATRIX="python3.10:2.16"
+matrix: matrix-env ## the tests of the worker and the guard with other versions: make matrix MATRIX="python3.10:2.16"
 	@set -e; for pair in $(MATRIX); do \
-	  folder=.matrix/$$(echo $$pair | tr ':/' '--'); \
 	  echo "TensorFlow $${pair#*:} with $${pair%%:*}"; \
+	  $(MATRIX_FOLDER)/bin/python $(PYTEST) -m "$(MATRIX_TESTS)" tests/train tests/guard; \
+	done
+
+matrix-env:
+	@set -e; for pair in $(MATRIX); do folder=$(MATRIX_FOLDER); \
+	  if [ -e $$folder/.made ] && ! [ pyproject.toml -nt $$folder/.made ]; then continue; fi; \
 	  $${pair%%:*} -m venv $$folder; \
 	  $$folder/bin/python -m pip install --quiet --disable-pip-version-check "tensorflow==$${pair#*:}.*" --editable '.[dev]'; \
-	  $$folder/bin/python -m pytest -n 2 --dist worksteal -m "tf and not slow" tests/train tests/guard; \
+	  touch $$folder/.made; \
 	done
+
+# Property tests draw from PROPERTY_SEED, which pytest prints; unset, a new one each time.
+nightly: env estimator-env ## the widest and the longest: every test, 500 examples a property, the whole matrix, benchmarks
+	$(BIN)/python $(PYTEST) --hypothesis-profile=nightly -m "not alone"
+	$(BIN)/python -m pytest --hypothesis-profile=nightly -m alone
+	$(MAKE) matrix MATRIX_TESTS="tf and not slow"
+	$(MAKE) bench
 
 lint: env ## style, types, and which module may import which
 	$(BIN)/ruff check .

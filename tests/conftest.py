@@ -10,10 +10,42 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import seed, settings
 
 from team import Team
 from warmth import warm_workers, with_warmth, without_warmth
 from world import ROOT, Repo, new_repo, sealed
+
+SEED = "PROPERTY_SEED"
+"""Names the seed of the randomized property tests (make nightly)."""
+
+settings.register_profile("ci", max_examples=25, derandomize=True, deadline=None)
+settings.register_profile("nightly", max_examples=500, deadline=None, print_blob=True)
+settings.load_profile("ci")
+
+
+def _is_randomized(config: pytest.Config) -> bool:
+    return bool(config.getoption("--hypothesis-profile", None) == "nightly")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """One seed for all processes of the session."""
+    if _is_randomized(config):
+        os.environ.setdefault(SEED, str(int.from_bytes(os.urandom(4), "big")))
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return [f"property tests: randomized, make nightly {SEED}={os.environ[SEED]}"] if _is_randomized(config) else []
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Not pytest's --hypothesis-seed: with it, the database of examples that failed before is not read.
+    if _is_randomized(config):
+        for item in items:
+            if isinstance(item, pytest.Function) and hasattr(item.obj, "hypothesis"):
+                seed(int(os.environ[SEED]))(item.function)
+
 
 _GIVEN = dict(os.environ)  # before a test imports TensorFlow, which leaves variables behind
 

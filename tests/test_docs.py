@@ -232,6 +232,7 @@ def _readme_commands() -> list[str]:
 
 @pytest.mark.tf
 @pytest.mark.slow
+@pytest.mark.cold
 def test_the_readme_was_typed(repo: Repo) -> None:
     rows = [f"{number / 3:.3f},{('red', 'green')[number % 2]},{('cat', 'dog')[number % 2]}" for number in range(50)]
     repo.write("my.csv", "\n".join(["weight_g,colour,kind", *rows, ""]))
@@ -259,6 +260,7 @@ def test_the_readme_was_typed(repo: Repo) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.cold
 @pytest.mark.tf
 @pytest.mark.parametrize(("name", "least"), [("tutorial", 25), ("migrate-from-estimators", 6)])
 def test_a_page_was_typed(empty: Repo, name: str, least: int) -> None:

@@ -16,6 +16,9 @@ from world import ROOT
 
 FOLDER = ROOT / "tests" / "warm"
 SOCKET = "WARM_WORKERS"
+"""The variable that names the socket of the process for the interpreter that runs the tests."""
+OTHER_SOCKET = "WARM_ESTIMATORS"
+"""The variable that names the one for the interpreter with TensorFlow 2.15."""
 
 
 @contextmanager
@@ -47,20 +50,19 @@ def warm_workers(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def warm_interpreter(path: Path, python: str, address: str) -> Path:
-    """A program at `path` that is the interpreter `python` whose workers are forks of the warm process at `address`,
-    except for a `cold` test."""
+def warm_interpreter(path: Path, python: str) -> None:
+    """Write a program to `path` that is the interpreter `python`; a worker in it is a fork of the warm process whose socket
+    `OTHER_SOCKET` names, except for a `cold` test."""
     path.write_text(
         f"""#!/bin/sh
 if [ -n "${SOCKET}" ]; then
-  export {SOCKET}={address} PYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}{FOLDER}"
+  export {SOCKET}="${OTHER_SOCKET}" PYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}{FOLDER}"
 fi
 exec {python} "$@"
 """,
         encoding="utf-8",
     )
     path.chmod(0o755)
-    return path
 
 
 def with_warmth(environ: Mapping[str, str], path: str) -> dict[str, str]:
@@ -71,6 +73,6 @@ def with_warmth(environ: Mapping[str, str], path: str) -> dict[str, str]:
 
 def without_warmth(environ: Mapping[str, str]) -> dict[str, str]:
     """`environ` as it was before `with_warmth`."""
-    kept = {name: value for name, value in environ.items() if name not in (SOCKET, "PYTHONPATH")}
+    kept = {name: value for name, value in environ.items() if name not in (SOCKET, OTHER_SOCKET, "PYTHONPATH")}
     parts = [part for part in environ.get("PYTHONPATH", "").split(os.pathsep) if part not in ("", str(FOLDER))]
     return {**kept, "PYTHONPATH": os.pathsep.join(parts)} if parts else kept

@@ -258,6 +258,7 @@ def test_inside_a_hook_the_folder_counts_not_git_dir(base: Repo, monkeypatch: py
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_sixteen_at_once(base: Repo) -> None:
     command = [sys.executable, "-m", "expmgr", "new", "--from", "iris/baseline", "--set", "train.max_steps=5"]
     started = [
@@ -274,6 +275,7 @@ def test_sixteen_at_once(base: Repo) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_of_sixteen_that_want_one_name_one_gets_it(base: Repo) -> None:
     command = [sys.executable, "-m", "expmgr", "new", "iris/one", "--from", "iris/baseline"]
     started = [

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from warmth import warm_interpreter, warm_workers
+from once import made_once
+from warmth import OTHER_SOCKET, warm_interpreter, warm_workers
 from world import ROOT, Repo, sealed
 
 #: Asked before the world is sealed.
@@ -42,10 +43,19 @@ def estimator_python(cold_python: str, tmp_path_factory: pytest.TempPathFactory)
     if sys.platform != "linux":
         yield cold_python
         return
-    folder = tmp_path_factory.mktemp("warm-estimators")
-    environ = sealed(folder, os.environ)
-    with warm_workers(folder / "requests.jsonl", environ, python=cold_python, trainer="estimator") as address:
-        yield str(warm_interpreter(folder / "python", cold_python, address))
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        warm_interpreter(folder / "python", cold_python)
+
+    home = tmp_path_factory.mktemp("warm-estimators")
+    told = home / "requests.jsonl"
+    with (
+        warm_workers(told, sealed(home, os.environ), python=cold_python, trainer="estimator") as address,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv(OTHER_SOCKET, address)
+        yield str(made_once(tmp_path_factory, "estimator-python", write) / "python")
 
 
 def made(folder: Path, python: str) -> Repo:
@@ -68,19 +78,13 @@ def made(folder: Path, python: str) -> Repo:
 @pytest.fixture(scope="session")
 def _trained(tmp_path_factory: pytest.TempPathFactory, estimator_python: str) -> Path:
     """Each of them trained to step 100 by one call."""
-    home = tmp_path_factory.mktemp("estimators-home")
-    (home / ".gitconfig").write_text(
-        "[user]\n\tname = Ann\n\temail = ann@example.com\n[init]\n\tdefaultBranch = main\n"
-    )
-    patch = pytest.MonkeyPatch()
-    for name, value in sealed(home, os.environ).items():
-        patch.setenv(name, value)
-    folder = tmp_path_factory.mktemp("estimators") / "repo"
-    repo = made(folder, estimator_python)
-    result = repo.expmgr_process("run", "iris/v2", "iris/v1", "iris/own")
-    assert result.code == 0, result.stderr
-    patch.undo()
-    return folder
+
+    def train(folder: Path) -> None:
+        repo = made(folder, estimator_python)
+        result = repo.expmgr_process("run", "iris/v2", "iris/v1", "iris/own")
+        assert result.code == 0, result.stderr
+
+    return made_once(tmp_path_factory, "estimators", train)
 
 
 @pytest.fixture

@@ -219,6 +219,7 @@ def test_predictions_and_an_export_that_needs_neither_code_nor_expmgr(
 
 
 @pytest.mark.cold
+@pytest.mark.alone
 def test_killed_and_stopped_it_goes_on_from_its_newest_checkpoint(copied: Repo) -> None:
     command = [sys.executable, "-m", "expmgr", "run", "iris/v2", "--max-steps", "100000"]
 

@@ -111,6 +111,7 @@ def shown(repo: Repo, seed: int = 0) -> dict[str, object]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_everything_killed(base: Repo, training: Started) -> None:
     (run_dir,) = (base.path / ".git/expmgr/runs").iterdir()
     assert json.loads((run_dir / "run.json").read_text())["status"] == "starting"
@@ -159,6 +160,7 @@ def test_the_command_killed_leaves_no_orphan(base: Repo, training: Started) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_the_process_of_one_seed_killed_does_not_stop_the_others(base: Repo) -> None:
     started = Started(base, "run", "iris/baseline", "--seeds", "0-1", "--jobs", "2", "--max-steps", "3000")
     started.until(started.has_saved(0, 1))
@@ -175,6 +177,7 @@ def test_the_process_of_one_seed_killed_does_not_stop_the_others(base: Repo) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.alone
 def test_a_signal_saves_and_a_second_run_goes_on_to_the_same_weights(base: Repo, number: signal.Signals) -> None:
     end = "4000"
     started = Started(base, "run", "iris/baseline", "--max-steps", end)
@@ -256,6 +259,7 @@ def test_hooks_of_the_user_do_not_fire(base: Repo) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_sixteen_runs_at_once(base: Repo) -> None:
     names = [f"iris/v{number}" for number in range(16)]
     for name in names:
@@ -268,6 +272,7 @@ def test_sixteen_runs_at_once(base: Repo) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_of_sixteen_runs_of_one_seed_one_trains(base: Repo) -> None:
     started = [Started(base, "run", "iris/baseline", "--max-steps", "300") for _ in range(16)]
     codes = sorted(one.end()[0] for one in started)

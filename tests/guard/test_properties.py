@@ -73,7 +73,7 @@ def _laws(data: st.DataObject) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_what_changes_outputs_is_never_restored(data: st.DataObject) -> None:
     _laws(data)

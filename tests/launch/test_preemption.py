@@ -107,6 +107,8 @@ def test_it_is_told_once_and_off_asks_nobody(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.slow
 @pytest.mark.tf
+@pytest.mark.alone
+@pytest.mark.cold
 def test_a_run_saves_and_ends_with_75(iris: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     assert iris.expmgr("new", "iris/baseline").code == 0
     iris.write(".git/expmgr/config.toml", 'preemption_notice = "gce"\n')

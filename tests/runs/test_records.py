@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from expmgr.disk import durable
@@ -241,7 +241,6 @@ def test_run_ids_sort_by_time_and_differ() -> None:
     assert len({new_run_id(5.0) for _ in range(30)}) == 30  # of 16 million
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=3000), st.integers(10, 1000))
 def test_thinning_keeps_ends_and_extremes(values: list[float], most: int) -> None:
     points = list(enumerate(values))

@@ -164,6 +164,8 @@ def _told_refused(repo: Repo, *command: str) -> Any:
 
 
 @pytest.mark.parametrize("name", ALL)
+@pytest.mark.alone
+@pytest.mark.cold
 def test_a_killed_run_ends_as_one_that_was_left_alone(name: str, repo: Repo) -> None:
     settings = ("--set", "run_config.save_checkpoints_steps=50", "--set", "train.max_steps=1000000")
     for command in (

@@ -266,6 +266,7 @@ def test_called_by_hand_outside_of_an_experiment_it_trains_and_says_why_it_is_no
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_called_by_hand_and_killed_it_is_shown_as_killed(scripted: Callable[[str], Repo]) -> None:
     repo = scripted("functional")
     path = repo.path / "experiments/digits/train.py"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from expmgr.errors import SpecProblem
@@ -177,7 +177,6 @@ def test_a_string_with_yaml_in_it_stays_a_string() -> None:
     assert (spec.question, spec.data.label) == ("a: {b}, #c", "x, y")
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 999), min_size=1, max_size=4),
     st.floats(1e-9, 1e9, allow_nan=False),

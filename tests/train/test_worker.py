@@ -376,6 +376,7 @@ def wait_until_gone(process: Process) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_no_worker_and_no_run_outlives_a_killed_command(site: Site) -> None:
     code = ORPHANS.format(paths=[str(ROOT), str(ROOT / "tests")], site=str(site.path))
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as command:

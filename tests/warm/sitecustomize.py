@@ -13,6 +13,7 @@ import sys
 
 SOCKET = "WARM_WORKERS"
 """The variable that names the socket of the warm process."""
+OTHER_SOCKET = "WARM_ESTIMATORS"
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 _MODULE = ("-m", "expmgr.train.worker")
 _FORWARDED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2")
@@ -21,7 +22,7 @@ _FORWARDED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2")
 #: that came of it is compared). Any other one has to be as it is in the warm process, or the worker starts cold.
 _NOT_READ_AT_IMPORT = {
     *("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "TMPDIR", "PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "TERM", "TZ"),
-    *("PYTHONPATH", "EDITOR", "MY_SECRET", "MY_TOKEN", SOCKET),
+    *("PYTHONPATH", "EDITOR", "MY_SECRET", "MY_TOKEN"),
 }
 _PREFIXES_NOT_READ_AT_IMPORT = ("GIT_", "EXPMGR_", "PYTEST_", "AWS_", "GITHUB_", "GNUPG")
 
@@ -29,7 +30,8 @@ _PREFIXES_NOT_READ_AT_IMPORT = ("GIT_", "EXPMGR_", "PYTEST_", "AWS_", "GITHUB_",
 def own_environment() -> dict[str, str]:
     """The environment without what brought us here."""
     environ = dict(os.environ)
-    environ.pop(SOCKET, None)
+    for name in (SOCKET, OTHER_SOCKET):
+        environ.pop(name, None)
     parts = [part for part in environ.pop("PYTHONPATH", "").split(os.pathsep) if part and not _is_ours(part)]
     if parts:
         environ["PYTHONPATH"] = os.pathsep.join(parts)
