@@ -72,7 +72,7 @@ nightly: env estimator-env ## the widest and the longest: every test, 500 exampl
 	$(BIN)/python $(PYTEST) --hypothesis-profile=nightly -m "not alone"
 	$(BIN)/python -m pytest --hypothesis-profile=nightly -m alone
 	$(MAKE) matrix MATRIX_TESTS="tf and not slow"
-	$(MAKE) bench
+	EXPMGR_ESTIMATOR_PYTHON="$(abspath .venv-tf215/bin/python)" $(MAKE) bench
 
 lint: env ## style, types, and which module may import which
 	$(BIN)/ruff check .

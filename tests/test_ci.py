@@ -73,6 +73,16 @@ def test_ci_ends_whatever_happens(tmp_path: Path) -> None:
     assert table["lint"] == "no time"
 
 
+def test_the_docs_name_every_file_of_tests_and_every_mark() -> None:
+    text = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+    promises = text.split("## Promises")[1].split("## Warm")[0]
+    assert set(re.findall(r"`(test_\w+\.py)`", promises)) == {path.name for path in ROOT.glob("tests/**/test_*.py")}
+    markers = re.findall(r'^  "(\w+): ', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == set(markers)
+    lonely = {path.name for path in ROOT.glob("tests/**/test_*.py") if "pytest.mark.alone" in path.read_text("utf-8")}
+    assert set(re.findall(r"\*\*`(test_\w+\.py)`\*\*", promises)) == lonely - {Path(__file__).name}
+
+
 def _workflow(path: str) -> Any:
     from ruamel.yaml import YAML
 

@@ -84,17 +84,21 @@ def test_every_example_is_looked_at() -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_it_goes_through_every_command(name: str, repo: Repo, tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [pytest.param(None, marks=pytest.mark.nightly), 40])
+def test_it_goes_through_every_command(name: str, steps: int | None, repo: Repo, tmp_path: Path) -> None:
+    """At full length, to the metric that its README states; or some steps of it, for all the rest."""
     example = ALL[name]
+    length = () if steps is None else ("--max-steps", str(steps))
     for command in (
         ("init", "--example", name, "--commit"),
         ("new", f"{name}/base"),
         ("new", f"{name}/other", "--from", f"{name}/base", "--set", example.other),
-        ("run", f"{name}/base", f"{name}/other"),
+        ("run", f"{name}/base", f"{name}/other", *length),
     ):
         result = repo.expmgr_process(*command)
         assert result.code == 0, (command, result.stderr)
-    _stated(repo, name, example)
+    if steps is None:
+        _stated(repo, name, example)
     _asked(repo, name, example, tmp_path)
     _compared(repo, name)
     _refused(repo, name, example)

@@ -55,7 +55,11 @@ def wire(s3_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
     found.close()
 
 
-@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.wide)])
+#: For the test that goes all the way with it in CI too; the others that know both do so in `make nightly`.
+_S3 = pytest.param("s3", marks=pytest.mark.wide)
+
+
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.nightly)])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a store is to be: it holds nothing yet."""
     if request.param == "folder":
@@ -149,6 +153,7 @@ def pulled(team: Team, place: str, name: str = "bob") -> Repo:
     return repo
 
 
+@pytest.mark.parametrize("place", ["folder", _S3], indirect=True)
 def test_there_and_back(ann: Repo, team: Team, place: str) -> None:
     content = os.urandom(5 * PIECE + 7)
     record = saved(ann, "iris/baseline", 0, content, steps=2)
