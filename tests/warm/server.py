@@ -139,6 +139,7 @@ class Server:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.setsid()
+            _set_signals(request["ignored"], request["blocked"])
             for number, descriptor in enumerate(files):
                 os.dup2(descriptor, number)
             for descriptor in (*files, self._woken, self._waker):
@@ -183,6 +184,17 @@ def _named(name: str, asked: Any, ours: Any) -> list[tuple[str, str]]:
         keys = sorted(asked.keys() | ours.keys())
         return [(key, f"{asked.get(key)} != {ours.get(key)}") for key in keys if asked.get(key) != ours.get(key)]
     return [(name, f"{asked} != {ours}")]
+
+
+def _set_signals(ignored: list[int], blocked: list[int]) -> None:
+    """As Python finds and sets them when it starts with these."""
+    for number in signal.valid_signals():
+        is_ignored = signal.getsignal(number) == signal.SIG_IGN
+        if number in ignored and not is_ignored:
+            signal.signal(number, signal.SIG_IGN)
+        elif is_ignored and number not in ignored:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _trainer_of(argv: list[str]) -> str:

@@ -57,7 +57,6 @@ def _package(part: str) -> str:
 def imports() -> dict[str, object]:
     """All that the imports depend on, or that a fork could not take over: two processes with the same are exchangeable."""
     import resource
-    import signal
 
     environ = own_environment()
     home = environ.get("HOME", "")
@@ -74,8 +73,6 @@ def imports() -> dict[str, object]:
         "environ": {name: environ[name] for name in sorted(names)},
         "keras": _content(environ.get("KERAS_HOME") or os.path.join(home, ".keras"), "keras.json"),
         "limits": {name: list(resource.getrlimit(getattr(resource, name))) for name in limits},
-        "ignored": [int(one) for one in signal.valid_signals() if signal.getsignal(one) == signal.SIG_IGN],
-        "blocked": [int(one) for one in signal.pthread_sigmask(signal.SIG_BLOCK, [])],
         "user": [os.getuid(), os.geteuid(), os.getgid(), os.getegid(), *sorted(os.getgroups())],
         "namespaces": {name: os.readlink(f"/proc/self/ns/{name}") for name in ("mnt", "net", "pid", "user", "uts")},
         "processors": sorted(os.sched_getaffinity(0)),
@@ -117,6 +114,8 @@ def _become_a_client(address: str) -> None:
         "path": own_path(),
         "folder": os.getcwd(),
         "umask": umask,
+        "ignored": [int(one) for one in signal.valid_signals() if signal.getsignal(one) == signal.SIG_IGN],
+        "blocked": [int(one) for one in signal.pthread_sigmask(signal.SIG_BLOCK, [])],
     }
     content = json.dumps(request).encode()
     connection = socket.socket(socket.AF_UNIX)
