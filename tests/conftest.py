@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -45,6 +46,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if isinstance(item, pytest.Function) and hasattr(item.obj, "hypothesis"):
                 seed(int(os.environ[SEED]))(item.function)
+
+
+def pytest_collection_finish() -> None:
+    # Keras' clear_session collects garbage each time, which takes half of the tests of the guard: test modules have
+    # imported TensorFlow by now, and what was imported is no garbage.
+    gc.collect()
+    gc.freeze()
 
 
 _GIVEN = dict(os.environ)  # before a test imports TensorFlow, which leaves variables behind
