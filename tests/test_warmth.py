@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -223,6 +224,17 @@ def test_a_warm_worker_ends_as_a_cold_one(warm_requests: Path, how: str) -> None
     assert is_warm(warm_requests)
     assert ended.is_gone
     assert ended.status == {"killed": -signal.SIGKILL}.get(how, 0)
+
+
+def test_a_client_that_is_killed_as_it_asks_ends_no_other(warm_requests: Path) -> None:
+    for words in (b"", b"\0" * 4, (100).to_bytes(8, "big") + b"{"):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(os.environ[SOCKET])
+            client.sendall(words)
+    worker = Worker()
+    assert next(worker.said(60)) == {"ready": True}
+    worker.close()
+    assert is_warm(warm_requests)
 
 
 def test_without_its_session_a_worker_starts_cold_and_the_warm_process_is_gone(tmp_path: Path) -> None:

@@ -46,8 +46,9 @@ def warm_workers(
         yield path
     finally:
         process.stdin.close()
-        process.wait(20)
+        code = process.wait(20)
         shutil.rmtree(folder, ignore_errors=True)
+    assert code == 0, log.read_text(encoding="utf-8", errors="replace")[-3000:]
 
 
 def warm_interpreter(path: Path, python: str) -> None:

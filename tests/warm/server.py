@@ -56,8 +56,10 @@ class Server:
                     self._pass_on(pid, client)
             if self._listening in readable:
                 connection, _ = self._listening.accept()
-                with contextlib.suppress(OSError):
+                try:
                     self._answer(connection)
+                except OSError:  # its client was killed
+                    connection.close()
             if 0 in readable:  # the session is over
                 for pid in self._clients:
                     _kill_all_of(pid)
@@ -87,12 +89,11 @@ class Server:
         connection.settimeout(20)
         head, files, _, _ = socket.recv_fds(connection, 8, 3)
         try:
-            size = int.from_bytes(head, "big")
             content = b""
-            while len(content) < size:
-                part = connection.recv(size - len(content))
+            while len(head) < 8 or len(content) < int.from_bytes(head, "big"):
+                part = connection.recv(65536)
                 if not part:
-                    return
+                    raise ConnectionError("its client was killed")
                 content += part
             self._start(connection, json.loads(content), files)
         finally:
@@ -208,3 +209,4 @@ def _kill_all_of(pid: int) -> None:
 
 if __name__ == "__main__":
     Server(socket.socket(fileno=int(sys.argv[1])), sys.argv[2]).serve()
+    os._exit(0)  # TensorFlow takes a while to tidy up
