@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from expmgr.launch.worker import Worker
+from expmgr.launch.worker import WorkerProcess
 from warmth import SOCKET, warm_workers, with_warmth, without_warmth
 from world import ROOT, Repo, sealed
 
@@ -175,7 +175,7 @@ def test_what_an_import_may_depend_on_makes_a_worker_cold(
     else:
         monkeypatch.setenv(name, value if name != "PYTHONPATH" else os.pathsep.join([value, os.environ[name]]))
     before = warm_requests.read_text()
-    worker = Worker()
+    worker = WorkerProcess()
     deadline = time.monotonic() + 20
     while warm_requests.read_text() == before and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -187,7 +187,7 @@ class Ended:
     """A warm worker, how it was ended, and with what status."""
 
     def __init__(self, end: Callable[[Worker], object]) -> None:
-        worker = Worker()
+        worker = WorkerProcess()
         assert next(worker.said(60)) == {"ready": True}
         self.pid = worker._process.pid
         (told,) = _children_of_workers(worker)
@@ -231,7 +231,7 @@ def test_a_client_that_is_killed_as_it_asks_ends_no_other(warm_requests: Path) -
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(os.environ[SOCKET])
             client.sendall(words)
-    worker = Worker()
+    worker = WorkerProcess()
     assert next(worker.said(60)) == {"ready": True}
     worker.close()
     assert is_warm(warm_requests)
