@@ -6,20 +6,21 @@ import contextlib
 import fcntl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expmgr.disk import durable
 from expmgr.errors import ExpmgrError
 from expmgr.git.repo import GitRepo
-from expmgr.log.logs import Logs
 from expmgr.paths import Layout, VariantName
-from expmgr.runs.record import RunRecord
 from expmgr.runs.records import Records
 from expmgr.settings import Settings, models_root, read_settings
 
 if TYPE_CHECKING:
     from expmgr.checkpoints.model_dir import ModelDir
+    from expmgr.log.logs import Logs
+    from expmgr.runs.record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,22 @@ class Project:
     settings: Settings
     layout: Layout
     records: Records
-    logs: Logs
     is_scratch: bool = False
     """Whether runs and model_dirs lie in a temporary folder, and nothing is recorded in the repository."""
 
     def scratch(self, folder: Path) -> Project:
         """The same repository, with everything that a run writes in `folder`."""
         layout = Layout(folder, folder / "models")
-        return Project(self.repo, self.settings, layout, Records(layout), self.logs, is_scratch=True)
+        return Project(self.repo, self.settings, layout, Records(layout), is_scratch=True)
+
+    @cached_property
+    def logs(self) -> Logs:
+        """The repository's logs, a scratch project's too. Made when they are asked for: importing what an event is takes as
+        long as all else that `list` does."""
+        from expmgr.log.logs import Logs
+
+        own = Layout(self.repo.git_common_dir, self.layout.models_root)
+        return Logs(self.repo, Records(own).index, own.own)
 
     @classmethod
     def open(cls, folder: Path) -> Project:
@@ -45,8 +54,7 @@ class Project:
         repo = GitRepo.discover(folder)
         settings = read_settings(repo.root, repo.git_common_dir / "expmgr")
         layout = Layout(repo.git_common_dir, models_root(settings, repo.main_root))
-        records = Records(layout)
-        project = cls(repo, settings, layout, records, Logs(repo, records.index, layout.own))
+        project = cls(repo, settings, layout, Records(layout))
         project.sweep_up()
         return project
 

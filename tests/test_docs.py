@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from expmgr.checkpoints.signature import Signature
-from expmgr.cli.main import app
+from expmgr.cli.main import make_app
 from expmgr.errors import ExitCode
 from expmgr.guard.rules import RULES
 from expmgr.paths import RunDir
@@ -38,7 +38,7 @@ def commands() -> dict[str, str]:
     found = {
         "review": "Decide whether a variant is merged.\nExample: expmgr review open iris/wide --against iris/baseline"
     }
-    for command in app.registered_commands:
+    for command in make_app().registered_commands:
         assert command.callback is not None
         if not command.hidden:
             found[str(command.name)] = command.callback.__doc__ or ""
@@ -103,13 +103,13 @@ def test_each_example_of_the_help_is_a_paragraph(repo: Repo) -> None:
 
 
 def of_review() -> list[str]:
-    (group,) = app.registered_groups
+    (group,) = make_app().registered_groups
     assert group.typer_instance is not None
     return [str(one.name) for one in group.typer_instance.registered_commands]
 
 
 def test_each_command_of_a_review_has_an_example_and_its_place() -> None:
-    (group,) = app.registered_groups
+    (group,) = make_app().registered_groups
     assert group.typer_instance is not None
     for command in group.typer_instance.registered_commands:
         assert f"Example: expmgr review {command.name} " in (command.callback.__doc__ or "")

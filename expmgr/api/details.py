@@ -110,7 +110,7 @@ def _nothing_named(project: Project, what: str, error: UnknownVariant) -> Unknow
 
 
 def _of_variant(project: Project, variant: Variant) -> VariantDetails:
-    from expmgr.runs.record import counted_runs
+    from expmgr.runs.counting import counted_runs
 
     heads = [head for head in project.records.heads() if head.variant == str(variant.name)]
     runs = project.records.whole(heads)

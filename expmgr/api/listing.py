@@ -138,7 +138,7 @@ def _current(project: Project, variant: Variant, runs: Sequence[Head]) -> list[H
     if all(record.commit == variant.commit for record in runs):
         return list(runs)
     from expmgr.comparison.used_runs import code_digest_of
-    from expmgr.runs.record import is_outdated
+    from expmgr.runs.counting import is_outdated
     from expmgr.variants.variants import spec_of
 
     try:
@@ -152,7 +152,7 @@ def _current(project: Project, variant: Variant, runs: Sequence[Head]) -> list[H
 def row_of(project: Project, variant: Variant, origin: Origin | None, runs: Sequence[Head]) -> VariantRow:
     """A variant with its result, from the heads of its runs."""
     from expmgr.comparison.statistics import mean_and_std
-    from expmgr.runs.record import counted_runs
+    from expmgr.runs.counting import counted_runs
 
     metric, split = (runs[-1].metric_name, runs[-1].split) if runs else (None, None)
     values = []

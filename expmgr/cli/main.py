@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
@@ -14,33 +15,57 @@ from typing import Annotated
 import typer
 
 from expmgr import __version__
-from expmgr.cli import (
-    adopt,
-    ask,
-    check,
-    compare,
-    diff,
-    init,
-    live,
-    log,
-    new,
-    output,
-    run,
-    share,
-    show,
-    tensorboard,
-)
-from expmgr.cli.review import group as review
+from expmgr.cli import output
 from expmgr.disk.durable import DISK_ERRORS
 from expmgr.errors import DiskFull, ExitCode, ExpmgrError
 
-app = typer.Typer(
-    name="expmgr",
-    help="An experiment manager for TensorFlow: each variant has a git branch and a model_dir of its own.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+#: The modules of `expmgr.cli` with the commands that each adds, in the order of `expmgr --help`.
+COMMANDS = {
+    "init": ("init",),
+    "new": ("new",),
+    "run": ("run",),
+    "live": ("status", "logs", "stop"),
+    "check": ("check", "checkpoints"),
+    "adopt": ("adopt",),
+    "ask": ("evaluate", "predict", "export"),
+    "compare": ("compare",),
+    "diff": ("diff",),
+    "show": ("list", "ls", "show"),
+    "log": ("log", "note", "retract"),
+    "share": ("push", "pull"),
+    "review.group": ("review",),
+    "tensorboard": ("tensorboard",),
+}
+
+
+def make_app(command: str | None = None) -> typer.Typer:
+    """The app with all commands, or only with those of the module that has `command`: typer reads the parameters of every
+    command that an app has, which takes longer than most commands do."""
+    app = typer.Typer(
+        name="expmgr",
+        help="An experiment manager for TensorFlow: each variant has a git branch and a model_dir of its own.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(_start)
+    modules = [module for module, names in COMMANDS.items() if command in names]
+    for module in modules or COMMANDS:
+        import_module(f"expmgr.cli.{module}").add_to(app)
+    return app
+
+
+def _typed(arguments: Sequence[str]) -> str | None:
+    """The command that was typed; None before which another option than `-C` is (`expmgr --help`), or without a command."""
+    rest = iter(arguments)
+    for word in rest:
+        if not word.startswith("-"):
+            return word
+        if word == "-C":
+            next(rest, None)
+        elif not word.startswith("-C"):
+            break
+    return None
 
 
 def _version(wanted: bool) -> None:
@@ -49,7 +74,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _start(
     folder: Annotated[
         Path | None, typer.Option("-C", metavar="DIR", help="Work as if called in DIR.", show_default=False)
@@ -65,16 +89,12 @@ def _start(
             raise ExpmgrError(f"cannot work in {folder}: {error.strerror}") from None
 
 
-for module in (init, new, run, live, check, adopt, ask, compare, diff, show, log, share, review, tensorboard):
-    module.add_to(app)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Errors are told on stderr, and on stdout as JSON with `--json`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     before = Path.cwd()
     try:
-        app(args=arguments, prog_name="expmgr")
+        make_app(_typed(arguments))(args=arguments, prog_name="expmgr")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except ExpmgrError as error:

@@ -13,7 +13,6 @@ import typer
 from expmgr.cli import output
 from expmgr.errors import ExitCode
 from expmgr.escape import one_line
-from expmgr.store import find, upload
 
 if TYPE_CHECKING:
     from expmgr.project import Project
@@ -95,6 +94,7 @@ def push(
 def _upload(project: Project, which: Any, *, is_asked: bool, quiet: bool) -> tuple[int, int]:
     """Send checkpoints to the store; how many, and the bytes that it did not have. Where somebody asked for them, the store
     is asked whether it still holds what the log says."""
+    from expmgr.store import find, upload
 
     store = find.store_of(project)
     wanted = upload.plan_uploads(project, which, store if is_asked else None)
@@ -192,7 +192,7 @@ def _fetch(project: Project, text: str, seed: int | None, *, fresh: bool, quiet:
     """The checkpoints of a variant from the store; those that were not here."""
     from expmgr.errors import UnknownRun
     from expmgr.launch.questions import parse_checkpoint
-    from expmgr.store import fetch
+    from expmgr.store import fetch, find
     from expmgr.variants.variants import find_variant
 
     store = find.store_of(project)

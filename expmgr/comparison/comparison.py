@@ -16,7 +16,7 @@ from expmgr.comparison.statistics import mean_and_std
 from expmgr.comparison.used_runs import Chosen
 from expmgr.errors import UnknownMetric, UnknownVariant, did_you_mean
 from expmgr.paths import VariantName
-from expmgr.runs.record import ABOUT
+from expmgr.runs.counting import ABOUT
 from expmgr.spec.changes import changes, flat
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.metrics import CLASSIFIER_METRICS, REGRESSOR_METRICS

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from expmgr.checkpoints.signature import Signature
 from expmgr.comparison.sides import Side, Subject
 from expmgr.errors import BadArgument, ExpmgrError
-from expmgr.runs.record import ABOUT, RunRecord
+from expmgr.runs.counting import ABOUT
+from expmgr.runs.record import RunRecord
 from expmgr.spec.changes import flat
 from expmgr.variants.code import counted_files
 

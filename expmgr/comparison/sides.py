@@ -10,7 +10,8 @@ from typing import Any
 
 from expmgr.comparison.statistics import MeanDifference, difference
 from expmgr.paths import VariantName, seeds_text
-from expmgr.runs.record import RunRecord, counted_runs, is_outdated
+from expmgr.runs.counting import counted_runs, is_outdated
+from expmgr.runs.record import RunRecord
 from expmgr.spec.experiment import ExperimentSpec
 
 

@@ -14,8 +14,9 @@ from expmgr.git.repo import CommitId
 from expmgr.launch.environments import environment_of
 from expmgr.paths import VariantName, run_command
 from expmgr.project import Project
+from expmgr.runs.counting import is_outdated
 from expmgr.runs.events import CandidateJudged, JudgedEvent
-from expmgr.runs.record import RunRecord, is_outdated
+from expmgr.runs.record import RunRecord
 from expmgr.runs.request import Adopt, Ask, CheckpointRef
 from expmgr.spec.changes import learned_from
 from expmgr.spec.experiment import ExperimentSpec

@@ -27,8 +27,9 @@ from expmgr.git.repo import CommitId
 from expmgr.log.events import ReviewOpened, RunTold, canonical
 from expmgr.paths import VariantName
 from expmgr.project import Project
+from expmgr.runs.counting import ABOUT
 from expmgr.runs.origin import is_foreign
-from expmgr.runs.record import ABOUT, RunRecord
+from expmgr.runs.record import RunRecord
 from expmgr.spec.changes import flat
 from expmgr.spec.data import CsvData
 from expmgr.spec.file import read_spec

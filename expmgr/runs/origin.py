@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+from typing import TYPE_CHECKING
 
 from expmgr.paths import RunDir
-from expmgr.runs.record import (
-    RunRecord,
-)
+
+if TYPE_CHECKING:
+    from expmgr.runs.record import RunRecord
 
 #: In the folder of a run that another clone has told of.
 ORIGIN = "origin.json"

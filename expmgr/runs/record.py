@@ -7,10 +7,9 @@ import getpass
 import json
 import os
 import time
-from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -20,8 +19,6 @@ from expmgr.disk.locks import Process
 from expmgr.disk.stored import StoredPart
 from expmgr.errors import NewerFormat, OurBug
 from expmgr.paths import RunId, VariantName, run_command
-from expmgr.spec.changes import changes
-from expmgr.spec.experiment import ExperimentSpec
 
 Status = Literal["starting", "running", "finished", "failed", "preempted", "killed"]
 
@@ -29,9 +26,6 @@ CURVE_POINTS = 1_000
 
 #: Nobody takes so long to write a file of a line.
 ON_ITS_WAY_SECS = 60.0
-
-#: Parts of the spec that do not change what a run computes.
-ABOUT = ("experiment", "question", "probe", "compare.")
 
 
 class Attempt(StoredPart):
@@ -188,41 +182,6 @@ def user_name() -> str | None:
     with contextlib.suppress(KeyError, OSError):
         return getpass.getuser()
     return None
-
-
-class Counted(Protocol):
-    """What has to be known of a run to count it: a `RunRecord`, or a `Head`."""
-
-    @property
-    def run_id(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def status(self) -> str: ...
-    @property
-    def by_hand(self) -> object | None: ...
-    @property
-    def spec(self) -> dict[str, Any]: ...
-    @property
-    def code_digest(self) -> str: ...
-
-
-A_RUN = TypeVar("A_RUN", bound=Counted)
-
-
-def counted_runs(runs: Iterable[A_RUN]) -> list[A_RUN]:
-    """The newest finished run of each seed, by seed."""
-    newest: dict[int, A_RUN] = {}
-    for record in sorted(runs, key=lambda record: record.run_id):
-        if record.status == "finished" and record.by_hand is None:
-            newest[record.seed] = record
-    return [newest[seed] for seed in sorted(newest)]
-
-
-def is_outdated(record: Counted, spec: ExperimentSpec, code_digest: str) -> bool:
-    """Whether the branch has another spec or other code now than the run was made with."""
-    moved = [key for key in changes(record.spec, spec.resolved()) if not key.startswith(ABOUT)]
-    return bool(moved) or record.code_digest != code_digest
 
 
 def parse_record(path: Path) -> RunRecord:

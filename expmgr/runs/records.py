@@ -12,22 +12,18 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from expmgr.disk import durable
 from expmgr.disk.index import Head, Index, is_final
 from expmgr.errors import ExpmgrError, UnknownRun
 from expmgr.paths import Layout, RunDir, VariantName
-from expmgr.runs.events import read_events
-from expmgr.runs.folding import ended_by, fold
 from expmgr.runs.origin import is_foreign
-from expmgr.runs.record import (
-    ON_ITS_WAY_SECS,
-    RunRecord,
-    is_abandoned,
-    is_gone,
-    parse_record,
-)
+
+if TYPE_CHECKING:
+    from expmgr.runs.record import RunRecord
+
+# record and folding are imported where they are used: a list by the index reads no record, and should not wait for pydantic.
 
 
 class Records:
@@ -67,6 +63,8 @@ class Records:
 
     def finish(self, run_id: str, *, killed: bool = False) -> RunRecord:
         """Fold the events into the record, for good; `killed` where the run's process did not say its last word."""
+        from expmgr.runs.folding import ended_by
+
         folder = self.run_dir(run_id)
         record = self._folded(run_id)
         if killed and not record.has_ended:
@@ -89,6 +87,9 @@ class Records:
 
     def load(self, run_id: str) -> RunRecord:
         """The record, as it stands: `killed` where it says that it runs and its processes are gone."""
+        from expmgr.runs.folding import ended_by
+        from expmgr.runs.record import is_abandoned
+
         record = self._folded(run_id)
         if not record.has_ended and is_abandoned(record):
             record = ended_by(record, "killed", None)
@@ -171,8 +172,13 @@ class Records:
 
     def abandoned(self) -> list[str]:
         """Runs whose processes are gone without having said so: what a crash left for the next command."""
+        active = sorted(self.layout.active.iterdir()) if self.layout.active.is_dir() else []
+        if not active:
+            return []
+        from expmgr.runs.record import ON_ITS_WAY_SECS, is_abandoned, is_gone
+
         found = []
-        for path in sorted(self.layout.active.iterdir()) if self.layout.active.is_dir() else []:
+        for path in active:
             if path.name.startswith("."):  # a marker on its way; a crash may have left it there
                 with contextlib.suppress(OSError):
                     if time.time() - path.stat().st_mtime > ON_ITS_WAY_SECS:
@@ -194,6 +200,10 @@ class Records:
         return found
 
     def _folded(self, run_id: str) -> RunRecord:
+        from expmgr.runs.events import read_events
+        from expmgr.runs.folding import fold
+        from expmgr.runs.record import parse_record
+
         folder = self.run_dir(run_id)
         record = parse_record(folder.record)
         if record.has_ended:  # folded before, and the crash came before the events went

@@ -11,8 +11,9 @@ from expmgr.log.logs import OWN, writer_of
 from expmgr.log.writers import all_writers
 from expmgr.paths import VariantName
 from expmgr.project import Project
+from expmgr.runs.counting import counted_runs, is_outdated
 from expmgr.runs.origin import origin_of, teller_of
-from expmgr.runs.record import RunRecord, counted_runs, is_outdated, selected_step
+from expmgr.runs.record import RunRecord, selected_step
 from expmgr.store.backends import Store, open_store
 from expmgr.team.signing import trusted
 

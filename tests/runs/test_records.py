@@ -21,9 +21,10 @@ from expmgr.disk.locks import Process
 from expmgr.errors import NewerFormat, UnknownRun
 from expmgr.paths import Layout, VariantName
 from expmgr.runs import folding
+from expmgr.runs.counting import counted_runs
 from expmgr.runs.events import event_of
 from expmgr.runs.folding import thinned
-from expmgr.runs.record import Attempt, RunRecord, counted_runs, is_abandoned, new_run_id
+from expmgr.runs.record import Attempt, RunRecord, is_abandoned, new_run_id
 from expmgr.runs.records import Records
 
 DEAD = replace(Process.current(), boot="another boot").as_dict()

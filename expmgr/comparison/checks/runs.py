@@ -8,7 +8,7 @@ from expmgr.comparison.checks.finding import Found
 from expmgr.comparison.sides import Answer, Case, Side, equal_weights, weights_of
 from expmgr.comparison.statistics import FEWEST_SEEDS
 from expmgr.paths import seeds_text
-from expmgr.runs.record import is_outdated
+from expmgr.runs.counting import is_outdated
 
 
 def results(case: Case) -> Iterator[Found | str]:
