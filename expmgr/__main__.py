@@ -17,10 +17,12 @@ def entry() -> None:
     command, *rest = sys.argv[1:] or [""]
     is_early = command in _WITH_A_MODEL and bool(rest) and not _WITHOUT.intersection(rest)
     try:
-        sys.exit(_done(is_early))
+        code = _done(is_early)
     except KeyboardInterrupt:  # while modules were imported: behind that, it is told by whom it concerns
         print("Error: interrupted", file=sys.stderr)
-        sys.exit(130)
+        code = 130
+    gc.freeze()  # or the interpreter, as it ends, looks for garbage among all that was imported: a tenth of a short command
+    sys.exit(code)
 
 
 def _done(is_early: bool) -> int:

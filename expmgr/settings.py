@@ -18,11 +18,14 @@ else:
 
 Signing = Literal["off", "warn", "require"]
 
+# Deferred: most repositories set nothing, and every command would wait for validators that see no value.
+_CONFIG = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
 
 class ReviewRules(BaseModel):
     """`[tool.expmgr.review]`: what a merge needs. Those on the target branch count, never a variant's own."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = _CONFIG
 
     approvals: Annotated[int, Field(ge=0)] = 1
     """How many people have to approve."""
@@ -33,7 +36,7 @@ class ReviewRules(BaseModel):
 class Settings(BaseModel):
     """`[tool.expmgr]` of pyproject.toml, or expmgr.toml; then `.git/expmgr/config.toml`, which wins."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = _CONFIG
 
     models_dir: str = "models"
     """Root of all model_dirs, relative to the main worktree's root, absolute, or below `~`."""
@@ -62,7 +65,7 @@ class Settings(BaseModel):
     target: str | None = None
     """The branch that variants are merged into, as the default branch or this machine says; None: the default branch of the
     remote, or main, or master."""
-    review: ReviewRules = ReviewRules()
+    review: ReviewRules = ReviewRules.model_construct()
     """What a review needs before a variant is merged, as the target branch has it."""
     preemption_notice: Literal["off", "gce", "aws", "azure"] = "off"
     """The cloud whose metadata is asked whether the machine is about to be taken away."""
@@ -76,6 +79,8 @@ def read_settings(root: Path | None, own: Path) -> Settings:
         sources.append((root / "pyproject.toml", _table(root / "pyproject.toml", "tool", "expmgr")))
         sources.append((root / "expmgr.toml", _table(root / "expmgr.toml")))
     sources.append((own / "config.toml", _table(own / "config.toml")))
+    if not any(table for _, table in sources):
+        return Settings.model_construct()
     for path, table in sources:
         try:
             Settings.model_validate(table)

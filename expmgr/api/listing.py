@@ -78,9 +78,9 @@ def list_variants(
 
     if limit is not None and limit < 1:
         raise BadArgument(f"limit is a number of variants, 1 or more, not {limit}")
-    made = origins(project.repo)
     by_variant, by_hand = _heads(project)
     known = all_variants(project.repo)
+    made = origins(project.repo, variants=known)
     variants = [one for one in known if experiment in (None, one.name.experiment)]
     if experiment is not None:
         _require_known(experiment, {one.name.experiment for one in known}, by_variant)

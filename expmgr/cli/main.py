@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -38,9 +38,12 @@ COMMANDS = {
 }
 
 
-def make_app(command: str | None = None) -> typer.Typer:
-    """The app with all commands, or only with those of the module that has `command`: typer reads the parameters of every
-    command that an app has, which takes longer than most commands do."""
+def make_app(command: str | None = None, *, names_only: bool = False) -> typer.Typer:
+    """The app with all commands, or only with those of the module that has `command`; with `names_only` they have a name and
+    a help text, and do nothing.
+
+    typer reads the parameters of every command that an app has, which takes longer than most commands do.
+    """
     app = typer.Typer(
         name="expmgr",
         help="An experiment manager for TensorFlow: each variant has a git branch and a model_dir of its own.",
@@ -52,7 +55,20 @@ def make_app(command: str | None = None) -> typer.Typer:
     modules = [module for module, names in COMMANDS.items() if command in names]
     for module in modules or COMMANDS:
         import_module(f"expmgr.cli.{module}").add_to(app)
+    if names_only:
+        for one in (app, *(group.typer_instance for group in app.registered_groups if group.typer_instance)):
+            for info in one.registered_commands:
+                info.callback = _described(info.callback)
     return app
+
+
+def _described(callback: object) -> Callable[[], None]:
+    """A command that does nothing, with the help of `callback`."""
+
+    def nothing() -> None: ...
+
+    nothing.__doc__ = callback.__doc__
+    return nothing
 
 
 def _typed(arguments: Sequence[str]) -> str | None:
@@ -94,7 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     before = Path.cwd()
     try:
-        make_app(_typed(arguments))(args=arguments, prog_name="expmgr")
+        is_overview = arguments in ([], ["--help"]) and "_EXPMGR_COMPLETE" not in os.environ  # a shell asks for options
+        make_app(_typed(arguments), names_only=is_overview)(args=arguments, prog_name="expmgr")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except ExpmgrError as error:

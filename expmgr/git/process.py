@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import git
-
 from expmgr.errors import DiskFull, GitFailed
+from expmgr.git.runner import git_runner
 from expmgr.paths import REPOSITORY_VARIABLES
 
 #: `worktree list -z` came with it.
@@ -43,6 +43,9 @@ _ENVIRONMENT = {
     "GIT_NOGLOB_PATHSPECS": "0",
     "GIT_ICASE_PATHSPECS": "0",
 }
+
+
+_Git, _GitCommandNotFound = git_runner()
 
 
 @dataclass(frozen=True)
@@ -81,15 +84,23 @@ def call_git(
             istream = stack.enter_context(tempfile.TemporaryFile())
             istream.write(stdin)
             istream.seek(0)
-        status, stdout, stderr = git.Git(str(folder)).execute(
-            command,
-            istream=istream,
-            with_extended_output=True,
-            with_exceptions=False,
-            stdout_as_string=False,
-            strip_newline_in_stdout=False,
-            env={**_ENVIRONMENT, **(env or {})},
-        )
+        try:
+            status, stdout, stderr = _Git(str(folder)).execute(
+                command,
+                istream=istream,
+                with_extended_output=True,
+                with_exceptions=False,
+                stdout_as_string=False,
+                strip_newline_in_stdout=False,
+                env={**_ENVIRONMENT, **(env or {})},
+            )
+        except _GitCommandNotFound:
+            if shutil.which("git") is not None:  # it is `folder` that is not there
+                raise
+            wanted = ".".join(map(str, OLDEST_GIT))
+            raise GitFailed(
+                "git is not on the PATH", left_alone="Nothing was changed.", hint=f"install git {wanted} or newer"
+            ) from None
     if isinstance(stderr, bytes):
         stderr = stderr.decode("utf-8", "replace")
     return GitResult(int(status), stdout, stderr)
