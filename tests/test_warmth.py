@@ -186,7 +186,7 @@ def test_what_an_import_may_depend_on_makes_a_worker_cold(
 class Ended:
     """A warm worker, how it was ended, and with what status."""
 
-    def __init__(self, end: Callable[[Worker], object]) -> None:
+    def __init__(self, end: Callable[[WorkerProcess], object]) -> None:
         worker = WorkerProcess()
         assert next(worker.said(60)) == {"ready": True}
         self.pid = worker._process.pid
@@ -200,7 +200,7 @@ class Ended:
         self.is_gone = not Path(f"/proc/{told}").exists()
 
 
-def _children_of_workers(worker: Worker) -> list[int]:
+def _children_of_workers(worker: WorkerProcess) -> list[int]:
     """The processes whose working folder is the worker's own, but for the one that we started."""
     found = []
     for path in Path("/proc").iterdir():
@@ -215,10 +215,10 @@ def _children_of_workers(worker: Worker) -> list[int]:
 
 @pytest.mark.parametrize("how", ["its input ends", "asked", "killed"])
 def test_a_warm_worker_ends_as_a_cold_one(warm_requests: Path, how: str) -> None:
-    ends: dict[str, Callable[[Worker], object]] = {
+    ends: dict[str, Callable[[WorkerProcess], object]] = {
         "its input ends": lambda worker: worker._process.stdin.close(),  # type: ignore[union-attr]
         "asked": lambda worker: os.kill(worker._process.pid, signal.SIGTERM),
-        "killed": Worker.kill,
+        "killed": WorkerProcess.kill,
     }
     ended = Ended(ends[how])
     assert is_warm(warm_requests)
