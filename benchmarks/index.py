@@ -113,7 +113,7 @@ def write_records(folder: Path, tips: dict[str, str], env: dict[str, str]) -> No
     """The records, as a run of the first variant would leave them."""
     program = (
         "import sys; from expmgr.project import Project; from expmgr.variants.variants import all_variants, spec_of;"
-        "from expmgr.variants.code import code_digest; from pathlib import Path; import json;"
+        "from expmgr.variants.code_digest import code_digest; from pathlib import Path; import json;"
         "p = Project.open(Path('.')); found = all_variants(p.repo);"
         "print(json.dumps({str(v.name): [spec_of(p.repo, v).resolved(), code_digest(p.repo, found[0].commit, found[0].name)]"
         " for v in found}))"

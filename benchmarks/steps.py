@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from expmgr.data import csvdata
-from expmgr.spec.file import read_spec
+from expmgr.spec.yaml_file import read_spec
 from expmgr.train.data.datasets import Batches, Rows, csv_rows
 from expmgr.train.loop.loop import InnerLoop, Listener, Loop
 from expmgr.train.loop.schedule import Interval, Schedule

@@ -19,7 +19,7 @@ from expmgr.paths import VariantName
 from expmgr.project import Project, keep_ref
 from expmgr.runs.record import Attempt, Checkpoint, DataSplit, RunRecord, new_run_id
 from expmgr.team.publish import tell, tell_runs
-from expmgr.variants.code import code_digest
+from expmgr.variants.code_digest import code_digest
 from expmgr.variants.variants import find_variant, spec_of
 from tables import index_bytes
 from world import Repo

@@ -26,7 +26,7 @@ from expmgr.runs.record import Attempt, RunRecord, Status, new_run_id, user_name
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.model import ScriptModel
 from expmgr.team.publish import tell_runs
-from expmgr.variants.code import code_digest
+from expmgr.variants.code_digest import code_digest
 
 _ILLEGAL = re.compile(r"[^a-z0-9._-]+")
 
@@ -132,7 +132,7 @@ class _Run:
         )
 
     def _spec(self, name: VariantName, path: str, commit: CommitId) -> ExperimentSpec:
-        from expmgr.spec.file import read_spec
+        from expmgr.spec.yaml_file import read_spec
 
         content = self._project.repo.read(commit, name.spec_path)
         if content is None:

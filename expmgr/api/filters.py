@@ -40,7 +40,7 @@ class Condition:
     @classmethod
     def parse(cls, text: str) -> Condition:
         """Raises `BadArgument` for what is no condition."""
-        from expmgr.spec.file import yaml_value
+        from expmgr.spec.yaml_file import yaml_value
 
         found = _CONDITION.match(text)
         if found is None:

@@ -16,7 +16,7 @@ from expmgr.errors import BadArgument, ExpmgrError
 from expmgr.runs.counting import ABOUT
 from expmgr.runs.record import RunRecord
 from expmgr.spec.changes import flat
-from expmgr.variants.code import counted_files
+from expmgr.variants.code_digest import counted_files
 
 if TYPE_CHECKING:
     from expmgr.project import Project

@@ -15,7 +15,7 @@ from expmgr.paths import VariantName
 from expmgr.runs.origin import is_foreign
 from expmgr.runs.record import RunRecord
 from expmgr.spec.experiment import ExperimentSpec
-from expmgr.variants.code import code_digest
+from expmgr.variants.code_digest import code_digest
 from expmgr.variants.variants import Variant, all_variants, find_variant, origins, spec_of
 
 if TYPE_CHECKING:

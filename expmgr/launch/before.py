@@ -10,7 +10,7 @@ from expmgr.errors import ExpmgrError
 from expmgr.launch.plan import Task
 from expmgr.project import Project
 from expmgr.runs.record import RunRecord
-from expmgr.variants.code import uncommitted_code
+from expmgr.variants.code_digest import uncommitted_code
 from expmgr.variants.variants import find_variant
 
 #: Who wants to hear what a person should know, a sentence at a time.

@@ -17,7 +17,7 @@ from expmgr.launch.questions import parse_checkpoint
 from expmgr.paths import VariantName
 from expmgr.project import Project
 from expmgr.runs.origin import is_foreign
-from expmgr.variants.code import uncommitted_code
+from expmgr.variants.code_digest import uncommitted_code
 from expmgr.variants.variants import find_variant
 
 
@@ -87,7 +87,7 @@ def commit_changes(project: Project, text: str, message: str) -> Committed:
 
     Raises `UncommittedChanges` where the variant is not checked out, and `SpecProblem` for a spec that is wrong.
     """
-    from expmgr.spec.file import read_spec
+    from expmgr.spec.yaml_file import read_spec
 
     variant = find_variant(project.repo, text)
     if all(worktree.ref != variant.name.ref for worktree in worktrees(project.repo)):

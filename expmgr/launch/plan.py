@@ -21,7 +21,7 @@ from expmgr.runs.request import Adopt, Ask, CheckpointRef
 from expmgr.spec.changes import learned_from
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.store.fetched import fetched_here
-from expmgr.variants.code import code_digest, uncommitted_code
+from expmgr.variants.code_digest import code_digest, uncommitted_code
 from expmgr.variants.variants import Variant, find_variant, spec_of
 
 Mode = Literal["train", "check"]

@@ -21,7 +21,7 @@ from expmgr.paths import RunDir
 from expmgr.project import Project, keep_ref
 from expmgr.runs.record import Attempt, RunRecord, is_seen_running, new_run_id, user_name
 from expmgr.runs.request import Request, WarmStart
-from expmgr.variants.code import roots_of
+from expmgr.variants.code_digest import roots_of
 
 
 @dataclass(frozen=True)

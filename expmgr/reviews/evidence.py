@@ -32,9 +32,9 @@ from expmgr.runs.origin import is_foreign
 from expmgr.runs.record import RunRecord
 from expmgr.spec.changes import flat
 from expmgr.spec.data import CsvData
-from expmgr.spec.file import read_spec
+from expmgr.spec.yaml_file import read_spec
 from expmgr.team.signing import Policy, newest, policy_at, target_of, trusted
-from expmgr.variants.code import code_digest, counted_files
+from expmgr.variants.code_digest import code_digest, counted_files
 from expmgr.variants.variants import Variant, find_variant
 
 

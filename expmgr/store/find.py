@@ -37,7 +37,7 @@ def stored_events(project: Project) -> list[Stored]:
 def runs_of(project: Project, name: VariantName, seed: int | None = None) -> list[RunRecord]:
     """The runs whose checkpoints stand for the variant: of each seed the newest finished one that is not outdated, or
     else the newest that ended; before others those of which the store has a checkpoint."""
-    from expmgr.variants.code import code_digest
+    from expmgr.variants.code_digest import code_digest
     from expmgr.variants.variants import find_variant, spec_of
 
     runs = [one for one in project.records.of_variant(name) if one.has_ended and one.by_hand is None]

@@ -18,7 +18,7 @@ from expmgr.git.checkouts import commit_paths
 from expmgr.git.repo import CommitId
 from expmgr.paths import check_name, experiment_folder
 from expmgr.project import Project
-from expmgr.spec.file import read_spec
+from expmgr.spec.yaml_file import read_spec
 from expmgr.variants.examples import example_files
 
 _EVAL_SHARE = 0.2

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from expmgr.spec.data import CsvData
     from expmgr.spec.experiment import ExperimentSpec
 
-# expmgr.spec.file is imported where it is used: `list` needs no YAML, and should not load it.
+# expmgr.spec.yaml_file is imported where it is used: `list` needs no YAML, and should not load it.
 
 _HEADS = f"refs/heads/{BRANCH_PREFIX}"
 _UNTOUCHED = "Nothing was changed."
@@ -111,7 +111,7 @@ def _ambiguous(text: str, found: Sequence[Variant]) -> UnknownVariant:
 
 def spec_of(repo: GitRepo, variant: Variant) -> ExperimentSpec:
     """The spec at the variant's newest commit."""
-    from expmgr.spec.file import read_spec
+    from expmgr.spec.yaml_file import read_spec
 
     content = repo.read(variant.commit, variant.name.spec_path)
     if content is None:
@@ -180,7 +180,7 @@ def plan_variant(
 
     `edit` is given the text of the spec and a function that raises for one that is wrong, and gives the text that is wanted.
     """
-    from expmgr.spec.file import set_values
+    from expmgr.spec.yaml_file import set_values
 
     name = parse_variant(text)
     clash = repo.clash(name.ref)
@@ -206,9 +206,9 @@ def plan_variant(
 def check_spec(repo: GitRepo, commit: CommitId, name: VariantName, content: bytes, *, data: bool) -> None:
     """Raise `SpecProblem` or `DataProblem` where the commit has not the code that the new spec names, or not the data."""
     from expmgr.spec.data import CsvData
-    from expmgr.spec.file import read_spec
     from expmgr.spec.model import ScriptModel
-    from expmgr.variants.references import check_references, references_of
+    from expmgr.spec.yaml_file import read_spec
+    from expmgr.variants.code_lookup import check_references, references_of
 
     spec = read_spec(content, name.spec_path, name.experiment)
     if any(references_of(spec)) or isinstance(spec.model, ScriptModel):

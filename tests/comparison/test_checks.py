@@ -15,7 +15,7 @@ from expmgr.comparison.sides import Answer, Case, Side, Subject, Tried
 from expmgr.paths import VariantName
 from expmgr.runs.record import Attempt, Checkpoint, DataSplit, RunRecord
 from expmgr.spec.experiment import ExperimentSpec
-from expmgr.spec.file import read_spec
+from expmgr.spec.yaml_file import read_spec
 from world import ROOT
 
 SPEC = read_spec((ROOT / "experiments/iris/spec.yaml").read_bytes(), "spec.yaml")

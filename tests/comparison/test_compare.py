@@ -12,7 +12,7 @@ from expmgr.errors import UnknownMetric, UnknownVariant
 from expmgr.paths import VariantName
 from expmgr.runs.record import Attempt, RunRecord
 from expmgr.spec.experiment import ExperimentSpec
-from expmgr.spec.file import read_spec
+from expmgr.spec.yaml_file import read_spec
 from world import ROOT
 
 SPEC = read_spec((ROOT / "experiments/iris/spec.yaml").read_bytes(), "spec.yaml")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from expmgr.spec.file import read_spec
+from expmgr.spec.yaml_file import read_spec
 from world import Repo
 
 pytestmark = pytest.mark.tf

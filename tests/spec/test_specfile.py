@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from expmgr.errors import SpecProblem
 from expmgr.spec.changes import changes, flat
 from expmgr.spec.experiment import ExperimentSpec
-from expmgr.spec.file import read_spec, set_values
 from expmgr.spec.run_config import RUN_CONFIG_REASONS, RunConfig
+from expmgr.spec.yaml_file import read_spec, set_values
 from world import ROOT
 
 TEXT = """\

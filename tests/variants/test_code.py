@@ -8,7 +8,7 @@ import pytest
 
 from expmgr.git.repo import GitRepo
 from expmgr.paths import VariantName
-from expmgr.variants.code import code_digest, reached
+from expmgr.variants.code_digest import code_digest, reached
 from world import Repo, new_repo
 
 FOLDER = "experiments/iris"

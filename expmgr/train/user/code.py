@@ -180,7 +180,7 @@ class UserCode:
             return what
         path = self.experiment_dir / "spec.yaml"
         with contextlib.suppress(OSError, ExpmgrError, ValueError, ImportError):  # an environment may have no YAML
-            from expmgr.spec.file import line_of
+            from expmgr.spec.yaml_file import line_of
 
             line = line_of(path.read_bytes(), key.split("."))
             return f"{path.relative_to(self._root)}:{line}: {what}"

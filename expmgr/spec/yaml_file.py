@@ -14,9 +14,9 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from expmgr.errors import SpecProblem
 from expmgr.paths import check_name
+from expmgr.spec.edit_text import with_value
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.problems import Problem, line_at, problems_told
-from expmgr.spec.text import with_value
 
 _MAX_BYTES = 1_000_000
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")

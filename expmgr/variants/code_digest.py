@@ -20,7 +20,7 @@ from expmgr.git.objects import TreeEntry
 from expmgr.git.repo import SUBMODULE, GitRepo
 from expmgr.paths import VariantName, module_roots
 from expmgr.spec.model import ScriptModel
-from expmgr.variants.references import references_of
+from expmgr.variants.code_lookup import references_of
 
 
 def reached(paths: Iterable[str], name: VariantName, read: Callable[[str], bytes | None]) -> list[str]:
@@ -87,7 +87,7 @@ def _named(content: bytes | None, name: VariantName) -> tuple[frozenset[str], st
 
 @functools.lru_cache(maxsize=256)  # a list of reviews asks for the same specs again and again
 def _named_in(content: bytes, name: VariantName) -> tuple[frozenset[str], str]:
-    from expmgr.spec.file import read_spec  # a list whose digests are known needs no YAML
+    from expmgr.spec.yaml_file import read_spec  # a list whose digests are known needs no YAML
 
     try:
         spec = read_spec(content, name.spec_path, name.experiment)
