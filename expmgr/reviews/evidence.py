@@ -33,7 +33,8 @@ from expmgr.runs.record import RunRecord
 from expmgr.spec.changes import flat
 from expmgr.spec.data import CsvData
 from expmgr.spec.yaml_file import read_spec
-from expmgr.team.signing import Policy, newest, policy_at, target_of, trusted
+from expmgr.team.signing import Policy, policy_at, trusted
+from expmgr.team.target_branch import newest, target_of
 from expmgr.variants.code_digest import code_digest, counted_files
 from expmgr.variants.variants import Variant, find_variant
 

@@ -22,7 +22,7 @@ from expmgr.paths import BRANCH_PREFIX
 from expmgr.project import Project
 from expmgr.team.publish import catch_up, retold, tell
 from expmgr.team.receive import TakenOver, take_over
-from expmgr.team.signing import target_of, team_remote
+from expmgr.team.target_branch import target_of, team_remote
 
 _VARIANTS = f"refs/heads/{BRANCH_PREFIX}"
 #: Somebody may push while we look.

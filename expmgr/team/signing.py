@@ -1,4 +1,4 @@
-"""Verifies signatures of events against the allowed signers on the target branch; finds that branch.
+"""Verifies signatures of events against the allowed signers on the target branch.
 
 What signatures are worth, and the file of allowed signers, are read from the target branch, so that a variant's branch
 cannot let anybody in. Each event is a commit on the one before, so a signature covers the event that carries it and all
@@ -21,11 +21,11 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 
-from expmgr.git.remotes import default_branch, remote_followed, remote_names
-from expmgr.git.repo import CommitId, GitRepo
+from expmgr.git.repo import GitRepo
 from expmgr.log.logs import OWN, Told
 from expmgr.project import Project
-from expmgr.settings import Settings, Signing, read_settings, shared_settings
+from expmgr.settings import Settings, Signing
+from expmgr.team.target_branch import newest, settings_at, target_of
 
 #: A commit of a log holds its event, and what is beside it: whoever signs other files signs no event.
 _OF_A_LOG = re.compile(r"[a-z][a-z_-]*\.json\Z")
@@ -148,7 +148,7 @@ class Policy:
 
 def policy_at(project: Project, commit: str | None) -> Policy:
     """The policy where `commit` is the newest of the target branch."""
-    shared = _shared(project, commit, "the target branch") if commit else Settings()
+    shared = settings_at(project, commit, "the target branch") if commit else Settings()
     signing = max(project.settings.signing, shared.signing, key=_STRICTER.index)
     content = project.repo.read(commit, shared.allowed_signers) if commit else None
     return Policy(signing, Signers(project.repo, content), shared.allowed_signers)
@@ -157,49 +157,6 @@ def policy_at(project: Project, commit: str | None) -> Policy:
 def policy_of(project: Project) -> Policy:
     """The policy of the branch that variants are merged into, as it is known to be at the team's remote."""
     return policy_at(project, newest(project, target_of(project)))
-
-
-def _shared(project: Project, commit: str, where: str) -> Settings:
-    return shared_settings(lambda path: project.repo.read(commit, path), where)
-
-
-def team_remote(project: Project) -> str | None:
-    """The remote whose branches are the team's: the one that main or master follows, `origin`, or the only one. Somebody
-    else's, fetched to look at, never is."""
-    remotes = remote_names(project.repo)
-    followed = (remote_followed(project.repo, name) for name in ("main", "master"))
-    only = remotes[0] if len(remotes) == 1 else None
-    return next((one for one in (*followed, "origin", only) if one in remotes), None)
-
-
-def newest(project: Project, branch: str) -> CommitId | None:
-    """The newest commit of a branch of the team's that this clone knows: its own, or the remote's where that goes on from
-    it; None where there is none."""
-    repo, remote = project.repo, team_remote(project)
-    own = repo.commit_of(f"refs/heads/{branch}") if branch != "HEAD" else repo.commit_of("HEAD")
-    theirs = repo.commit_of(f"refs/remotes/{remote}/{branch}") if remote is not None and branch != "HEAD" else None
-    goes_on = theirs is not None and (own is None or repo.is_ancestor(own, theirs))
-    return theirs if goes_on else own
-
-
-def target_of(project: Project) -> str:
-    """The branch that variants are merged into, as people call it: what this machine's settings say, or those on the default
-    branch; or that branch itself: the default one of the team's remote, main or master. HEAD where there is none of them.
-
-    What the checkout says counts where there is no default branch alone: it may be anybody's variant.
-    """
-    machine = read_settings(None, project.layout.own).target
-    if machine is not None and newest(project, machine) is not None:
-        return machine
-    remote = team_remote(project)
-    default = default_branch(project.repo, remote) if remote is not None else None
-    for name in (default, "main", "master"):
-        commit = newest(project, name) if name is not None else None
-        if name is not None and commit is not None:
-            shared = _shared(project, commit, name).target
-            return shared if shared is not None and newest(project, shared) is not None else name
-    named = project.settings.target
-    return named if named is not None and newest(project, named) is not None else "HEAD"
 
 
 def signed(project: Project, told: Iterable[Told], policy: Policy) -> dict[str, str]:

@@ -29,7 +29,7 @@ from expmgr.train.estimators.building import BuiltEstimator
 from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.model.checkpoints import disk_error
 from expmgr.train.model.step import NotFinite
-from expmgr.train.training.base import Course, ForeignStart, TrainingResult
+from expmgr.train.training.base import BaseTraining, ForeignStart, TrainingResult
 from expmgr.train.training.evaluations import Evaluations
 from expmgr.train.training.reporting import Teller
 from expmgr.train.training.summaries import EventFile
@@ -37,7 +37,7 @@ from expmgr.train.training.summaries import EventFile
 _FOLDERS = (".", "eval", "eval_test")
 
 
-class EstimatorTraining(Course):
+class EstimatorTraining(BaseTraining):
     """Trains from `newest` (None: from step 0) to the request's `max_steps`. The lock is held all along."""
 
     _remedy = "look at the data, lower the learning rate, or bound the gradients, in the code of the Estimator"

@@ -80,7 +80,7 @@ class TrainingResult:
     metrics: dict[str, Metrics] = field(default_factory=dict)
 
 
-class Course(Listener):
+class BaseTraining(Listener):
     """What every training does, whoever computes its steps: what it saves, when it is over, how it ends."""
 
     def __init__(

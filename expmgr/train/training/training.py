@@ -20,7 +20,7 @@ from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.model import adopting, checkpoints
 from expmgr.train.model.step import NotFinite
 from expmgr.train.signature import probe
-from expmgr.train.training.base import Course, ForeignStart, Start, TrainingResult
+from expmgr.train.training.base import BaseTraining, ForeignStart, Start, TrainingResult
 from expmgr.train.training.curves import Curves
 from expmgr.train.training.evaluations import Evaluations, Metrics
 from expmgr.train.training.reporting import Teller
@@ -30,7 +30,7 @@ from expmgr.train.training.saving import Saver
 _PROBE_SECS = 30.0
 
 
-class Training(Course):
+class Training(BaseTraining):
     """Trains from `newest` (None: from step 0) to the request's `max_steps`. The lock is held all along."""
 
     def __init__(
