@@ -247,7 +247,7 @@ class EnvironmentProblem(ExpmgrError):
 
 
 class NoTensorFlow(EnvironmentProblem, ImportError):
-    """expmgr was installed without TensorFlow, and that is what was asked for. An `ImportError`, as any missing package."""
+    """TensorFlow with Keras 3 is missing, or cannot be imported. An `ImportError`, as for any missing package."""
 
 
 class RunFolderProblem(ExpmgrError):

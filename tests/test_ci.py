@@ -15,14 +15,14 @@ from world import ROOT
 
 #: Each target of the Makefile as `.ci/run` calls it, which takes no time.
 TARGETS = """\
-.PHONY: env lint demo test-all test-alone matrix estimator-env matrix-env
-env estimator-env matrix-env lint demo matrix:
+.PHONY: env lint package demo test-all test-alone matrix estimator-env matrix-env
+env estimator-env matrix-env lint package demo matrix:
 	@echo this is $@
 env: ; @mkdir -p .venv; touch .venv/.made
 test-all: ; @echo '====== 3 passed, 1 skipped in 2.50s ======'
 test-alone: ; @echo '====== 2 passed in 61.00s (0:01:01) ======'
 """
-PHASES = ["other-environments", "environment", "lint", "demo", "tests", "lonely-tests", "oldest-tensorflow"]
+PHASES = ["other-environments", "environment", "lint", "package", "demo", "tests", "lonely-tests", "oldest-tensorflow"]
 
 
 def ci(folder: Path, makefile: str, limit_s: int = 60) -> tuple[int, str, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Which runs of a variant count: the newest finished run of each seed, with the spec and code that it has now."""
+"""Decides which runs of a variant count: per seed the newest finished one, with the spec and code of now."""
 
 from __future__ import annotations
 

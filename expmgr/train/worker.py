@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from expmgr.errors import ExitCode, ExpmgrError, OurBug
+from expmgr.errors import ExitCode, ExpmgrError, NoTensorFlow, OurBug
 from expmgr.paths import RunDir
 from expmgr.train.loop.stopping import GRACE_SECS, StopFlag, follow_lifeline
 
@@ -43,10 +43,6 @@ _OF_THE_SYSTEM = (
     *("VIRTUAL_ENV", "CONDA_*", "LD_*", "DYLD_*", "CUDA_*", "NVIDIA_*", "XLA_*", "TF_*", "KERAS_*", "OMP_*", "MKL_*"),
     *("OPENBLAS_*", "GRPC_*", "SSL_CERT_*", "XDG_*", "EXPMGR_*"),
 )
-
-
-class NoTensorFlow(ExpmgrError):
-    """TensorFlow or Keras 3 cannot be imported."""
 
 
 def import_tensorflow(trainer: str = "keras") -> None:

@@ -56,6 +56,7 @@ def test_the_extras_of_the_wheel(wheel: Path) -> None:
     ]
 
 
+@pytest.mark.nightly
 def test_a_build_that_is_installed_first_stays(tmp_path: Path, wheel: Path, repo: Repo) -> None:
     """The real `tensorflow-cpu`, which has the files of `tensorflow` under another name."""
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
