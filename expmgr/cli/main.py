@@ -19,7 +19,7 @@ from expmgr.cli import output
 from expmgr.disk.durable import DISK_ERRORS
 from expmgr.errors import DiskFull, ExitCode, ExpmgrError
 
-#: The modules of `expmgr.cli` with the commands that each adds, in the order of `expmgr --help`.
+#: The modules of `expmgr.cli` with the commands that each adds, in the order of `expmgr --help`; a group comes last there.
 COMMANDS = {
     "init": ("init",),
     "new": ("new",),

@@ -1,4 +1,4 @@
-"""Decides which runs of a variant count: per seed the newest finished one, with the spec and code of now."""
+"""Which runs of a variant count: the newest finished run per seed, of its present spec and code."""
 
 from __future__ import annotations
 

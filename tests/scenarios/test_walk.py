@@ -128,12 +128,16 @@ def test_a_second_run_goes_on(copied: Repo) -> None:
     assert (after["step"], after["status"], after["examples_seen"]) == (250, "finished", 25_000)
 
 
-@pytest.mark.parametrize("command", [["--help"], ["list"], ["show", "iris/wide"], ["compare", "baseline", "wide"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["list"], ["show", "iris/wide"], ["log"], ["compare", "baseline", "wide"]]
+)
 def test_tensorflow_is_not_imported(walked: Repo, command: list[str]) -> None:
+    """Nor what else takes long to import and is not needed, of variants that have runs."""
     code = (
         "import sys; from expmgr.cli.main import main; main(sys.argv[1:]);"
-        "heavy = {'tensorflow', 'keras', 'scipy.stats', 'matplotlib', 'pandas'};"
-        "heavy |= {'numpy', 'scipy'} if sys.argv[1] != 'compare' else set();"
+        "heavy = {'tensorflow', 'keras', 'scipy.stats', 'matplotlib', 'pandas', 'rich', 'git'};"
+        "heavy |= {'numpy', 'scipy', 'ruamel', 'expmgr.spec.experiment'} if sys.argv[1] != 'compare' else set();"
+        "heavy |= {'expmgr.runs.record', 'expmgr.log.events'} if sys.argv[1] == 'list' else set();"
         "found = heavy & set(sys.modules); sys.exit(str(found) if found else 0)"
     )
     done = subprocess.run(
