@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import seed, settings
 
-from team import Team
+from clones import Team
 from warmth import warm_workers, with_warmth, without_warmth
 from world import ROOT, Repo, new_repo, sealed
 

@@ -8,8 +8,8 @@ from itertools import permutations
 
 import pytest
 
+from clones import Team, asked, ok, ran
 from expmgr.errors import WORST_FIRST, ExitCode, ExpmgrError, did_you_mean, worst
-from team import Team, asked, ok, ran
 
 
 def test_the_worst_of_several_exit_codes() -> None:

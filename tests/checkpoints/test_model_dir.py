@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from clones import signature
 from expmgr.checkpoints.manifest import CheckpointMetadata, is_file_of
 from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.disk import durable
 from expmgr.errors import CheckpointRefused, DiskFull, ExpmgrError, ModelDirProblem
 from tables import index_bytes
-from team import signature
 from train.runs import tree
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from clones import Team, ok, saved
 from light import Light
-from team import Team, ok, saved
 from world import Repo, Result
 
 from .conftest import pip

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from clones import logs_of, ok, ran, told
 from expmgr.disk.index import Index
 from expmgr.errors import EventProblem
 from expmgr.git.commits import extend_ref
@@ -18,7 +19,6 @@ from expmgr.git.repo import GitRepo
 from expmgr.log.events import LATEST, Actor, Event, Noted, RunTold, canonical, parse_event
 from expmgr.log.logs import OWN, Draft, Logs
 from expmgr.log.writers import new_writer, writer_id
-from team import logs_of, ok, ran, told
 from world import Repo
 
 ANN, BOB = "ann-00000001", "bob-00000002"

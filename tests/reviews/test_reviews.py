@@ -9,12 +9,12 @@ from xml.etree import ElementTree as xml
 
 import pytest
 
+from clones import Team, approved, asked, commit_on, forge, logs_of, meet, ok, ran, shown, state, told
 from expmgr.errors import ExpmgrError
 from expmgr.log.events import Decided, ReviewOpened, Waived
 from expmgr.reviews import merging
 from expmgr.reviews.standing import EXPIRED
 from expmgr.runs.record import DataSplit
-from team import Team, approved, asked, commit_on, forge, logs_of, meet, ok, ran, shown, state, told
 from world import Repo
 
 SPEC = "experiments/iris/spec.yaml"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from clones import Team, logs_of, ok, put, ran, record_of, told
 from expmgr.git.commits import extend_ref
 from expmgr.git.objects import NewCommit
 from expmgr.git.repo import GitRepo
@@ -20,7 +21,6 @@ from expmgr.log.logs import Draft
 from expmgr.paths import VariantName
 from expmgr.project import Project
 from expmgr.team.publish import tell, tell_runs
-from team import Team, logs_of, ok, put, ran, record_of, told
 from world import Repo, sealed
 
 
@@ -345,7 +345,7 @@ WRITE = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from team import ok
+from clones import ok
 from world import Repo
 repo = Repo(Path(sys.argv[2]))
 for number in range(8):

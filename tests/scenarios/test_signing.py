@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from clones import Team, logs_of, ok, ran, told
 from expmgr.log.events import Noted
 from expmgr.log.logs import Draft
 from expmgr.project import Project
-from team import Team, logs_of, ok, ran, told
 from world import Repo
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")

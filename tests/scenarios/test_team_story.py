@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from team import Team, ok, told
+from clones import Team, ok, told
 from world import Repo
 
 pytestmark = [

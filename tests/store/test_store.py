@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from buckets import KEYS, Wire, make_bucket, s3_server
+from clones import Team, ok, put, record_of, saved, told
 from expmgr.disk.locks import Lock
 from expmgr.errors import Busy, ExpmgrError, StoreProblem
 from expmgr.launch.environments import environment_of
@@ -31,7 +32,6 @@ from expmgr.runs.record import Checkpoint, RunRecord
 from expmgr.store import contents, fetch, find, upload
 from expmgr.store.backends import PIECE_BYTES, Store, open_store
 from expmgr.team.publish import tell
-from team import Team, ok, put, record_of, saved, told
 from world import Repo
 
 PIECE = 64 << 10

@@ -12,6 +12,22 @@ from typing import Any
 
 import pytest
 
+from clones import (
+    Team,
+    approved,
+    asked,
+    commit_on,
+    forge,
+    logs_of,
+    meet,
+    ok,
+    put,
+    ran,
+    record_of,
+    shown,
+    state,
+    told,
+)  # fmt: skip
 from expmgr.errors import ExpmgrError
 from expmgr.git.commits import extend_ref
 from expmgr.git.objects import NewCommit
@@ -32,22 +48,6 @@ from expmgr.log.logs import OWN, Draft
 from expmgr.project import Project
 from expmgr.runs.origin import ORIGIN
 from expmgr.team.publish import tell
-from team import (
-    Team,
-    approved,
-    asked,
-    commit_on,
-    forge,
-    logs_of,
-    meet,
-    ok,
-    put,
-    ran,
-    record_of,
-    shown,
-    state,
-    told,
-)  # fmt: skip
 from world import Repo
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")
