@@ -42,5 +42,5 @@ def _empty_package(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        for one in [one for one in sys.modules if one.partition(".")[0] == name]:
+        for one in [one for one in list(sys.modules) if one.partition(".")[0] == name]:
             del sys.modules[one]

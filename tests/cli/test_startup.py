@@ -162,3 +162,25 @@ def test_without_git_it_says_so(repo: Repo, tmp_path: Path) -> None:
     assert repo.expmgr_process("list", env={"PATH": str(nothing)}) == Result(
         1, "", "Error: git is not on the PATH\nNothing was changed.\nHint: install git 2.36 or newer\n"
     )
+
+
+BESIDE = """
+import sys, threading, types
+from expmgr.git.runner import git_runner
+sys.setswitchinterval(1e-6)
+
+def load():
+    for number in range(100_000):
+        sys.modules[f"module_{number}"] = types.ModuleType(f"module_{number}")
+
+thread = threading.Thread(target=load)
+thread.start()
+while thread.is_alive():
+    git_runner()
+"""
+
+
+def test_gitpython_is_imported_beside_other_imports() -> None:
+    """`compare` imports scipy in a thread of its own."""
+    done = subprocess.run([sys.executable, "-c", BESIDE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
