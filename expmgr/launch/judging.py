@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from expmgr.checkpoints.manifest import SavedCheckpoint
-from expmgr.errors import EnvironmentProblem, ExpmgrError, reported, worst
+from expmgr.errors import ExpmgrError, reported, worst
 from expmgr.guard.judge import Judgement
 from expmgr.guard.rules import Verdict
 from expmgr.launch.before import OnNote, tell_before
@@ -26,7 +26,7 @@ class GuardAnswer:
     variant: str
     seed: int
     source: str | None
-    """Whose checkpoint it is (`from` in JSON); None where the model could not be built, so that no checkpoint was judged."""
+    """Whose checkpoint it is (`from` in JSON); None if the question was not answered (see `error`)."""
     checkpoint: str | None
     """Its path; None where there is none."""
     step: int | None
@@ -70,11 +70,9 @@ class GuardAnswers:
     answers: Sequence[GuardAnswer]
     sources: Sequence[str]
     """The variants whose checkpoints were asked about."""
-
-    @property
-    def exit_code(self) -> int:
-        """What `expmgr check` ends with: 0 where training may go on from every checkpoint, 3 where one is refused."""
-        return worst([one.exit_code for one in self.answers])
+    exit_code: int
+    """The exit code of `expmgr check`: 0 if training may resume from every checkpoint, 3 if one is refused, and that of the
+    error if a question was not answered."""
 
     def as_dict(self) -> dict[str, Any]:
         return {"format": 1, "exit_code": self.exit_code, "checks": [one.as_dict() for one in self.answers]}
@@ -103,9 +101,10 @@ def ask_guard(
     """May the checkpoint of `variant` (`VARIANT[@STEP]`) be restored into its model as it is now; with `against`, who may start
     from whom, all ways. Changes nothing."""
     tasks = plan_checks(project, variant, seeds, against=against)
-    answers = [answer for outcome in _asked(project, tasks, on_note) for answer in _answers(outcome)]
+    outcomes = _asked(project, tasks, on_note)
+    answers = [answer for outcome in outcomes for answer in _answers(outcome)]
     sources = dict.fromkeys(ref.variant for task in tasks for ref in task.candidates)
-    return GuardAnswers(answers, list(sources))
+    return GuardAnswers(answers, list(sources), worst([one.exit_code for one in outcomes]))
 
 
 def _asked(project: Project, tasks: Sequence[Task], on_note: OnNote) -> list[Outcome]:
@@ -148,7 +147,7 @@ class KeptCheckpoint:
     signature: str | None
     """sha256 of its signature."""
     verdict: str
-    """The guard's; `damaged` where it cannot be read, `unknown` where the guard cannot be asked here."""
+    """The guard's; `damaged` if it cannot be read, `unknown` if the guard did not answer."""
     selected: bool
     preserved: bool
 
@@ -201,10 +200,9 @@ def kept_checkpoints(
         manifest = project.model_dir(outcome.task.name, outcome.task.seed).read_manifest()
         if manifest is None:
             continue
-        if isinstance(outcome.error, EnvironmentProblem):  # the checkpoints are there all the same
-            verdicts = {one.step: "unknown" for one in manifest.checkpoints}
-        else:
-            verdicts = {told.step: _verdict(told) for told in outcome.candidates if told.step is not None}
+        asked = [one.step for one in outcome.task.candidates if one.step is not None]
+        verdicts = dict.fromkeys(asked, "unknown")  # without an answer the checkpoints are there all the same
+        verdicts |= {told.step: _verdict(told) for told in outcome.candidates if told.step is not None}
         for step, verdict in verdicts.items():
             saved = manifest.at(step)
             if saved is not None:

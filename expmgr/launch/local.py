@@ -34,7 +34,7 @@ from expmgr.launch.prepare import Prepared, give_back, prepare, reserve, take_ba
 from expmgr.launch.questions import decided
 from expmgr.launch.worker import WorkerProcess
 from expmgr.project import Project
-from expmgr.runs.events import Ended, JudgedEvent, Ready, RunEvent, Withdrawn, last_of, read_events
+from expmgr.runs.events import CandidateJudged, Ended, JudgedEvent, Ready, RunEvent, Withdrawn, last_of, read_events
 from expmgr.runs.record import RunRecord
 from expmgr.spec.model import EstimatorModel
 from expmgr.team.publish import tell_runs
@@ -271,17 +271,19 @@ class _Batch:
             return
         log = self._kept_log(prepared, status)
         take_back(self.project, prepared)
-        if judged := [event for event in running.told if isinstance(event, JudgedEvent)]:
+        judged = _answers(running)
+        withdrawn = last_of(Withdrawn, running.told)
+        error: ExpmgrError
+        if withdrawn is None and _is_whole(task, judged, status):
             self._end(running.number, Outcome(task, status, judged=judged))
-        elif self.interrupts and status in (ExitCode.STOPPED, -signal.SIGTERM, -signal.SIGKILL):
-            error = self._not_begun(task)
-            self._end(running.number, Outcome(task, error.exit_code, error=error))
-        elif withdrawn := last_of(Withdrawn, running.told):
-            told = reported(withdrawn.error)
-            self._end(running.number, Outcome(task, told.exit_code, error=told, log=log))
+            return
+        if self.interrupts and status in (ExitCode.STOPPED, -signal.SIGTERM, -signal.SIGKILL):
+            error, log = self._not_begun(task), None
+        elif withdrawn is not None:
+            error = reported(withdrawn.error)
         else:
             error = _died(task, status)
-            self._end(running.number, Outcome(task, error.exit_code, error=error, log=log))
+        self._end(running.number, Outcome(task, error.exit_code, error=error, judged=judged, log=log))
 
     def _not_begun(self, task: Task) -> ExpmgrError:
         error = Stopped(f"{task} was stopped before it began", hint=task.command)
@@ -344,7 +346,8 @@ class _Batch:
             self._end(running.number, Outcome(prepared.task, error.exit_code, record, error, log=prepared.folder.log))
         else:
             take_back(self.project, prepared)
-            self._end(running.number, Outcome(prepared.task, error.exit_code, error=error))
+            judged = _answers(running)
+            self._end(running.number, Outcome(prepared.task, error.exit_code, error=error, judged=judged))
 
     def _worker_gone(self, worker: WorkerProcess, status: int) -> ExpmgrError:
         if self.interrupts > 1:
@@ -390,6 +393,18 @@ class _Batch:
     def _close(self) -> None:
         for worker in self.workers.values():
             worker.close()
+
+
+def _answers(running: _Running) -> list[JudgedEvent]:
+    return [event for event in running.told if isinstance(event, JudgedEvent)]
+
+
+def _is_whole(task: Task, judged: Sequence[JudgedEvent], status: int) -> bool:
+    """Whether a question got all its answers, and its process ended as they say. A process that failed after some of them
+    has not answered."""
+    asked = len(task.candidates) if task.adopt is None and task.ask is None else 1
+    codes = [one.exit_code for one in judged if isinstance(one, CandidateJudged)]
+    return bool(judged) and len(judged) == asked and status == worst(codes)
 
 
 def _died(task: Task, status: int) -> ExpmgrError:

@@ -230,7 +230,7 @@ class Outcome:
     complete: bool = False
     """All steps had been done before: nothing was."""
     judged: Sequence[JudgedEvent] = ()
-    """The answers to a task that trains nothing."""
+    """The answers to a task that trains nothing. With an `error`, those that came before it."""
     log: Path | None = None
 
     def as_dict(self) -> dict[str, Any]:
