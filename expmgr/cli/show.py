@@ -292,9 +292,11 @@ def _attempts(record: RunRecord) -> output.Table:
 
 def _said(record: RunRecord) -> Iterator[str]:
     """What the guard let pass, what is not exact, and why an attempt ended, a line each."""
+    from expmgr.guard.rules import allowed_by
+
     for one in record.attempts:
         for change in one.changes:
-            allowed = f", let pass by --allow {change['rule']}" if change.get("allowed") else ""
+            allowed = f", {allowed_by(change['rule'])}" if change.get("allowed") else ""
             yield f"attempt {one.number}: {change['what']} {change['saved']} -> {change['wanted']}{allowed}"
         for reason in one.not_exact:
             yield f"attempt {one.number}: not exact: {reason}"

@@ -178,6 +178,11 @@ def told(rule_id: str, what: str, saved: str, wanted: str, *, allowed: bool = Fa
     """One change that was let through, as a run says it."""
     rule = RULES[rule_id]
     if allowed:
-        return f"{what}: {saved} -> {wanted}, let pass by --allow {rule_id} ({rule.why})"
+        return f"{what}: {saved} -> {wanted}, {allowed_by(rule_id)} ({rule.why})"
     effect = "" if rule.effect == "none" else ", takes effect now"
     return f"{what}: {saved} -> {wanted}{effect} ({rule.why})"
+
+
+def allowed_by(*rule_ids: str) -> str:
+    """That a person allowed what the guard refused, by the ids of its rules."""
+    return f"allowed by --allow {' '.join(rule_ids)}"

@@ -94,13 +94,11 @@ def test_a_refusal_that_a_person_lets_pass_is_recorded_and_shown(copied: Repo, c
     assert copied.snapshot() == before
     result = copied.expmgr("run", "iris/wide", "--seeds", "1", "--max-steps", "300", "--allow", "activation")
     assert result.code == 0, result.stderr
-    told = "model.activation: relu -> tanh, let pass by --allow activation (the weights were trained for another one)"
+    told = "model.activation: relu -> tanh, allowed by --allow activation (the weights were trained for another one)"
     assert f"  {told}\n" in result.stderr
-    assert (
-        "model.activation relu -> tanh, let pass by --allow activation" in copied.expmgr("show", "iris/wide:1").stdout
-    )
+    assert "model.activation relu -> tanh, allowed by --allow activation" in copied.expmgr("show", "iris/wide:1").stdout
     compared = copied.expmgr("compare", "iris/baseline", "iris/wide")
-    assert "(guard): iris/wide has runs that the guard refused, let pass by --allow activation: " in compared.stderr
+    assert "(guard): iris/wide has runs that the guard refused, allowed by --allow activation: " in compared.stderr
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 from expmgr.comparison.checks.finding import SHORT_S, Found, again, differ
 from expmgr.comparison.sides import Answer, Case, chain, trained_s
+from expmgr.guard.rules import allowed_by
 from expmgr.paths import seeds_text
 from expmgr.spec.experiment import ExperimentSpec
 
@@ -76,7 +77,7 @@ def guarded(case: Case) -> Iterator[Found | str]:
         allowed = sorted({rule for one in side.runs for rule in one.allowed})
         chains = [chain(one, side.subject.runs) for one in side.runs]
         if allowed:
-            told = f"{side.name} has runs that the guard refused, let pass by --allow {' '.join(allowed)}"
+            told = f"{side.name} has runs that the guard refused, {allowed_by(*allowed)}"
             yield Found(Answer.WARN, told, f"{side.command([one.seed for one in side.runs])} --fresh")
         elif any(attempt.changes for one in chains for run in one for attempt in run.attempts):
             told = f"{side.name} has runs that went on with another setting than they began with"
