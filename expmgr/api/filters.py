@@ -44,8 +44,8 @@ class Condition:
 
         found = _CONDITION.match(text)
         if found is None:
-            raise BadArgument(f"--where takes KEY=VALUE (or != > >= < <= ~), not {text!r}")
-        value = found["value"] if found["operator"] == "~" else yaml_value(found["value"], f"--where {text}")
+            raise BadArgument(f"a condition is KEY=VALUE (or != > >= < <= ~), not {text!r}")
+        value = found["value"] if found["operator"] == "~" else yaml_value(found["value"], f"condition {text}")
         return cls(found["key"], "=" if found["operator"] == "==" else found["operator"], value)
 
     def holds(self, value: Any) -> bool:

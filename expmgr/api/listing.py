@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from expmgr.api.variant_row import VariantRow
-from expmgr.errors import BadArgument, ExpmgrError, UnknownVariant
+from expmgr.arguments import whole_number
+from expmgr.errors import ExpmgrError, UnknownVariant
 
 if TYPE_CHECKING:
     from expmgr.disk.index import Head
@@ -76,8 +77,8 @@ def list_variants(
     """
     from expmgr.variants.variants import all_variants, origins
 
-    if limit is not None and limit < 1:
-        raise BadArgument(f"limit is a number of variants, 1 or more, not {limit}")
+    if limit is not None:
+        limit = whole_number("limit", limit, 1)
     by_variant, by_hand = _heads(project)
     known = all_variants(project.repo)
     made = origins(project.repo, variants=known)

@@ -277,9 +277,7 @@ class Repository:
         from expmgr.comparison.used_runs import chosen
 
         if not variants:
-            raise ExpmgrError(
-                "compare() takes the names of variants", hint='repository.compare("iris/baseline", "iris/wide")'
-            )
+            raise BadArgument('compare takes the names of variants: compare("iris/baseline", "iris/wide")')
         found = chosen(self._project, variants, baseline)
         comparison = compared(
             found.subjects, baseline=found.baseline, metric=metric, tried=found.tried, seeds=_seeds(seeds)

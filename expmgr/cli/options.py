@@ -47,12 +47,12 @@ def parse_rules(ids: Sequence[str]) -> list[str]:
         return allowed_rules(ids)
 
 
-def parse_pairs(maps: Sequence[str], *, prefixes: bool = False) -> tuple[tuple[str, str], ...]:
-    """`--map OLD=NEW`, with `prefixes` also `OLD/*=NEW/*`, as pairs."""
+def parse_pairs(maps: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """`--map OLD=NEW` as pairs."""
     pairs = []
     for one in maps:
         old, equals, new = one.partition("=")
-        if not (old and equals and new) or (prefixes and old.endswith("/*") != new.endswith("/*")):
-            raise typer.BadParameter(f"--map {one}: it takes OLD=NEW{', or OLD/*=NEW/*' if prefixes else ''}")
+        if not (old and equals and new):
+            raise typer.BadParameter(f"--map takes OLD=NEW, not {one!r}")
         pairs.append((old, new))
     return tuple(pairs)

@@ -100,7 +100,7 @@ def run(
             detach,
             rules,
             warm_start_from,
-            parse_pairs(maps or [], prefixes=True),
+            parse_pairs(maps or []),
             tuple(only or ()),
             with_optimizer,
             grow,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from expmgr.arguments import one_of, whole_number
 from expmgr.errors import BadArgument, OutputProblem
 from expmgr.guard.judge import Judgement
+from expmgr.guard.rules import told as told_change
 from expmgr.launch.before import OnNote, from_store, tell_before, telling_what_stays
 from expmgr.launch.environments import environment_of
 from expmgr.launch.local import is_own_worker, run_tasks
@@ -135,11 +137,10 @@ def evaluate(
 ) -> EvaluateResult:
     """Evaluate the checkpoint of `text` (`VARIANT[@STEP]`) on a split of the variant's data, or on the file `data`. With `log`
     the event log says what it was evaluated to; nothing else is written."""
+    one_of("split", split, get_args(Split))
     done: list[str] = []
     with telling_what_stays(done):
         task = _task(project, text, seed, allow, on_note, done, what="evaluate", data=data, split=split)
-        if data is None and split == "test" and task.spec.data.test is None:
-            raise BadArgument(f"{task.name} has no test split (data.test)")
         found = EvaluateResult(**_answer(project, task, text, on_note))
     return replace(found, event=_log(project, task, found, split if data is None else data.name)) if log else found
 
@@ -197,14 +198,17 @@ def export(
     """Write the checkpoint of `text` as a SavedModel or a .keras file, to `output`, or to `VARIANT-STEP` in the current folder.
     `form`: None for what `output` ends in. Raises `OutputProblem` where that is there already."""
     form = form or ("keras" if output is not None and output.suffix == ".keras" else "savedmodel")
+    one_of("format", form, get_args(Form))
+    if output is not None:
+        if (form == "keras") != (output.suffix == ".keras"):
+            raise BadArgument(f"{output}: a Keras file ends in .keras, and a SavedModel does not")
+        _require_free(output)
     done: list[str] = []
     with telling_what_stays(done):
         task = _task(project, text, seed, allow, on_note, done, what="export", form=form)
         assert task.ask is not None
         step, end = task.ask.source.step, ".keras" if form == "keras" else ""
         target = output or Path(f"{task.name.variant}{'' if step is None else f'-{step}'}{end}")
-        if (form == "keras") != (target.suffix == ".keras"):
-            raise BadArgument(f"{target}: a Keras file ends in .keras, and a SavedModel does not")
         _require_free(target)
         asked = replace(task, ask=task.ask.model_copy(update={"output": target.absolute()}))
         told = _answer(project, asked, text, on_note)
@@ -226,8 +230,13 @@ def _task(
     form: str = "savedmodel",
 ) -> Task:
     """The task; what was done for it that stays is added to `done`."""
+    seed = whole_number("seed", seed)
     name, step = parse_checkpoint(text)
-    environment_of(project, spec_of(project.repo, find_variant(project.repo, name)))  # before anything is fetched
+    variant = find_variant(project.repo, name)
+    spec = spec_of(project.repo, variant)
+    if what == "evaluate" and data is None and split == "test" and spec.data.test is None:
+        raise BadArgument(f"{variant.name} has no test split (data.test)")
+    environment_of(project, spec)  # before anything is fetched
     if from_store(project, name, seed, step, on_note):
         done.append("what was fetched")
     (task,) = plan_tasks(project, [name], [seed] if seed else None, How(allow=tuple(allow)), mode="check")
@@ -257,7 +266,7 @@ def _answer(project: Project, task: Task, text: str, on_note: OnNote) -> dict[st
     told["judgement"] = judgement = Judgement.from_dict(told["judgement"])
     for one in judgement.differences:
         if one.is_allowed:
-            on_note(f"{one.what}: {one.saved} -> {one.wanted}, let pass by --allow {one.rule.id}")
+            on_note(told_change(one.rule.id, one.what, one.saved, one.wanted, allowed=True))
     selected = told["selected_step"]
     is_last = text.endswith("@last")
     if task.ask is not None and task.ask.source.step is None and not is_last and selected not in (None, told["step"]):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from expmgr.arguments import name_pairs, whole_number
 from expmgr.errors import BadArgument, UncommittedChanges
 from expmgr.git.checkouts import commit_paths, worktrees
 from expmgr.git.repo import CommitId
@@ -48,15 +49,26 @@ class RunCall:
     """The message of a commit of the variant's changes, made first."""
 
     def __post_init__(self) -> None:
+        self._check_values()
         if self.commit is not None and len(self.variants) != 1:
-            raise BadArgument("--commit takes one variant, the one that is checked out")
+            raise BadArgument("a commit before the run takes one variant, the one that is checked out")
         if self.warm_start_from is None and (self.maps or self.only or self.with_optimizer or self.grow):
-            raise BadArgument("--map, --only, --with-optimizer and --grow need --warm-start-from")
+            raise BadArgument("map, only, with-optimizer and grow need a checkpoint to warm-start from")
         if self.fresh and self.from_step is not None:
-            raise BadArgument("--fresh starts anew, --from-step goes back: one of them")
+            raise BadArgument("a run either starts over (fresh) or goes back to the checkpoint of a step (from-step)")
         is_elsewhere = self.fresh or self.from_step is not None or self.warm_start_from is not None or self.detach
         if self.scratch and is_elsewhere:
-            raise BadArgument("--scratch starts at step 0 in a folder of its own, and waits for the end")
+            raise BadArgument("a scratch run starts at step 0 in a temporary folder, and waits for the end")
+
+    def _check_values(self) -> None:
+        """The names in messages are those of the options, which fit the arguments of `Repository.run` too."""
+        if not self.variants:
+            raise BadArgument("a run takes one variant or more")
+        numbers = {"max-steps": (self.max_steps, 1), "jobs": (self.jobs, 1), "from-step": (self.from_step, 0)}
+        for name, (value, least) in numbers.items():
+            if value is not None or name == "jobs":
+                object.__setattr__(self, name.replace("-", "_"), whole_number(name, value, least))
+        name_pairs("map", self.maps)
 
     @property
     def arguments(self) -> list[str]:

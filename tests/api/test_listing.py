@@ -7,11 +7,13 @@ import inspect
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
 import expmgr
 from expmgr.api import filters
+from expmgr.launch.call import RunCall
 from world import ROOT, Repo
 
 
@@ -61,7 +63,7 @@ def test_conditions_mean_the_same_in_both(three: Repo, asked: dict[str, object],
 
 def test_what_makes_no_sense_is_refused(three: Repo) -> None:
     repository = expmgr.open(three.path)
-    with pytest.raises(expmgr.BadArgument, match="takes KEY=VALUE"):
+    with pytest.raises(expmgr.BadArgument, match="a condition is KEY=VALUE"):
         repository.list(where="hidden_units")
     with pytest.raises(expmgr.BadArgument, match="1 or more, not 0"):
         repository.list(limit=0)
@@ -81,21 +83,97 @@ def test_what_makes_no_sense_is_refused(three: Repo) -> None:
         repository.evaluate("iris/wide", allow=["optimiser"])
     with pytest.raises(expmgr.BadArgument, match="no test split"):
         repository.evaluate("iris/wide", split="test")
-    with pytest.raises(expmgr.BadArgument, match="--map, --only"):
+    with pytest.raises(expmgr.BadArgument, match="map, only, with-optimizer and grow need a checkpoint"):
         repository.run("iris/wide", only=["hidden*"])
+    with pytest.raises(expmgr.BadArgument, match="compare takes the names of variants"):
+        repository.compare()
     with pytest.raises(expmgr.BadArgument, match=r"a Keras file ends in \.keras"):
         repository.export("iris/wide", three.path / "served", format="keras")
 
 
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda of: of.run(), "a run takes one variant or more"),
+        (lambda of: of.run("iris/wide", jobs=0), "jobs is a whole number, 1 or more, not 0"),
+        (lambda of: of.run("iris/wide", jobs=1.5), "jobs is a whole number, 1 or more, not 1.5"),
+        (lambda of: of.run("iris/wide", jobs=None), "jobs is a whole number, 1 or more, not None"),
+        (lambda of: of.run("iris/wide", max_steps=0), "max-steps is a whole number, 1 or more, not 0"),
+        (lambda of: of.run("iris/wide", max_steps=-1), "max-steps is a whole number, 1 or more, not -1"),
+        (lambda of: of.run("iris/wide", max_steps=True), "max-steps is a whole number, 1 or more, not True"),
+        (lambda of: of.run("iris/wide", from_step=-1), "from-step is a whole number, 0 or more, not -1"),
+        (
+            lambda of: of.run("iris/wide", warm_start_from="iris/slow", map={"a/*": "b"}),
+            "map takes OLD=NEW, or OLD/*=NEW/*, not 'a/*=b'",
+        ),
+        (
+            lambda of: of.run("iris/wide", warm_start_from="iris/slow", map={"a": ""}),
+            "map takes OLD=NEW, or OLD/*=NEW/*, not 'a='",
+        ),
+        (lambda of: of.evaluate("iris/wide", seed=-1), "seed is a whole number, 0 or more, not -1"),
+        (lambda of: of.evaluate("iris/wide", split="foo"), "split is train, eval or test, not 'foo'"),
+        (lambda of: of.evaluate("iris/wide", split=None), "split is train, eval or test, not None"),
+        (lambda of: of.predict("iris/wide", "x.csv", "y.csv", seed="0"), "seed is a whole number, 0 or more, not '0'"),
+        (lambda of: of.export("iris/wide", seed=-1), "seed is a whole number, 0 or more, not -1"),
+        (lambda of: of.export("iris/wide", format="h5"), "format is savedmodel or keras, not 'h5'"),
+        (lambda of: of.list(limit="x"), "limit is a whole number, 1 or more, not 'x'"),
+    ],
+)
+def test_a_value_that_the_command_would_not_take_is_refused_before_anything_is_done(
+    three: Repo, monkeypatch: pytest.MonkeyPatch, call: Callable[[expmgr.Repository], object], told: str
+) -> None:
+    def fetch(*_: object, **__: object) -> bool:
+        raise AssertionError("something was fetched")
+
+    monkeypatch.setattr("expmgr.launch.asking.from_store", fetch)
+    monkeypatch.setattr("expmgr.launch.call.from_store", fetch)
+    before = three.snapshot()
+    with pytest.raises(expmgr.BadArgument) as caught:
+        call(expmgr.open(three.path))
+    assert caught.value.message == told
+    assert three.snapshot() == before
+
+
+def test_nothing_is_fetched_for_a_split_or_a_file_that_cannot_be(three: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(*_: object, **__: object) -> bool:
+        raise AssertionError("something was fetched")
+
+    monkeypatch.setattr("expmgr.launch.asking.from_store", fetch)
+    repository = expmgr.open(three.path)
+    with pytest.raises(expmgr.BadArgument, match="no test split"):
+        repository.evaluate("iris/wide", split="test")
+    with pytest.raises(expmgr.BadArgument, match=r"a Keras file ends in \.keras"):
+        repository.export("iris/wide", three.path / "served", format="keras")
+    three.write("served", "mine")
+    with pytest.raises(expmgr.ExpmgrError, match="is there already"):
+        repository.export("iris/wide", three.path / "served")
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    import numpy
+
+    found = RunCall(("iris/wide",), max_steps=numpy.int64(5), jobs=numpy.int32(2))  # type: ignore[arg-type]
+    assert [(type(one), one) for one in (found.max_steps, found.jobs)] == [(int, 5), (int, 2)]
+
+
 def test_the_command_says_how_it_is_used_where_an_argument_makes_no_sense(three: Repo) -> None:
     for typed, told in (
-        (("list", "--where", "hidden_units"), "--where takes KEY=VALUE"),
+        (("run", "iris/wide", "--jobs", "0"), "--jobs"),
+        (("run", "iris/wide", "--max-steps", "0"), "--max-steps"),
+        (("run", "iris/wide", "--from-step=-1"), "--from-step"),
+        (("run", "iris/wide", "--commit", "a", "--fresh", "--from-step", "0"), "a run either starts over (fresh)"),
+        (("run", "iris/wide", "iris/slow", "--commit", "a"), "a commit before the run takes one variant"),
+        (("run", "iris/wide", "--warm-start-from", "iris/slow", "--map", "a"), "--map takes OLD=NEW, not 'a'"),
+        (("evaluate", "iris/wide", "--split", "foo"), "--split"),
+        (("export", "iris/wide", "--format", "h5"), "--format"),
+        (("list", "--limit", "0"), "--limit"),
+        (("list", "--where", "hidden_units"), "a condition is KEY=VALUE"),
         (("diff", "iris/wide"), "two variants or more"),
         (("evaluate", "iris/wide", "--split", "test"), "iris/wide has no test split"),
-        (("run", "iris/wide", "--grow"), "need --warm-start-from"),
-        (("run", "iris/wide", "--scratch", "--detach"), "--scratch starts at step 0"),
+        (("run", "iris/wide", "--grow"), "need a checkpoint to warm-start from"),
+        (("run", "iris/wide", "--scratch", "--detach"), "a scratch run starts at step 0"),
         (("run", "iris/wide", "--warm-start-from", "iris/slow:x"), "names no checkpoint: VARIANT[:SEED][@STEP]"),
-        (("run", "iris/wide", "--warm-start-from", "iris/slow", "--map", "a/*=b"), "it takes OLD=NEW, or OLD/*=NEW/*"),
+        (("run", "iris/wide", "--warm-start-from", "iris/slow", "--map", "a/*=b"), "map takes OLD=NEW, or OLD/*=NEW/*"),
     ):
         done = three.expmgr(*typed)
         assert (done.code, done.stdout) == (2, ""), typed

@@ -114,7 +114,7 @@ def test_what_is_refused_changes_nothing(copied: Repo) -> None:
         (("iris/baseline", *start), 1, "has checkpoints already, to step 200: a warm start begins at step 0"),
         (("iris/begun", "--warm-start-from", "iris/baseline@0"), 1, "--warm-start-from iris/baseline:0@0"),
         (("iris/begun", "--warm-start-from", "iris/wide@100"), 1, "a warm start begins at step 0"),  # it began at 200
-        (("iris/fits", "--grow"), 2, "need --warm-start-from"),
+        (("iris/fits", "--grow"), 2, "need a checkpoint to warm-start from"),
     ]
     for arguments, code, told in cases:
         result = copied.expmgr("run", *arguments)
@@ -122,4 +122,4 @@ def test_what_is_refused_changes_nothing(copied: Repo) -> None:
     assert copied.snapshot() == before
     allowed = copied.expmgr("run", "iris/turned", *start, "--allow", "labels", "--max-steps", "2")
     assert allowed.code == 0, allowed.stderr
-    assert "let pass by --allow labels" in allowed.stderr
+    assert "allowed by --allow labels" in allowed.stderr
