@@ -5,6 +5,7 @@ Another interpreter is asked what it has before a worker is started in it; it ne
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -134,8 +135,26 @@ def _interpreter(environments: Mapping[str, str], name: str, root: Path) -> Path
     return path
 
 
-@lru_cache(maxsize=16)
 def _asked(name: str | None, python: str) -> Environment:
+    """What the environment has now: a process that lives long, such as a notebook's, sees what was installed meanwhile."""
+    return _asked_once(name, python, _changed_at(python))
+
+
+def _changed_at(python: str) -> tuple[tuple[str, int], ...]:
+    """When the folders that packages are installed into changed last. An install, upgrade or removal changes one."""
+    if python == sys.executable:
+        folders = [Path(one) for one in sys.path if one]
+    else:
+        folders = sorted(Path(python).parent.parent.glob("lib*/python*/site-packages"))
+    found = []
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            found.append((str(folder), folder.stat().st_mtime_ns))
+    return tuple(found)
+
+
+@lru_cache(maxsize=16)
+def _asked_once(name: str | None, python: str, _: tuple[tuple[str, int], ...]) -> Environment:
     if python == sys.executable:
         told = _own()
     else:
