@@ -32,6 +32,7 @@ def spec_in(environment: str | None = None, kind: str | None = None) -> Experime
     values["environment"] = environment
     if kind is not None:
         values["model"] = {"kind": kind, "build": "model:model_fn"}
+        del values["optimizer"]
     return ExperimentSpec.model_validate(values)
 
 
