@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +37,7 @@ class Project:
     def scratch(self, folder: Path) -> Project:
         """The same repository, with everything that a run writes in `folder`."""
         layout = Layout(folder, folder / "models")
-        return Project(self.repo, self.settings, layout, Records(layout), is_scratch=True)
+        return Project(self.repo, self.settings, layout, Records(layout, self.records.on_note), is_scratch=True)
 
     @cached_property
     def logs(self) -> Logs:
@@ -49,12 +49,13 @@ class Project:
         return Logs(self.repo, Records(own).index, own.own)
 
     @classmethod
-    def open(cls, folder: Path) -> Project:
-        """The project that `folder` is in; `NotARepository` where there is none."""
+    def open(cls, folder: Path, on_note: Callable[[str], None] = lambda _: None) -> Project:
+        """The project that `folder` is in; `NotARepository` where there is none. `on_note` is told which records cannot be
+        read, whatever is done with the project."""
         repo = GitRepo.discover(folder)
         settings = read_settings(repo.root, repo.git_common_dir / "expmgr")
         layout = Layout(repo.git_common_dir, models_root(settings, repo.main_root))
-        project = cls(repo, settings, layout, Records(layout))
+        project = cls(repo, settings, layout, Records(layout, on_note))
         project.sweep_up()
         return project
 

@@ -8,6 +8,7 @@ from itertools import permutations
 
 import pytest
 
+import expmgr
 from clones import Team, asked, ok, ran
 from expmgr.errors import WORST_FIRST, ExitCode, ExpmgrError, did_you_mean, worst
 
@@ -51,10 +52,67 @@ def test_a_record_of_a_newer_expmgr(team: Team) -> None:
     listed = ann.expmgr("list")
     assert (listed.code, "1 finished" in listed.stdout) == (0, True)
     assert listed.stderr == (
-        f"Note: run {new.run_id} was passed over: the record {path} has format 2, this expmgr reads format 1\n"
+        f"Note: run {new.run_id} was skipped: the record {path} has format 2, this expmgr reads format 1\n"
     )
     assert ann.expmgr("show", old.run_id).code == 0
     assert ann.snapshot() == before
+
+
+def test_every_way_to_read_records_notes_one_of_a_newer_expmgr(team: Team, capsys: pytest.CaptureFixture[str]) -> None:
+    """The commands and the methods, of reviews too; a method notes it once per repository that was opened."""
+    ann = asked(team)
+    newest = json.loads(ok(ann, "show", "iris/wide:0", "--json"))["run_id"]
+    path = ann.path / ".git/expmgr/runs" / newest / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    reason = f"the record {path} has format 2, this expmgr reads format 1"
+    note = f"Note: run {newest} was skipped: {reason}\n"
+    for command in (
+        ["list"], ["show", "iris/wide"], ["compare", "iris/baseline", "iris/wide"], ["diff", "iris/baseline", "iris/wide"],
+        ["review", "list"], ["review", "show", "wide"], ["review", "check", "wide"],
+    ):  # fmt: skip
+        assert ann.expmgr(*command).stderr.count(note) == 1, command
+    for call in (
+        lambda of: of.list(), lambda of: of.runs("iris/wide"), lambda of: of.show("iris/wide"),
+        lambda of: of.compare("iris/baseline", "iris/wide"), lambda of: of.diff("iris/baseline", "iris/wide"),
+        lambda of: of.reviews(), lambda of: of.review("wide"),
+    ):  # fmt: skip
+        repository = expmgr.open(ann.path)
+        capsys.readouterr()
+        call(repository)
+        assert capsys.readouterr().err.count(note) == 1
+        call(repository)
+        assert note not in capsys.readouterr().err
+    named = ann.expmgr("show", "iris/wide:0")
+    assert (named.code, named.stderr.startswith(f"{note}Error: {reason}\n")) == (1, True)
+    assert "install that version" in named.stderr
+
+
+def test_a_variant_whose_only_run_cannot_be_read_has_no_run_that_can(team: Team) -> None:
+    ann = team.join("ann")
+    ok(ann, "new", "iris/baseline")
+    (run,) = ran(ann, "iris/baseline", 0.9)
+    path = ann.path / ".git/expmgr/runs" / run.run_id / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    shown = ann.expmgr("show", "iris/baseline")
+    assert shown.stdout.endswith("\nno run that can be read: expmgr run iris/baseline\n")
+    missing = ann.expmgr("show", "iris/baseline:7")
+    assert "Error: iris/baseline has no run with seed 7\n" in missing.stderr
+    assert expmgr.open(ann.path).show("iris/baseline").unreadable == [run.run_id]  # type: ignore[union-attr]
+
+
+def test_a_method_notes_what_its_command_does(
+    team: Team, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = team.join("ann")
+    ok(ann, "new", "iris/baseline")
+    ran(ann, "iris/baseline", 0.9)
+    ann.git("branch", "-D", "exp/iris/baseline")
+    expmgr.open(ann.path).new("iris/baseline")
+    assert "Note: a variant iris/baseline existed before: 1 run is on record; to start over" in capsys.readouterr().err
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setattr("expmgr.api.repository.run_tasks", lambda *_, **__: [])
+    assert len(expmgr.open(ann.path).run("iris/baseline", quiet=True)) == 0
+    assert "Note: KERAS_BACKEND is jax; " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])

@@ -35,6 +35,8 @@ class VariantDetails:
     counted: frozenset[str]
     """Ids of the runs that its result is made of."""
     notes: Sequence[Note]
+    unreadable: Sequence[str] = ()
+    """Ids of its runs whose records cannot be read."""
 
     def as_dict(self) -> dict[str, Any]:
         told = [_line_of(record) for record in self.runs]
@@ -126,6 +128,7 @@ def _of_variant(project: Project, variant: Variant) -> VariantDetails:
         runs,
         frozenset(record.run_id for record in counted_runs([one for one in runs if one.run_id in current])),
         notes_on(project, str(variant.name), None),
+        project.records.unreadable_of(variant.name),
     )
 
 

@@ -29,7 +29,7 @@ _Names = list[str]  # `Repository.list` hides the builtin in its class
 
 def open(path: str | Path = ".") -> Repository:
     """The repository that `path` lies in. Raises `ExpmgrError` where it is none."""
-    return Repository(Project.open(Path(path)))
+    return Repository(Project.open(Path(path), _note))
 
 
 def compare(
@@ -108,7 +108,7 @@ class Repository:
 
         assignments = [f"{key}={json.dumps(value)}" for key, value in (set or {}).items()]
         plan = plan_variant(self._project.repo, variant, base, assignments, why)
-        new_variant(self._project, plan)
+        new_variant(self._project, plan, lambda reason: _note(f"the log does not have it yet: {reason}"), _note)
         return str(plan.name)
 
     def run(
@@ -137,8 +137,9 @@ class Repository:
         variable is which, `only` which are taken, `with_optimizer` takes the optimizer's slots too, and `grow` lets a larger
         layer take the slice that it overlaps with.
 
-        Progress goes to stderr unless `quiet`. Raises the first error (`CheckpointRefused`, `UserCodeFailed` and so on) where
-        one was not trained to its end, after all others have ended; the runs of those are in `runs(variant)`.
+        Progress goes to stderr unless `quiet`; notes always do. Raises the first error (`CheckpointRefused`,
+        `UserCodeFailed` and so on) where one was not trained to its end, after all others have ended; the runs of those are in
+        `runs(variant)`.
 
         >>> repository.run("iris/baseline", "iris/wide", seeds=range(3), max_steps=200, jobs=2)
         """
@@ -165,7 +166,7 @@ class Repository:
         with telling_what_stays(done):
             if commit is not None and commit_changes(self._project, variants[0], commit).files:
                 done.append("the commit")
-            tasks = plan_call(self._project, call, (lambda _: None) if quiet else _note, done)
+            tasks = plan_call(self._project, call, _note, done)
             outcomes = run_tasks(self._project, tasks, jobs=jobs, watcher=Watcher() if quiet else _Lines())
             for one in outcomes:
                 if one.error is not None:

@@ -49,7 +49,7 @@ def adopt(
     from expmgr.runs.request import Adopt
 
     pairs = parse_pairs(maps or [])
-    project = Project.open(output.folder())
+    project = Project.open(output.folder(), output.note)
     (task,) = plan_tasks(project, [variant], [seed] if seed else None)
     asked = Adopt(folder=model_dir.resolve(), step=step, maps=pairs, vouched_by=vouch)
     with watcher([task], quiet=True) as watching:

@@ -155,4 +155,4 @@ def export(
 def _opened() -> Project:
     from expmgr.project import Project
 
-    return Project.open(output.folder())
+    return Project.open(output.folder(), output.note)

@@ -42,7 +42,9 @@ def check(
     from expmgr.project import Project
 
     chosen = parse_seeds(seeds) if seeds is not None else None
-    found = ask_guard(Project.open(output.folder()), variant, chosen, against=against or (), on_note=output.note)
+    found = ask_guard(
+        Project.open(output.folder(), output.note), variant, chosen, against=against or (), on_note=output.note
+    )
     if as_json:
         output.show_json(found.as_dict())
     elif against:
@@ -129,7 +131,7 @@ def checkpoints(
 
     how = output.form(as_json, as_csv, as_markdown)
     chosen = parse_seeds(seeds) if seeds is not None else None
-    found = kept_checkpoints(Project.open(output.folder()), variant, chosen, on_note=output.note)
+    found = kept_checkpoints(Project.open(output.folder(), output.note), variant, chosen, on_note=output.note)
     _tell_errors(found.errors)
     if how is output.Form.JSON:
         output.show_json(found.as_dict())

@@ -74,7 +74,7 @@ def compare(
     if plot is not None:
         require(plot)
     taken: Sequence[int] | None = parse_seeds(seeds) if seeds is not None else None
-    project = Project.open(output.folder())
+    project = Project.open(output.folder(), output.note)
     found = chosen(project, variants, baseline)
     in_vain = confirm and is_hopeless(found, metric)
     if in_vain:
@@ -91,7 +91,6 @@ def compare(
         is_confirmed=confirm and not in_vain,
     )
     _sort(comparison, sort_by)
-    output.tell_unreadable(project.records)
     if plot is not None:
         _draw(project, comparison, plot)
     if how is output.Form.JSON:

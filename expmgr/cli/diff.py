@@ -39,10 +39,9 @@ def diff(
     from expmgr.project import Project
 
     how = output.form(as_json, as_csv, as_markdown)
-    project = Project.open(output.folder())
+    project = Project.open(output.folder(), output.note)
     with usage():
         found = differences_of(project, variants)
-    output.tell_unreadable(project.records)
     if how is output.Form.JSON:
         output.show_json(found.as_dict())
         return

@@ -47,7 +47,7 @@ def init(
         raise typer.BadParameter("--csv FILE, --label COLUMN and --experiment NAME go together")
     if commit and example is None and experiment is None:
         raise typer.BadParameter("--commit needs --example or --experiment: there is nothing to commit")
-    project = Project.open(output.folder())
+    project = Project.open(output.folder(), output.note)
     name = example or experiment
     files = experiments.files_of(example, experiment, csv_file, label)
     if commit:

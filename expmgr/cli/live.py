@@ -38,7 +38,7 @@ def status(as_json: output.AsJson = False) -> None:
     from expmgr.cli.watch import time_left
     from expmgr.project import Project
 
-    project = Project.open(output.folder())
+    project = Project.open(output.folder(), output.note)
     running = [(record, project.records.progress(record.run_id)) for record in _running(project)]
     if as_json:
         told = [{**_about(record), "progress": progress or None} for record, progress in running]
@@ -91,7 +91,7 @@ def logs(
     """
     from expmgr.project import Project
 
-    project = Project.open(output.folder())
+    project = Project.open(output.folder(), output.note)
     record = _named(project, run)
     if run != record.run_id:
         output.tell([f"run {record.run_id}: {record.variant} seed {record.seed}"])
@@ -123,7 +123,7 @@ def stop(
     """
     from expmgr.project import Project
 
-    project = Project.open(output.folder())
+    project = Project.open(output.folder(), output.note)
     asked = {record.run_id: record for name in runs for record in _of(project, name)}
     for record in asked.values():
         _ask(record)

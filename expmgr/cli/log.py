@@ -41,7 +41,7 @@ def log(
     from expmgr.team.signing import taken_back
 
     how = output.form(as_json, as_csv, as_markdown)
-    project = Project.open(output.folder())
+    project = Project.open(output.folder(), output.note)
     told = project.logs.events()
     if what is not None:
         variant, run_id = _meant(project, what)
@@ -141,7 +141,7 @@ def note(
     from expmgr.log.logs import Draft
     from expmgr.project import Project
 
-    project = Project.open(output.folder())
+    project = Project.open(output.folder(), output.note)
     if not message.strip():
         raise typer.BadParameter("-m has no words")
     variant, run_id = _meant(project, what)
@@ -164,7 +164,7 @@ def retract(
     from expmgr.project import Project
     from expmgr.team.signing import taken_back
 
-    project = Project.open(output.folder())
+    project = Project.open(output.folder(), output.note)
     if not message.strip():
         raise typer.BadParameter("-m has no words")
     found = [one for one in project.logs.events() if one.id.startswith(event)] if event else []

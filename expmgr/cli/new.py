@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,6 @@ from expmgr.cli import output
 from expmgr.errors import ExpmgrError
 
 if TYPE_CHECKING:
-    from expmgr.paths import VariantName
     from expmgr.project import Project
 
 
@@ -50,12 +49,12 @@ def new(
     from expmgr.team.publish import new_variant
     from expmgr.variants.variants import plan_variant, switch_to
 
-    project = Project.open(output.folder())
+    project = Project.open(output.folder(), output.note)
     if switch and project.repo.root is None:
         raise typer.BadParameter("--switch needs a checkout: this is a bare repository")
     editing = (lambda spec_text, check: edited(project, spec_text, check)) if edit else None
     plan = plan_variant(project.repo, variant, base, assignments or [], why, editing)
-    commit = new_variant(project, plan, output.tell_unsaid)
+    commit = new_variant(project, plan, output.tell_unsaid, output.note)
     if switch:
         switch_to(project.repo, plan.name)
     if as_json:
@@ -69,24 +68,11 @@ def new(
             }
         )
         return
-    output.tell(_earlier(project, plan.name))
     output.show(f"{plan.name}: branch {plan.name.branch} at {commit[:12]}")
     if switch:
         output.tell([f'Next: work on {plan.name.folder}/, then expmgr run {plan.name} --commit "what changed"'])
         return
     output.tell([f"Next: expmgr run {plan.name}"])
-
-
-def _earlier(project: Project, name: VariantName) -> Iterator[str]:
-    """That there was a variant of this name before, whose runs and model_dir are kept."""
-    earlier = project.records.of_variant(name)
-    model_dir = project.layout.variant_dir(name)
-    if earlier or model_dir.exists():
-        yield (
-            f"Note: there was a variant {name} before: {len(earlier)} runs of it are recorded, and its model_dir "
-            f"{project.shown(model_dir)} is kept"
-        )
-        yield f"Hint: to begin anew beside what it holds: expmgr run {name} --fresh"
 
 
 def edited(project: Project, spec_text: bytes, check: Callable[[bytes], None]) -> bytes:

@@ -20,7 +20,6 @@ from expmgr.escape import CONTROL, clean, markdown
 if TYPE_CHECKING:
     from expmgr.project import Project
     from expmgr.runs.record import RunRecord
-    from expmgr.runs.records import Records
     from expmgr.spec.experiment import Compared
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, stable and documented.")]
@@ -73,12 +72,6 @@ def tell(lines: Iterable[str]) -> None:
 def note(told: str) -> None:
     """A sentence that a person should know, on stderr."""
     tell([f"Note: {told}"])
-
-
-def tell_unreadable(records: Records) -> None:
-    """Say which runs were passed over."""
-    for run_id, reason in sorted(records.unreadable.items()):
-        note(f"run {run_id} was passed over: {reason}")
 
 
 def show(*lines: str) -> None:

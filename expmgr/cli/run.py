@@ -121,7 +121,6 @@ def _train(call: RunCall, as_json: bool) -> None:
     done: list[str] = []
     try:
         from expmgr.cli.watch import watcher
-        from expmgr.launch.before import backend_notes
         from expmgr.launch.call import place_of
         from expmgr.launch.local import is_own_worker, run_tasks
 
@@ -129,8 +128,6 @@ def _train(call: RunCall, as_json: bool) -> None:
         if worker is not None and not any(is_own_worker(task) for task in tasks):
             worker.close()
             worker = None
-        for note in backend_notes():
-            output.note(note)
         project = place_of(project, call)
         with watcher(tasks, quiet=as_json) as watching:
             outcomes = run_tasks(project, tasks, jobs=call.jobs, watcher=watching, worker=worker)
@@ -161,7 +158,7 @@ def _planned(call: RunCall, done: list[str]) -> tuple[Project, list[Task]]:
     from expmgr.launch.call import plan_call
     from expmgr.project import Project
 
-    project = Project.open(output.folder())
+    project = Project.open(output.folder(), output.note)
     if call.commit is not None and _commit(project, call.variants[0], call.commit):
         done.append("the commit")
     with usage():

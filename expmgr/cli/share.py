@@ -58,7 +58,7 @@ def push(
     from expmgr.project import Project
     from expmgr.team import remote as remotes
 
-    project = Project.open(output.folder())
+    project = Project.open(output.folder(), output.note)
     name = remotes.remote_of(project, remote)
     fetch, sent = 0, 0
     if checkpoints not in (None, Which.NONE) or (project.settings.store is not None and checkpoints is None):
@@ -162,7 +162,7 @@ def pull(
 
     if variant is None and (seed is not None or fresh):
         raise typer.BadParameter("--seed and --fresh need a VARIANT whose checkpoints are fetched")
-    project = Project.open(output.folder())
+    project = Project.open(output.folder(), output.note)
     done = remotes.pull(project, remotes.remote_of(project, remote))
     fetched = [] if variant is None else _fetch(project, variant, seed, fresh=fresh, quiet=as_json)
     if as_json and not done.rewritten:

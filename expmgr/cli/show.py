@@ -48,10 +48,9 @@ def list_variants(
     from expmgr.project import Project
 
     how = output.form(as_json, as_csv, as_markdown)
-    project = Project.open(output.folder())
+    project = Project.open(output.folder(), output.note)
     with usage():
         found = listing.list_variants(project, experiment, where=where or (), sort=sort, limit=limit)
-    output.tell_unreadable(project.records)
     if how is output.Form.JSON:
         output.show_json(found.as_dict())
         return
@@ -103,9 +102,8 @@ def show(
     from expmgr.api.details import RunDetails, details
     from expmgr.project import Project
 
-    project = Project.open(output.folder())
+    project = Project.open(output.folder(), output.note)
     found = details(project, what)
-    output.tell_unreadable(project.records)
     if as_json:
         output.show_json(found.as_dict())
     elif isinstance(found, RunDetails):
@@ -133,7 +131,8 @@ def _show_variant(found: VariantDetails) -> None:
     if found.notes:
         output.show(*_notes(found.notes), "")
     if not found.runs:
-        output.show(f"no run yet: expmgr run {row.variant}")
+        readable = " that can be read" if found.unreadable else " yet"
+        output.show(f"no run{readable}: expmgr run {row.variant}")
         return
     _runs(found).show(output.Form.TERMINAL)
 

@@ -53,7 +53,7 @@ def tensorboard(
     """
     from expmgr.project import Project
 
-    project = Project.open(output.folder())
+    project = Project.open(output.folder(), output.note)
     folders = _folders(project, variants or [])
     if importlib.util.find_spec("tensorboard") is None:
         raise NoTensorBoard("TensorBoard is not installed", hint="pip install 'expmgr[tensorboard]'")

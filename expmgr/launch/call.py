@@ -11,7 +11,7 @@ from expmgr.arguments import name_pairs, whole_number
 from expmgr.errors import BadArgument, UncommittedChanges
 from expmgr.git.checkouts import commit_paths, worktrees
 from expmgr.git.repo import CommitId
-from expmgr.launch.before import OnNote, from_store
+from expmgr.launch.before import OnNote, backend_notes, from_store
 from expmgr.launch.environments import environment_of
 from expmgr.launch.plan import How, Task, WarmStartOption, plan_tasks
 from expmgr.launch.questions import parse_checkpoint
@@ -126,7 +126,7 @@ def plan_call(project: Project, call: RunCall, on_note: OnNote, done: list[str])
     warm = None if call.warm_start_from is None else _warm_start(project, call, call.warm_start_from)
     how = How(call.max_steps, call.fresh, call.from_step, call.allow, warm)
     tasks = plan_tasks(project, call.variants, call.seeds, how)
-    for note in _made_elsewhere(project, tasks):
+    for note in (*backend_notes(), *_made_elsewhere(project, tasks)):
         on_note(note)
     if not (call.fresh or call.scratch) and _fetch_lost(project, tasks, warm, on_note):
         done.append("what was fetched")

@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 class Records:
     """All runs of a repository, as folders below `.git/expmgr/runs/`."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, on_note: Callable[[str], None] = lambda _: None) -> None:
+        """`on_note` is told of each record that cannot be read, once."""
         self.layout = layout
+        self.on_note = on_note
         self.unreadable: dict[str, str] = {}
-        """Run id to reason: records that `heads` and `abandoned` passed over."""
+        """Run id to reason: records that `heads` and `abandoned` skipped."""
         self.index = Index(layout.own / "index.sqlite", layout.runs)
 
     def run_dir(self, run_id: str) -> RunDir:
@@ -98,7 +100,7 @@ class Records:
     def heads(self) -> list[Head]:
         """The head of every run, the oldest first, by the index.
 
-        A folder without a record (a start that a crash cut) is passed over; so is one whose record cannot be read,
+        A folder without a record (a start that a crash cut) is skipped; so is one whose record cannot be read,
         which `unreadable` then names.
         """
         return self.index.heads(self._listed)
@@ -125,10 +127,28 @@ class Records:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except (ExpmgrError, OSError) as problem:
-                self.unreadable[run_id] = getattr(problem, "message", str(problem))
+                self._skip(run_id, problem)
                 continue
             if record.status != "starting":
                 yield record
+
+    def _skip(self, run_id: str, problem: Exception) -> None:
+        reason = getattr(problem, "message", str(problem))
+        if self.unreadable.get(run_id) != reason:
+            self.unreadable[run_id] = reason
+            self.on_note(f"run {run_id} was skipped: {reason}")
+
+    def unreadable_of(self, variant: VariantName, seed: int | None = None) -> list[str]:
+        """Ids of the records of a variant, or of one of its seeds, that cannot be read, the oldest first: as far as their
+        JSON says whose they are."""
+        self.heads()
+        found = []
+        for run_id in sorted(self.unreadable):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                values = json.loads(self.run_dir(run_id).record.read_bytes())
+                if values.get("variant") == str(variant) and seed in (None, values.get("seed")):
+                    found.append(run_id)
+        return found
 
     def whole(self, heads: Iterable[Head]) -> list[RunRecord]:
         """The records of `heads`, in the same order; what went or broke in between is left out."""
@@ -191,7 +211,7 @@ class Records:
                     found.append(path.name)
                 continue
             except ExpmgrError as problem:
-                self.unreadable[path.name] = getattr(problem, "message", str(problem))
+                self._skip(path.name, problem)
                 continue
             if record.has_ended and not is_gone(path):  # another attempt is being begun
                 continue

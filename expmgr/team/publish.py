@@ -71,9 +71,23 @@ def tell(
     )
 
 
-def new_variant(project: Project, plan: VariantPlan, on_problem: Callable[[str], object] = lambda _: None) -> CommitId:
-    """Make a variant, and say so. Where that cannot be written, `on_problem` is told why, and `catch_up` says it later."""
+def new_variant(
+    project: Project,
+    plan: VariantPlan,
+    on_problem: Callable[[str], object] = lambda _: None,
+    on_note: Callable[[str], object] = lambda _: None,
+) -> CommitId:
+    """Make a variant, and record that in the log. If the log cannot be written, `on_problem` is told why, and `catch_up`
+    does it later. `on_note` is told if a variant of this name existed before."""
     commit = make_variant(project.repo, plan)
+    earlier, model_dir = project.records.of_variant(plan.name), project.layout.variant_dir(plan.name)
+    if earlier or model_dir.exists():
+        kept = f", and its model_dir {project.shown(model_dir)} still exists" if model_dir.exists() else ""
+        runs = "1 run is" if len(earlier) == 1 else f"{len(earlier)} runs are"
+        on_note(
+            f"a variant {plan.name} existed before: {runs} on record{kept}; "
+            f"to start over and set its contents aside: expmgr run {plan.name} --fresh"
+        )
     try:
         values = {"variant": str(plan.name), "commit": commit, "base": plan.called, "why": plan.why}
         tell(project, [Draft(VariantMade, values)], signing=project.settings.signing)

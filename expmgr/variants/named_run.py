@@ -28,6 +28,9 @@ def run_named(project: Project, text: str) -> RunRecord | None:
     if seed.isdigit():
         newest = project.records.newest
         record = newest(variant, int(seed)) or newest(variant, int(seed), foreign=True)
+    if record is None and seed.isdigit():
+        for run_id in reversed(project.records.unreadable_of(variant, int(seed))):
+            return project.records.load(run_id)  # raises why it cannot be read
     if record is None:
         raise UnknownRun(f"{name} has no run with seed {seed}", hint=f"expmgr show {name}")
     return record

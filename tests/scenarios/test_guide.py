@@ -143,7 +143,7 @@ def test_a_name_that_was_used_before(copied: Repo) -> None:
     copied.git("branch", "--quiet", "-D", "exp/iris/wide")
     made = copied.expmgr("new", "iris/wide", "--from", "iris/baseline", "--set", "model.hidden_units=[8]")
     assert made.code == 0
-    assert "Note: there was a variant iris/wide before: 3 runs of it are recorded" in made.stderr
+    assert "Note: a variant iris/wide existed before: 3 runs are on record" in made.stderr
     assert "- (changed since it was run)" in copied.expmgr("list").stdout
 
 

@@ -22,7 +22,7 @@ def opened() -> Project:
     from expmgr.project import Project
 
     begin_to_import()
-    return Project.open(output.folder())
+    return Project.open(output.folder(), output.note)
 
 
 def words(message: str) -> str:
