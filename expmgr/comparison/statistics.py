@@ -30,6 +30,7 @@ _MOST_SEEDS = 1_000
 
 def begin_to_import() -> None:
     """Import what the statistics need beside what the caller does next, which waits for git now and then."""
+    import expmgr.git.process  # noqa: F401  # before: it takes modules out of `sys.modules`
 
     def load() -> None:
         import scipy.special  # noqa: F401

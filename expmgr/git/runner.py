@@ -42,5 +42,6 @@ def _empty_package(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        for one in [one for one in list(sys.modules) if one.partition(".")[0] == name]:
-            del sys.modules[one]
+        for one in list(sys.modules):  # a list at once: another thread may be importing
+            if one.partition(".")[0] == name:
+                sys.modules.pop(one, None)

@@ -156,6 +156,65 @@ def test_a_script_that_imports_git_gets_all_of_gitpython(repo: Repo) -> None:
         assert [line.split()[-2:] for line in lines if "first" in line] == [["GitError", "True"]]
 
 
+#: Modules come and go while a part of GitPython is imported: in a thread, and at each look at a name in `sys.modules`.
+BUSY = """
+import sys, threading, types
+sys.setswitchinterval(1e-6)
+class Name(str):
+    def partition(self, separator):
+        sys.modules[f"made.beside{len(sys.modules)}"] = types.ModuleType("beside")
+        return super().partition(separator)
+sys.modules[Name("looked_at")] = types.ModuleType("looked_at")
+def import_many():
+    while not is_over:
+        names = [f"made.part{number}" for number in range(3_000)]
+        for name in names:
+            sys.modules[name] = types.ModuleType(name)
+        for name in names:
+            del sys.modules[name]
+is_over = False
+busy = threading.Thread(target=import_many)
+busy.start()
+try:
+    from expmgr.git.runner import git_runner
+    for _ in range(5):
+        runner, not_found = git_runner()
+finally:
+    is_over = True
+    busy.join()
+print(runner.__module__, not_found.__module__, [name for name in list(sys.modules) if name.split(".")[0] == "git"])
+import git
+print(git.Repo(".").head.commit.summary, git.remote.Remote.__name__, git.Git is git.cmd.Git)
+"""
+
+
+def test_git_is_found_while_a_thread_imports_many_modules(repo: Repo) -> None:
+    """And `import git` afterwards gets the whole of GitPython."""
+    done = subprocess.run([sys.executable, "-c", BUSY], cwd=repo.path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["git.cmd git.exc []", "first Remote True"]
+
+
+def test_scipy_is_imported_in_a_thread_once_git_can_be_asked() -> None:
+    """So that no thread imports anything while GitPython is imported in parts."""
+    code = """
+import sys, threading
+class Spy(threading.Thread):
+    def start(self):
+        print("expmgr.git.process" in sys.modules, [name for name in sys.modules if name.partition(".")[0] == "git"])
+        super().start()
+        self.join()
+threading.Thread = Spy
+from expmgr.comparison.statistics import begin_to_import
+begin_to_import()
+import git
+print("scipy.special" in sys.modules, git.Repo.__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["True []", "True Repo"]
+
+
 def test_without_git_it_says_so(repo: Repo, tmp_path: Path) -> None:
     nothing = tmp_path / "bin"
     nothing.mkdir()
