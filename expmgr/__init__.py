@@ -26,7 +26,7 @@ __all__ = [
     "seed",
 ]
 
-#: Where each name is: nothing is imported before it is used, and TensorFlow by `save` and `restore` alone.
+#: Where each name is: nothing is imported before it is used, and only `save` and `restore` import TensorFlow.
 _HOMES = {
     "BadArgument": "errors",
     "Busy": "errors",
@@ -53,10 +53,30 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        from importlib import import_module
+        from expmgr.errors import NoTensorFlow
 
-        return getattr(import_module(f"expmgr.{_HOMES[name]}"), name)
+        try:
+            return _imported(name)
+        except NoTensorFlow:
+            return _without_tensorflow(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _imported(name: str) -> Any:
+    from importlib import import_module
+
+    return getattr(import_module(f"expmgr.{_HOMES[name]}"), name)
+
+
+def _without_tensorflow(name: str) -> Any:
+    """What `name` is if TensorFlow is not installed: a function that can be imported and, when called, raises `NoTensorFlow`."""
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        return _imported(name)(*args, **kwargs)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = "Needs TensorFlow, which is not installed: raises `NoTensorFlow`."
+    return function
 
 
 def __dir__() -> list[str]:

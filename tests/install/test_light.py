@@ -126,17 +126,32 @@ def test_checkpoints_are_listed_though_nobody_can_ask_the_guard(ann: Repo, hidde
     assert (none.code, none.stdout) == (0, "iris/wide seed 0: no checkpoint yet, training starts at step 0\n")
 
 
-@pytest.mark.parametrize("text", ["import expmgr; expmgr.save", "from expmgr import restore"])
-def test_save_and_restore_say_it_too(hidden_tensorflow: Light, tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("name", ["save", "restore"])
+def test_save_and_restore_say_it_when_they_are_called(hidden_tensorflow: Light, tmp_path: Path, name: str) -> None:
+    text = f"from expmgr import {name}; print({name}.__module__, {name}.__name__); {name}(None, 'model.ckpt-0')"
     result = hidden_tensorflow.run_python(tmp_path, text)
     error, _, hint = missing(hidden_tensorflow)
     sentence = f"{error.removeprefix('Error: ')}; {hint.removeprefix('Hint: ')}"
-    assert (result.code, result.stderr.splitlines()[-1]) == (1, f"expmgr.errors.NoTensorFlow: {sentence}")
+    assert (result.code, result.stdout) == (1, f"expmgr {name}\n")
+    assert result.stderr.splitlines()[-1] == f"expmgr.errors.NoTensorFlow: {sentence}"
     assert os.listdir(tmp_path) == []
-    caught = f"try:\n    {text}\nexcept ImportError as error:\n    print(type(error).__name__)"
+    caught = f"import expmgr\ntry:\n    expmgr.{name}()\nexcept ImportError as error:\n    print(type(error).__name__)"
     assert hidden_tensorflow.run_python(tmp_path, caught).stdout == "NoTensorFlow\n"
-    rest = "import expmgr; print(expmgr.open, expmgr.compare, expmgr.fit, expmgr.params, expmgr.log_metrics)"
-    assert hidden_tensorflow.run_python(tmp_path, rest).code == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import expmgr; print(expmgr.open, expmgr.compare, expmgr.fit, expmgr.params, expmgr.log_metrics)",
+        "from expmgr import *; print(Repository, ExperimentSpec, save, restore)",
+        "import expmgr, inspect; names = dict(inspect.getmembers(expmgr)); assert {'open', *expmgr.__all__} <= {*names}",
+        "import expmgr; assert {'open', *expmgr.__all__} <= {*dir(expmgr)}",
+        "import expmgr; assert callable(expmgr.save) and not hasattr(expmgr, 'sav')",
+    ],
+)
+def test_every_name_can_be_imported_and_looked_at(hidden_tensorflow: Light, tmp_path: Path, text: str) -> None:
+    result = hidden_tensorflow.run_python(tmp_path, text)
+    assert (result.code, result.stderr) == (0, "")
 
 
 def test_a_folder_of_that_name_is_no_tensorflow(ann: Repo, hidden_tensorflow: Light) -> None:
