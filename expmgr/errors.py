@@ -57,6 +57,13 @@ def did_you_mean(
     return f"did you mean {typed(near[0])}?" if near else otherwise
 
 
+def apart_from(done: Sequence[str], sentence: str) -> str:
+    """The `sentence` on what was left alone, except what the command did before (`done`)."""
+    if not done or not sentence.startswith("Nothing"):
+        return sentence
+    return f"Apart from {' and '.join(done)}, n{sentence[1:]}"
+
+
 class ExpmgrError(Exception):
     """A story for the user: `message`, indented `details`, a sentence on what was `left_alone`, and a `hint`."""
 
@@ -78,8 +85,8 @@ class ExpmgrError(Exception):
 
     def after(self, done: Sequence[str]) -> None:
         """Except what the command did before, and what stays (`done`), from the sentence on what was left alone."""
-        if done and self.left_alone and self.left_alone.startswith("Nothing"):
-            self.left_alone = f"Apart from {' and '.join(done)}, n{self.left_alone[1:]}"
+        if self.left_alone:
+            self.left_alone = apart_from(done, self.left_alone)
 
     def __str__(self) -> str:
         """The message, and the details below it: what a traceback shows."""

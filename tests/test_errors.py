@@ -11,6 +11,7 @@ import pytest
 import expmgr
 from clones import Team, asked, ok, ran
 from expmgr.errors import WORST_FIRST, ExitCode, ExpmgrError, did_you_mean, worst
+from expmgr.launch.detached import DetachedFailed
 
 
 def test_the_worst_of_several_exit_codes() -> None:
@@ -33,6 +34,24 @@ def test_what_was_done_before_is_left_out_of_what_was_left_alone() -> None:
     silent = ExpmgrError("no")
     silent.after(["the commit"])
     assert silent.left_alone is None
+
+
+def test_what_a_command_in_the_background_left_alone_is_told_without_what_was_done_before_it() -> None:
+    lines = ["Nothing here is an error yet", "Error: no", "Nothing was changed on disk.", "Hint: start over"]
+    error = DetachedFailed("no run has begun", details=lines)
+    error.after([])
+    assert (error.details, error.left_alone) == (tuple(lines), None)
+    error.after(["the commit 0a1b2c3d4e5f"])
+    assert error.lines() == [
+        "Error: no run has begun",
+        "  Nothing here is an error yet",
+        "  Error: no",
+        "  Apart from the commit 0a1b2c3d4e5f, nothing was changed on disk.",
+        "  Hint: start over",
+    ]
+    killed = DetachedFailed("no run has begun", details=["waiting"])
+    killed.after(["the commit 0a1b2c3d4e5f", "what was fetched"])
+    assert killed.lines()[1:] == ["  waiting", "The commit 0a1b2c3d4e5f and what was fetched stay as they are."]
 
 
 def test_a_record_of_a_newer_expmgr(team: Team) -> None:

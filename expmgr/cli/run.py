@@ -159,23 +159,24 @@ def _planned(call: RunCall, done: list[str]) -> tuple[Project, list[Task]]:
     from expmgr.project import Project
 
     project = Project.open(output.folder(), output.note)
-    if call.commit is not None and _commit(project, call.variants[0], call.commit):
-        done.append("the commit")
+    if call.commit is not None and (commit := _commit(project, call.variants[0], call.commit)):
+        # The error of a command in the background prints more lines than its own, so it names the commit.
+        done.append(f"the commit {commit[:12]}" if call.detach else "the commit")
     with usage():
         return project, plan_call(project, call, output.note, done)
 
 
-def _commit(project: Project, variant: str, message: str) -> bool:
-    """Commit what a run would not see; whether there was any."""
+def _commit(project: Project, variant: str, message: str) -> str | None:
+    """Commit what a run would not see. The commit; None if there was nothing to commit."""
     from expmgr.launch.call import commit_changes
 
     made = commit_changes(project, variant, message)
     if not made.files:
         output.tell([f"{made.name} has nothing to commit"])
-        return False
+        return None
     count = f"{len(made.files)} {'file' if len(made.files) == 1 else 'files'}"
     output.tell([f"committed {count} on {made.name.branch} ({made.commit[:12]})"])
-    return True
+    return made.commit
 
 
 def _detach(call: RunCall, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from expmgr.disk import durable
-from expmgr.errors import ExitCode, ExpmgrError
+from expmgr.errors import ExitCode, ExpmgrError, apart_from
 from expmgr.launch.plan import Task
 from expmgr.project import Project
 from expmgr.runs.record import RunRecord
@@ -21,7 +21,20 @@ _POLL_S = 0.1
 
 
 class DetachedFailed(ExpmgrError):
-    """The command in the background ended before a run had begun."""
+    """The command in the background ended before a run had begun. `details` are the last lines that it printed."""
+
+    def after(self, done: Sequence[str]) -> None:
+        """Also in the story among `details`: the command in the background did not do what was `done` before it started."""
+        begins = next(
+            (number for number, line in enumerate(self.details) if line.startswith("Error: ")), len(self.details)
+        )
+        story = tuple(apart_from(done, line) for line in self.details[begins:])
+        if done and story == self.details[begins:]:
+            what = " and ".join(done)
+            self.left_alone = (
+                f"{what[0].upper()}{what[1:]} {'stays as it is' if len(done) == 1 else 'stay as they are'}."
+            )
+        self.details = (*self.details[:begins], *story)
 
 
 @dataclass(frozen=True)

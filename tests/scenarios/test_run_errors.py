@@ -343,6 +343,25 @@ def test_a_refusal_after_a_commit_says_that_the_commit_stays(copied: Repo) -> No
     assert copied.digest("models") == models
 
 
+@tf
+def test_a_refusal_in_the_background_names_the_commit_that_stays(copied: Repo) -> None:
+    copied.git("switch", "--quiet", "exp/iris/wide")
+    spec = copied.read("experiments/iris/spec.yaml")
+    copied.write("experiments/iris/spec.yaml", spec.replace("[20, 20]", "[30, 30]"))
+    models = copied.digest("models")
+    result = copied.expmgr("run", "iris/wide", "--detach", "--commit", "wider")
+    commit = copied.git("rev-parse", "exp/iris/wide")[:12]
+    assert (result.code, result.stdout) == (3, "")
+    told = [line.strip() for line in result.stderr.splitlines()]
+    assert told[:2] == [f"committed 1 file on exp/iris/wide ({commit})", "Error: no run has begun"]
+    assert [line for line in told if "nothing was" in line.casefold()] == [
+        f"Apart from the commit {commit}, nothing was changed on disk."
+    ]
+    assert copied.digest("models") == models
+    again = copied.expmgr("run", "iris/wide", "--detach", "--commit", "nothing more")
+    assert [line.strip() for line in again.stderr.splitlines()].count("Nothing was changed on disk.") == 1
+
+
 def test_a_spec_that_is_wrong_is_not_committed(base: Repo) -> None:
     base.git("switch", "--quiet", "exp/iris/baseline")
     spec = base.read("experiments/iris/spec.yaml")
