@@ -63,7 +63,7 @@ def init(
     for path in written:
         output.show(path)
     assert project.repo.root is not None
-    ignored = ignored_by_git(project.repo, project.repo.root, written)
+    ignored = ignored_by_git(project.repo.root, written)
     if ignored:
         output.tell([f"Note: git ignores {', '.join(ignored)}; a run reads what is committed, so they have to be"])
     if commit:

@@ -94,7 +94,7 @@ def _start(
     folder: Annotated[
         Path | None, typer.Option("-C", metavar="DIR", help="Work as if called in DIR.", show_default=False)
     ] = None,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001  # its callback ends the command
         bool, typer.Option("--version", help="Show the version and end.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:

@@ -69,20 +69,20 @@ def worktrees(repo: GitRepo) -> list[Worktree]:
     return found
 
 
-def uncommitted(repo: GitRepo, root: Path, paths: Iterable[str]) -> list[str]:
+def uncommitted(root: Path, paths: Iterable[str]) -> list[str]:
     """The files at or below `paths` in the checkout `root` that are not as they are in its HEAD, untracked too."""
     options = ("--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=none")
     answer = run_git(root, ["status", *options, "--", *paths])
     return sorted(entry[3:] for entry in answer.text.split("\0") if entry)
 
 
-def changed_in(repo: GitRepo, root: Path) -> list[str]:
+def changed_in(root: Path) -> list[str]:
     """The tracked files in the checkout `root` that are not as they are in its HEAD."""
     lines = run_git(root, ["status", "--porcelain", "-z", "--untracked-files=no", "--no-renames"]).text.split("\0")
     return [line[3:] for line in lines if line]
 
 
-def fast_forward(repo: GitRepo, root: Path, ref: str, commit: str) -> None:
+def fast_forward(root: Path, ref: str, commit: str) -> None:
     """Move `ref`, the branch that is checked out in `root`, on to `commit`, as the user's own `git merge --ff-only`
     would.
 
@@ -105,7 +105,7 @@ def take_snapshot(repo: GitRepo, message: str) -> tuple[CommitId, list[str]]:
     assert repo.root is not None
     root = repo.root
     head = repo.head()
-    changed = [path for path in uncommitted(repo, root, ["."]) if not _is_left_out(root, path)]
+    changed = [path for path in uncommitted(root, ["."]) if not _is_left_out(root, path)]
     if not changed:
         return head, []
     with tempfile.TemporaryDirectory(prefix="expmgr-index-") as folder:
@@ -119,13 +119,13 @@ def take_snapshot(repo: GitRepo, message: str) -> tuple[CommitId, list[str]]:
     return commit_tree(repo, tree, [head], message), changed
 
 
-def ignored_by_git(repo: GitRepo, root: Path, paths: Sequence[str]) -> list[str]:
+def ignored_by_git(root: Path, paths: Sequence[str]) -> list[str]:
     """Those of `paths` in the checkout `root` that a rule of .gitignore or info/exclude keeps from `git add`."""
     options = ["--others", "--ignored", "--exclude-standard", "-z"]
     return run_git(root, ["ls-files", *options, "--", *paths]).text.split("\0")[:-1]
 
 
-def switch_branch(repo: GitRepo, root: Path, branch: str) -> None:
+def switch_branch(root: Path, branch: str) -> None:
     """Check `branch` out in the checkout `root`, as the user's own `git switch` would: their hooks and filters run.
 
     `GitFailed` with git's words where it would overwrite changes; the checkout is then as it was.
@@ -134,7 +134,12 @@ def switch_branch(repo: GitRepo, root: Path, branch: str) -> None:
 
 
 def commit_paths(
-    repo: GitRepo, root: Path, paths: Sequence[str], message: str, *, also_ignored: bool = False
+    repo: GitRepo,  # noqa: ARG001  # launch/call.py gives it
+    root: Path,
+    paths: Sequence[str],
+    message: str,
+    *,
+    also_ignored: bool = False,
 ) -> CommitId:
     """Commit `paths` as they lie in the checkout `root`, on the branch checked out there, and nothing else.
 

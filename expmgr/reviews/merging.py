@@ -78,7 +78,7 @@ def merge(project: Project, standing: Standing) -> Merge:
     is_ours = old is None or project.repo.is_ancestor(old, evidence.target_commit)
     if checkout is not None and is_ours:
         try:
-            fast_forward(project.repo, checkout.path, ref, commit)
+            fast_forward(checkout.path, ref, commit)
         except GitFailed as error:
             raise ReviewProblem(
                 f"{evidence.question.target} is checked out in {checkout.path}, and git cannot move it on",
@@ -126,7 +126,7 @@ def _made_before(project: Project, standing: Standing) -> tuple[CommitId, dict[s
 def _checkout_of(project: Project, ref: str, review: str) -> Worktree | None:
     """The checkout that has the target checked out; `ReviewProblem` where that has changes."""
     checkout = next((one for one in worktrees(project.repo) if one.ref == ref and one.path.is_dir()), None)
-    changed = changed_in(project.repo, checkout.path) if checkout is not None else []
+    changed = changed_in(checkout.path) if checkout is not None else []
     if checkout is not None and changed:
         name = ref.removeprefix("refs/heads/")
         raise ReviewProblem(

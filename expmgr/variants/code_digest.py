@@ -156,7 +156,7 @@ def uncommitted_code(repo: GitRepo, commit: str, name: VariantName) -> tuple[str
     for worktree in worktrees(repo):
         if worktree.ref != name.ref or not worktree.path.is_dir():
             continue
-        changed = uncommitted(repo, worktree.path, ["."])
+        changed = uncommitted(worktree.path, ["."])
         if not changed:
             return None
         paths = {entry.path for entry in repo.tree(commit)} | set(changed)

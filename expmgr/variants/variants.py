@@ -262,7 +262,7 @@ def switch_to(repo: GitRepo, name: VariantName) -> None:
     """Check out the branch of a variant that was just made. Raises `GitFailed` where the user's changes are in the way."""
     assert repo.root is not None
     try:
-        switch_branch(repo, repo.root, name.branch)
+        switch_branch(repo.root, name.branch)
     except GitFailed as error:
         raise GitFailed(
             f"{name} was made, but its branch cannot be checked out",
@@ -298,7 +298,7 @@ def _check_committed(repo: GitRepo, name: VariantName, content: bytes | None, ba
     if repo.root is None or (base is not None and content is not None):
         return
     path = repo.root / name.spec_path
-    if not path.is_file() or not uncommitted(repo, repo.root, [name.spec_path]):
+    if not path.is_file() or not uncommitted(repo.root, [name.spec_path]):
         return
     state = "is not committed" if content is None else "has changes that are not committed"
     hint = f'git add {name.folder} && git commit -m "..."'
