@@ -1,13 +1,14 @@
 """What people say in a review: comments, waivers, votes; who may say it.
 
-Each function adds one event to the log, or raises and changes nothing.
+Each function adds one event to the log, or raises and changes nothing: `BadArgument` for an empty message where one is
+needed, and for a reason that is none of `REASONS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from expmgr.errors import ReviewProblem, UnknownEvent, UnknownRun, did_you_mean
+from expmgr.errors import BadArgument, ReviewProblem, UnknownEvent, UnknownRun, did_you_mean
 from expmgr.log.events import Commented, Decided, Event, Resolved, Waived
 from expmgr.log.logs import Draft
 from expmgr.log.writers import writer_id
@@ -15,7 +16,7 @@ from expmgr.project import Project
 from expmgr.reviews.current import judged_now, judged_or_not
 from expmgr.reviews.evidence import Evidence, question_of
 from expmgr.reviews.merging import end_with
-from expmgr.reviews.review import Review, authors_of, find_review
+from expmgr.reviews.review import REASONS, Review, authors_of, find_review
 from expmgr.reviews.standing import Standing
 from expmgr.team.publish import actor_of, tell
 from expmgr.variants.named_run import run_named
@@ -26,11 +27,19 @@ _Noted = Callable[[str], None]
 
 def comment(project: Project, review: str, text: str, on: str | None = None) -> Event:
     """Say something of all of a review, or of what `on` names: `check:ID`, `run:ID`, `run:VARIANT:SEED`, `FILE:LINE`."""
+    text = _not_empty(text)
     found = find_review(project, review)
     values: dict[str, object] = {"review": found.id, "text": text}
     if on is not None:
         values |= {"on": on, **_place(project, found, on)}
     return _told(project, Commented, values)
+
+
+def _not_empty(message: str) -> str:
+    """The message as it is recorded. Raises `BadArgument` for one without a word."""
+    if not message.strip():
+        raise BadArgument("the message is empty", left_alone=_UNTOUCHED)
+    return message.strip()
 
 
 def _told(project: Project, kind: type[Event], values: dict[str, object]) -> Event:
@@ -79,6 +88,7 @@ def resolve(project: Project, review: str, comment: str) -> Event:
 
 def waive(project: Project, review: str, check: str, reason: str) -> Event:
     """Excuse a check that blocks, for the results that there are now."""
+    reason = _not_empty(reason)
     now, evidence = judged_now(project, review)
     blocking = {one.id: one for one in evidence.blocks}
     if check not in blocking:
@@ -136,6 +146,7 @@ def approve(project: Project, review: str, message: str = "") -> Event:
 
 def veto(project: Project, review: str, message: str, on_problem: _Noted) -> Event:
     """Keep a review from being merged. `on_problem` is told where what it asks cannot be judged any more."""
+    message = _not_empty(message)
     return _told(project, Decided, _decision(judged_or_not(project, review, on_problem), "veto", message))
 
 
@@ -156,6 +167,9 @@ def lift(project: Project, review: str, message: str, on_problem: _Noted) -> Eve
 
 def close(project: Project, review: str, reason: str, message: str, on_problem: _Noted) -> Event:
     """End a review without a merge, for one of `REASONS`; the numbers that it rests on are kept."""
+    if reason not in REASONS:
+        what = f"{reason!r} is not a reason to close a review: {', '.join(REASONS)}"
+        raise BadArgument(what, left_alone=_UNTOUCHED)
     now = judged_or_not(project, review, on_problem)
     return end_with(project, now, Draft(Decided, _decision(now, "close", message, reason)))
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree as xml
 
 import pytest
 
 from clones import Team, approved, asked, commit_on, forge, logs_of, meet, ok, ran, shown, state, told
-from expmgr.errors import ExpmgrError
+from expmgr.errors import BadArgument, ExpmgrError
 from expmgr.log.events import Decided, ReviewOpened, Waived
-from expmgr.reviews import merging
+from expmgr.project import Project
+from expmgr.reviews import merging, saying
 from expmgr.reviews.standing import EXPIRED
 from expmgr.runs.record import DataSplit
 from world import Repo
@@ -73,6 +75,41 @@ def test_what_cannot_be_asked(ann: Repo) -> None:
     assert ann.expmgr("review", "check").code == 2
     assert ann.expmgr("review", "comment", "wide", "-m", " ").code == 2
     assert ann.expmgr("review", "close", "wide", "--reason", "bored").code == 2
+    assert ann.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    ("say", "command", "message"),
+    [
+        (lambda project: saying.comment(project, "wide", " "), ("comment", "wide", "-m", " "), "the message is empty"),
+        (
+            lambda project: saying.waive(project, "wide", "few-seeds", ""),
+            ("waive", "wide", "few-seeds", "-m", ""),
+            "the message is empty",
+        ),
+        (
+            lambda project: saying.veto(project, "wide", "\n", print),
+            ("veto", "wide", "-m", "\n"),
+            "the message is empty",
+        ),
+        (
+            lambda project: saying.close(project, "wide", "because", "", print),
+            ("close", "wide", "--reason", "because"),
+            "'because' is not a reason to close a review: no gain, worse, not comparable, superseded, abandoned",
+        ),
+    ],
+    ids=["comment", "waive", "veto", "close"],
+)
+def test_what_is_no_message_or_no_reason_is_refused_in_python_and_on_the_terminal(
+    ann: Repo, say: Callable[[Project], object], command: tuple[str, ...], message: str
+) -> None:
+    before = ann.snapshot()
+    with pytest.raises(BadArgument) as error:
+        say(Project.open(ann.path))
+    assert (error.value.message, error.value.left_alone) == (message, "Nothing was changed.")
+    result = ann.expmgr("review", *command)
+    assert (result.code, result.stdout) == (2, "")
+    assert f"Error: Invalid value: {message}" in " ".join(result.stderr.split())
     assert ann.snapshot() == before
 
 

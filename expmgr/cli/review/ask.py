@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from expmgr.cli import output
-from expmgr.cli.review.messages import Message, Named, opened, show_event, tell_next, words
+from expmgr.cli.options import usage
+from expmgr.cli.review.messages import Message, Named, opened, show_event, tell_next
 
 if TYPE_CHECKING:
     from expmgr.project import Project
@@ -81,7 +82,9 @@ def comment(
     from expmgr.reviews import saying
 
     project = opened()
-    show_event(project, saying.comment(project, review, words(message), on), as_json)
+    with usage():
+        event = saying.comment(project, review, message, on)
+    show_event(project, event, as_json)
 
 
 def resolve(

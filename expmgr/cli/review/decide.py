@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from expmgr.cli import output
-from expmgr.cli.review.messages import Message, Named, opened, show_event, words
+from expmgr.cli.options import usage
+from expmgr.cli.review.messages import Message, Named, opened, show_event
 
 
 def waive(
@@ -23,7 +24,9 @@ def waive(
     from expmgr.reviews import saying
 
     project = opened()
-    show_event(project, saying.waive(project, review, name, words(message)), as_json)
+    with usage():
+        event = saying.waive(project, review, name, message)
+    show_event(project, event, as_json)
 
 
 def approve(
@@ -49,7 +52,9 @@ def veto(review: Named, message: Message, as_json: output.AsJson = False) -> Non
     from expmgr.reviews import saying
 
     project = opened()
-    show_event(project, saying.veto(project, review, words(message), output.note), as_json)
+    with usage():
+        event = saying.veto(project, review, message, output.note)
+    show_event(project, event, as_json)
 
 
 def lift(
@@ -81,12 +86,11 @@ def close(
     Example: expmgr review close 3f2a9c --reason "no gain" -m "twice the parameters for nothing"
     """
     from expmgr.reviews import saying
-    from expmgr.reviews.review import REASONS
 
-    if reason not in REASONS:
-        raise typer.BadParameter(f"--reason takes one of: {', '.join(REASONS)}")
     project = opened()
-    show_event(project, saying.close(project, review, reason, message, output.note), as_json, is_end=True)
+    with usage():
+        event = saying.close(project, review, reason, message, output.note)
+    show_event(project, event, as_json, is_end=True)
 
 
 def merge(review: Named, as_json: output.AsJson = False) -> None:

@@ -25,13 +25,6 @@ def opened() -> Project:
     return Project.open(output.folder(), output.note)
 
 
-def words(message: str) -> str:
-    """What was said with `-m`; a usage error where that is nothing."""
-    if not message.strip():
-        raise typer.BadParameter("-m has no words")
-    return message.strip()
-
-
 def show_event(project: Project, event: Event, as_json: bool, *, is_end: bool = False) -> None:
     """What was said; whether it counts for others, unless it ended the review; and what comes next."""
     if as_json:
