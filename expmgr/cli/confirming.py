@@ -30,11 +30,11 @@ def confirmed(
     plan = plan_confirmation(project, found, metric, seeds)
     taken, base, names = plan.seeds, plan.base, [str(plan.base), str(plan.winner)]
     both = f"{plan.winner} is the best so far; it" if len(found.subjects) > 2 else str(plan.winner)
-    output.tell([f"{both} and {base} are run on seeds {seeds_text(taken)}"])
     of_metric = f" --metric {metric}" if metric is not None else ""
     command = command or f"expmgr compare {' '.join(names)} --baseline {base}{of_metric}"
     again = f"{command} --confirm --seeds {seeds_text(taken)}"
-    tasks = plan_tasks(project, names, taken)
+    tasks = plan_tasks(project, names, taken)  # raises what stops them from being run
+    output.tell([f"{both} and {base} are run on seeds {seeds_text(taken)}"])
     with watcher(tasks, quiet=False) as watching:
         outcomes = run_tasks(project, tasks, watcher=watching)
     for outcome in outcomes:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from clones import Team, ok, saved
+from clones import Team, ok, ran, saved
 from light import Light
 from world import Repo, Result
 
@@ -113,6 +113,20 @@ def test_nothing_is_fetched_for_a_model_that_cannot_be_built(ann: Repo, team: Te
         result = hidden_tensorflow.expmgr(bob, *command)
         assert (result.code, result.stderr.splitlines()) == (1, missing(hidden_tensorflow))
         assert bob.snapshot() == before
+
+
+def test_nothing_is_confirmed_without_a_model(ann: Repo, hidden_tensorflow: Light) -> None:
+    """And no line says that something is run."""
+    for variant, values in (("iris/baseline", (0.90, 0.91, 0.93)), ("iris/wide", (0.95, 0.97, 0.96))):
+        ran(ann, variant, *values)
+    before = ann.snapshot()
+    for command in (
+        ("compare", "iris/baseline", "iris/wide", "--confirm"),
+        ("review", "open", "iris/wide", "--against", "iris/baseline", "--confirm"),
+    ):
+        result = hidden_tensorflow.expmgr(ann, *command)
+        assert (result.code, result.stdout, result.stderr.splitlines()) == (1, "", missing(hidden_tensorflow))
+        assert ann.snapshot() == before
 
 
 def test_checkpoints_are_listed_though_nobody_can_ask_the_guard(ann: Repo, hidden_tensorflow: Light) -> None:
