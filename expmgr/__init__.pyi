@@ -11,6 +11,7 @@ from expmgr.errors import Busy as Busy
 from expmgr.errors import CheckpointRefused as CheckpointRefused
 from expmgr.errors import DataProblem as DataProblem
 from expmgr.errors import ExpmgrError as ExpmgrError
+from expmgr.errors import NoTensorFlow as NoTensorFlow
 from expmgr.errors import SpecProblem as SpecProblem
 from expmgr.errors import Stopped as Stopped
 from expmgr.errors import TrainingFailed as TrainingFailed
