@@ -15,10 +15,11 @@ from world import ROOT
 
 #: Each target of the Makefile as `.ci/run` calls it, which takes no time.
 TARGETS = """\
-.PHONY: env lint package demo test-all test-alone matrix estimator-env matrix-env
+.PHONY: env lint package demo test test-all test-alone matrix estimator-env matrix-env
 env estimator-env matrix-env lint package demo matrix:
 	@echo this is $@
 env: ; @mkdir -p .venv; touch .venv/.made
+test: ; @echo '====== 1 passed in 1.50s ======'
 test-all: ; @echo '====== 3 passed, 1 skipped in 2.50s ======'
 test-alone: ; @echo '====== 2 passed in 61.00s (0:01:01) ======'
 """
@@ -59,11 +60,21 @@ def test_ci_goes_on_after_a_failure_and_fails(tmp_path: Path) -> None:
     assert table["lonely-tests"].startswith("ok")
 
 
-def test_ci_without_an_environment_runs_no_test_and_fails(tmp_path: Path) -> None:
-    code, output, table = ci(tmp_path, TARGETS + "matrix-env: ; @false\n")
+@pytest.mark.parametrize("target", ["matrix-env", "estimator-env"])
+def test_ci_without_the_other_environments_tests_what_needs_the_main_one_and_fails(tmp_path: Path, target: str) -> None:
+    code, output, table = ci(tmp_path, TARGETS + f"{target}: ; @false\n")
     assert code == 1, output
     assert table["other-environments"] == "FAILED"
-    assert "tests" not in table
+    assert table["tests"] == "ok      ====== 1 passed in 1.50s ======"
+    assert [name for name, told in table.items() if name != "other-environments" and not told.startswith("ok")] == []
+    assert sorted(table) == ["demo", "environment", "lint", "other-environments", "package", "tests"]
+
+
+@pytest.mark.parametrize("others", ["", "matrix-env: ; @false\n"])
+def test_ci_without_the_main_environment_runs_no_test_and_fails(tmp_path: Path, others: str) -> None:
+    code, output, table = ci(tmp_path, TARGETS + "env: ; @false\n" + others)
+    assert code == 1, output
+    assert (table["environment"], "tests" in table) == ("FAILED", False)
 
 
 @pytest.mark.skipif(shutil.which("timeout") is None, reason="needs timeout of coreutils")
