@@ -38,7 +38,7 @@ test-alone: env estimator-env ## the tests beside which nothing may run: kills, 
 ESTIMATOR_PYTHON ?= python3.11
 ESTIMATOR_TENSORFLOW ?= tensorflow-cpu==2.15.*
 
-test-estimators: env estimator-env ## the tests with TensorFlow 2.15's Estimators, in an environment of their own
+test-estimators: env estimator-env ## the tests with TensorFlow 2.15's Estimators, in a separate environment
 	$(BIN)/python $(PYTEST) -m "estimators and not nightly"
 
 estimator-env: .venv-tf215/.made

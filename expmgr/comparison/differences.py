@@ -58,7 +58,7 @@ class VariantPart:
 
 @dataclass(frozen=True)
 class Differences:
-    """What differs between some variants, the first of which the others are held against."""
+    """What differs between some variants, with the first of which the others are compared."""
 
     variants: Sequence[str]
     parts: Sequence[VariantPart]
@@ -101,11 +101,11 @@ def _rest(same: Sequence[str]) -> str:
 
 
 def differences_of(project: Project, names: Sequence[str]) -> Differences:
-    """What differs between two variants or more, the first of which the others are held against."""
+    """What differs between two variants or more, with the first of which the others are compared."""
     from expmgr.comparison.used_runs import chosen
 
     if len(names) < 2:
-        raise BadArgument("two variants or more are held against each other")
+        raise BadArgument("two variants or more are compared with each other")
     return differences(project, chosen(project, names, names[0]).subjects)
 
 

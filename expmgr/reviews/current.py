@@ -58,7 +58,7 @@ def reports(
         try:
             found.append(report_of(project, standing_now(project, review)))
         except ExpmgrError as error:
-            on_problem(f"review {review.short} of {review.opened.candidate} was passed over: {error.message}")
+            on_problem(f"review {review.short} of {review.opened.candidate} was skipped: {error.message}")
     return found
 
 

@@ -652,7 +652,7 @@ def test_what_a_hostile_hand_writes_breaks_nothing(ann: Repo, bob: Repo) -> None
     ok(ann, "pull")
     listed = ann.expmgr("review", "list", "--all")
     assert (listed.code, len(listed.stdout.splitlines())) == (0, 3), listed.stderr
-    assert listed.stderr.count(" was passed over: ") == 2
+    assert listed.stderr.count(" was skipped: ") == 2
     found = shown(ann, opened["id"])
     assert (found["state"], [one["because"] for one in found["opinions"]]) == ("open", [EXPIRED])
     assert ann.expmgr("review", "merge", opened["id"]).code == 1
