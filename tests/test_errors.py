@@ -12,6 +12,7 @@ import expmgr
 from clones import Team, asked, ok, ran
 from expmgr.errors import WORST_FIRST, ExitCode, ExpmgrError, did_you_mean, worst
 from expmgr.launch.detached import DetachedFailed
+from world import Repo
 
 
 def test_the_worst_of_several_exit_codes() -> None:
@@ -164,3 +165,10 @@ def test_a_name_like_none_of_them() -> None:
     assert did_you_mean("recall", ["accuracy"]) is None
     assert did_you_mean("recall", ["accuracy"], "it has accuracy") == "it has accuracy"
     assert did_you_mean("recall", []) is None
+
+
+def test_a_diff_of_one_variant(iris: Repo) -> None:
+    ok(iris, "new", "iris/wide")
+    result = iris.expmgr("diff", "iris/wide")
+    assert (result.code, result.stdout) == (2, "")
+    assert "two variants or more are compared with each other" in " ".join(result.stderr.split())

@@ -134,7 +134,6 @@ def switch_branch(root: Path, branch: str) -> None:
 
 
 def commit_paths(
-    repo: GitRepo,  # noqa: ARG001  # launch/call.py gives it
     root: Path,
     paths: Sequence[str],
     message: str,
