@@ -49,7 +49,8 @@ class Repository:
     """Variants of one repository: made, trained, compared and looked at as by the commands of the same names.
 
     Each method raises the error that its command prints (`ExpmgrError`, with `message`, `details`, `left_alone` and `hint`),
-    and `BadArgument` for arguments that make no sense. Notes that the command prints go to stderr. Paths are relative to the
+    and `BadArgument` for arguments that make no sense. Notes that the command prints go to stderr; that a
+    record cannot be read is noted once. Paths are relative to the
     current folder of the process, as for a command.
     """
 
