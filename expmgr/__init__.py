@@ -47,8 +47,8 @@ _HOMES = {
     "log_metrics": "runs.user_logging",
     "open": "api.repository",
     "params": "api.scripts",
-    "restore": "api.api",
-    "save": "api.api",
+    "restore": "api.save_restore",
+    "save": "api.save_restore",
     "seed": "api.scripts",
 }
 

@@ -1,8 +1,8 @@
-from expmgr.api.api import restore as restore
-from expmgr.api.api import save as save
 from expmgr.api.repository import Repository as Repository
 from expmgr.api.repository import compare as compare
 from expmgr.api.repository import open as open
+from expmgr.api.save_restore import restore as restore
+from expmgr.api.save_restore import save as save
 from expmgr.api.scripts import fit as fit
 from expmgr.api.scripts import params as params
 from expmgr.api.scripts import seed as seed

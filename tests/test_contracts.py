@@ -206,7 +206,7 @@ def test_two_files_of_one_folder_do_not_import_each_other(copy: Copy) -> None:
 def test_a_detour_is_found(copy: Copy) -> None:
     """The planted import is one that its own folder may make, or breaks another contract; what it leads to is forbidden."""
     detours = [
-        (COMMANDS, "expmgr.cli.show", "expmgr.api.api"),
+        (COMMANDS, "expmgr.cli.show", "expmgr.api.save_restore"),
         (WORKER, "expmgr.runs.request", "expmgr.git.repo"),
         (WORKER, "expmgr.data.files", "rich"),
     ]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from expmgr.api.variant_row import VariantRow
-from expmgr.arguments import whole_number
 from expmgr.errors import ExpmgrError, UnknownVariant
+from expmgr.launch.arguments import whole_number
 
 if TYPE_CHECKING:
     from expmgr.disk.index import Head

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from expmgr.api.details import RunDetails, VariantDetails
     from expmgr.api.listing import Listing
     from expmgr.api.review_reports import ReviewReport, ReviewReports
-    from expmgr.launch.asking import EvaluateResult, ExportResult, PredictResult
-    from expmgr.launch.judging import GuardAnswers, KeptCheckpoints
+    from expmgr.launch.check_answers import GuardAnswers, KeptCheckpoints
+    from expmgr.launch.inference import EvaluateResult, ExportResult, PredictResult
     from expmgr.launch.plan import Outcome
     from expmgr.launch.prepare import Prepared
 
@@ -189,14 +189,14 @@ class Repository:
         A refusal is an answer here, and raises nothing: each has `verdict`, `judgement` (`differences`, `notes`) and `error`,
         for a checkpoint that cannot be read or a model that cannot be built.
         """
-        from expmgr.launch.judging import ask_guard
+        from expmgr.launch.check_answers import ask_guard
 
         others = [against] if isinstance(against, str) else against
         return ask_guard(self._project, variant, _seeds(seeds), against=others, on_note=_note)
 
     def checkpoints(self, variant: str, *, seeds: Iterable[int] | None = None) -> KeptCheckpoints:
         """As `expmgr checkpoints`: those that are kept, with size (bytes), metric, and the guard's verdict on each now."""
-        from expmgr.launch.judging import kept_checkpoints
+        from expmgr.launch.check_answers import kept_checkpoints
 
         return kept_checkpoints(self._project, variant, _seeds(seeds), on_note=_note)
 
@@ -219,7 +219,7 @@ class Repository:
         >>> repository.evaluate("iris/wide@best", split="test").metrics["accuracy"]
         """
         from expmgr.guard.allowing import allowed_rules
-        from expmgr.launch.asking import evaluate
+        from expmgr.launch.inference import evaluate
 
         return evaluate(
             self._project,
@@ -243,7 +243,7 @@ class Repository:
         >>> repository.predict("iris/wide", "new.csv", "predicted.csv").to_pandas()
         """
         from expmgr.guard.allowing import allowed_rules
-        from expmgr.launch.asking import predict
+        from expmgr.launch.inference import predict
 
         rules = allowed_rules(allow)
         return predict(self._project, variant, Path(data), Path(output), seed=seed, allow=rules, on_note=_note)
@@ -265,7 +265,7 @@ class Repository:
         >>> repository.export("iris/wide", "served").output
         """
         from expmgr.guard.allowing import allowed_rules
-        from expmgr.launch.asking import export
+        from expmgr.launch.inference import export
 
         target = None if output is None else Path(output)
         rules = allowed_rules(allow)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from expmgr.errors import ExpmgrError
     from expmgr.guard.judge import Judgement
-    from expmgr.launch.judging import GuardAnswer, GuardAnswers, KeptCheckpoint
+    from expmgr.launch.check_answers import GuardAnswer, GuardAnswers, KeptCheckpoint
 
 Seeds = Annotated[str | None, typer.Option("--seeds", metavar="SEEDS", help="Such as 0-4 or 0,3,5; default: 0.")]
 
@@ -38,7 +38,7 @@ def check(
 
     Example: expmgr check iris/wide
     """
-    from expmgr.launch.judging import ask_guard
+    from expmgr.launch.check_answers import ask_guard
     from expmgr.project import Project
 
     chosen = parse_seeds(seeds) if seeds is not None else None
@@ -126,7 +126,7 @@ def checkpoints(
 
     Example: expmgr checkpoints iris/wide
     """
-    from expmgr.launch.judging import kept_checkpoints
+    from expmgr.launch.check_answers import kept_checkpoints
     from expmgr.project import Project
 
     how = output.form(as_json, as_csv, as_markdown)

@@ -38,7 +38,7 @@ def log(
     Example: expmgr log iris/wide
     """
     from expmgr.project import Project
-    from expmgr.team.signing import taken_back
+    from expmgr.team.verify_signatures import taken_back
 
     how = output.form(as_json, as_csv, as_markdown)
     project = Project.open(output.folder(), output.note)
@@ -119,7 +119,7 @@ def _is_asked(told: Told, variant: str | None) -> bool:
 
 def _claims(project: Project, told: Sequence[Told]) -> set[str]:
     """The events that name somebody who has not signed them, where signatures are asked for."""
-    from expmgr.team.signing import policy_of, signed
+    from expmgr.team.verify_signatures import policy_of, signed
 
     policy = policy_of(project)
     if policy.signing == "off":
@@ -162,7 +162,7 @@ def retract(
     from expmgr.log.logs import Draft
     from expmgr.log.writers import writer_id
     from expmgr.project import Project
-    from expmgr.team.signing import taken_back
+    from expmgr.team.verify_signatures import taken_back
 
     project = Project.open(output.folder(), output.note)
     if not message.strip():

@@ -56,7 +56,7 @@ def tell_unsaid(reason: str) -> None:
 
 def tell_unheard(project: Project) -> None:
     """Say that what was said counts for nobody else, where signatures are asked for and it has none that counts."""
-    from expmgr.team.signing import unheard
+    from expmgr.team.verify_signatures import unheard
 
     reason = unheard(project)
     if reason is not None:

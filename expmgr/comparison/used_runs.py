@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from expmgr.comparison.lost import with_lost
+from expmgr.comparison.missing_checkpoints import with_lost
 from expmgr.comparison.sides import Subject, Tried
 from expmgr.paths import VariantName
 from expmgr.runs.origin import is_foreign

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from expmgr.checkpoints.signature import DataContract, Feature, SplitContent
-from expmgr.data.places import Places, is_outside
+from expmgr.data.locations import Places, is_outside
 from expmgr.errors import DataProblem, did_you_mean
 from expmgr.spec.data import CsvData
 

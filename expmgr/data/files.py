@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from expmgr.data.places import Places, is_outside, is_url
+from expmgr.data.locations import Places, is_outside, is_url
 from expmgr.errors import DataProblem
 
 _BLOCK_BYTES = 1 << 20

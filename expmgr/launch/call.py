@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from expmgr.arguments import name_pairs, whole_number
 from expmgr.errors import BadArgument, UncommittedChanges
 from expmgr.git.checkouts import commit_paths, worktrees
 from expmgr.git.repo import CommitId
+from expmgr.launch.arguments import name_pairs, whole_number
 from expmgr.launch.before import OnNote, backend_notes, from_store
+from expmgr.launch.check_plan import parse_checkpoint
 from expmgr.launch.environments import environment_of
 from expmgr.launch.plan import How, Task, WarmStartOption, plan_tasks
-from expmgr.launch.questions import parse_checkpoint
 from expmgr.paths import VariantName
 from expmgr.project import Project
 from expmgr.runs.origin import is_foreign

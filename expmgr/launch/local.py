@@ -27,11 +27,11 @@ from expmgr.errors import (
     reported,
     worst,
 )
+from expmgr.launch.check_plan import decided
 from expmgr.launch.environments import Environment, environment_of
 from expmgr.launch.plan import Outcome, Task, already_complete
 from expmgr.launch.preemption import watching
 from expmgr.launch.prepare import Prepared, give_back, prepare, reserve, take_back
-from expmgr.launch.questions import decided
 from expmgr.launch.worker import WorkerProcess
 from expmgr.project import Project
 from expmgr.runs.events import CandidateJudged, Ended, JudgedEvent, Ready, RunEvent, Withdrawn, last_of, read_events

@@ -12,7 +12,7 @@ from expmgr.log.events import Checked
 from expmgr.log.logs import REVIEW_FILE, Draft
 from expmgr.project import Project
 from expmgr.reviews.evidence import Evidence, changed_experiments, gather, question_of
-from expmgr.reviews.page import ended, kept, report
+from expmgr.reviews.report import ended, kept, report
 from expmgr.reviews.review import Review, all_reviews, find_review
 from expmgr.reviews.standing import Standing, is_landed, reopened, require_open, standing
 from expmgr.team.publish import tell

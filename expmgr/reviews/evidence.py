@@ -19,7 +19,7 @@ from expmgr.comparison.comparison import Comparison, Row, compare
 from expmgr.comparison.results import Result
 from expmgr.comparison.sides import Answer, Check, Side
 from expmgr.comparison.used_runs import pair
-from expmgr.data.places import is_outside
+from expmgr.data.locations import is_outside
 from expmgr.errors import ReviewProblem, SpecProblem, UnknownVariant
 from expmgr.git.commits import merged_tree
 from expmgr.git.objects import TreeEntry
@@ -33,8 +33,8 @@ from expmgr.runs.record import RunRecord
 from expmgr.spec.changes import flat
 from expmgr.spec.data import CsvData
 from expmgr.spec.yaml_file import read_spec
-from expmgr.team.signing import Policy, policy_at, trusted
 from expmgr.team.target_branch import newest, target_of
+from expmgr.team.verify_signatures import Policy, policy_at, trusted
 from expmgr.variants.code_digest import code_digest, counted_files
 from expmgr.variants.variants import Variant, find_variant
 

@@ -16,7 +16,7 @@ from expmgr.log.events import Merged, OfReview
 from expmgr.log.logs import REVIEW_FILE, Draft
 from expmgr.project import Project
 from expmgr.render.review import as_json, frozen_files
-from expmgr.reviews.page import kept, report
+from expmgr.reviews.report import kept, report
 from expmgr.reviews.standing import Standing
 from expmgr.team.publish import tell
 

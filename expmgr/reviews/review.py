@@ -24,7 +24,7 @@ from expmgr.log.logs import Told
 from expmgr.project import Project
 from expmgr.reviews.evidence import Evidence, target_commit
 from expmgr.settings import ReviewRules, shared_settings
-from expmgr.team.signing import Policy, is_among, policy_at, policy_of, signed
+from expmgr.team.verify_signatures import Policy, is_among, policy_at, policy_of, signed
 
 #: Why a review ends without a merge.
 REASONS = ("no gain", "worse", "not comparable", "superseded", "abandoned")

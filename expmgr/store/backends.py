@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from expmgr.data.places import is_url
+from expmgr.data.locations import is_url
 from expmgr.disk import durable
 from expmgr.errors import StoreProblem
 

@@ -15,7 +15,7 @@ from expmgr.runs.counting import counted_runs, is_outdated
 from expmgr.runs.origin import origin_of, teller_of
 from expmgr.runs.record import RunRecord, selected_step
 from expmgr.store.backends import Store, open_store
-from expmgr.team.signing import trusted
+from expmgr.team.verify_signatures import trusted
 
 
 def store_of(project: Project) -> Store:

@@ -31,7 +31,7 @@ def who(told: Told) -> str:
 
 def notes_on(project: Project, variant: str, run_id: str | None) -> list[Note]:
     """The notes on a variant (`run_id` None), or on one of its runs, the oldest first."""
-    from expmgr.team.signing import taken_back
+    from expmgr.team.verify_signatures import taken_back
 
     told = project.logs.events("note")
     gone = taken_back(project, told)

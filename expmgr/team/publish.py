@@ -25,7 +25,7 @@ from expmgr.project import KEEP, Project, keep_ref
 from expmgr.runs.origin import is_foreign
 from expmgr.runs.record import RunRecord
 from expmgr.settings import Signing
-from expmgr.team.signing import policy_of
+from expmgr.team.verify_signatures import policy_of
 from expmgr.variants.variants import Variant, VariantPlan, all_variants, make_variant, origins
 
 

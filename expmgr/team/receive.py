@@ -20,8 +20,8 @@ from expmgr.log.logs import OWN, RECORD_FILE, Told, writer_of
 from expmgr.project import Project
 from expmgr.runs.origin import ORIGIN
 from expmgr.runs.record import RunRecord
-from expmgr.team.signing import trusted
 from expmgr.team.validate_record import wrong_in
+from expmgr.team.verify_signatures import trusted
 
 #: A record with curves of many metrics is some hundred kB.
 _MOST_RECORD_BYTES = 64_000_000

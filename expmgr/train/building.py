@@ -13,7 +13,7 @@ import tensorflow as tf
 from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.checkpoints.signature import Signature
 from expmgr.data.files import Content, contents
-from expmgr.data.places import Places
+from expmgr.data.locations import Places
 from expmgr.errors import DataProblem, SpecProblem, UserCodeFailed, did_you_mean
 from expmgr.paths import RunDir
 from expmgr.runs.request import Request, read_request

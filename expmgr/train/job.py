@@ -34,8 +34,8 @@ from expmgr.runs.events import AdoptionPlanned, CandidateJudged, Ended, Ready, W
 from expmgr.runs.record import Status
 from expmgr.runs.request import CheckpointRef, read_request
 from expmgr.spec.model import EstimatorModel
-from expmgr.train.asking import answer
 from expmgr.train.building import Built, build
+from expmgr.train.inference import answer
 from expmgr.train.loop.stopping import StopFlag
 from expmgr.train.model import adopting, checkpoints
 from expmgr.train.training.base import TrainingResult
@@ -123,8 +123,8 @@ def _built(run_dir: RunDir) -> tuple[Trainer, Built]:
     if not isinstance(read_request(run_dir).experiment_spec.model, EstimatorModel):
         return Trainer(Training, answer), build(run_dir)
     # What these import is in an environment with Estimators alone.
-    from expmgr.train.estimators.asking import answer as answer_of_estimator
     from expmgr.train.estimators.building import build as build_estimator
+    from expmgr.train.estimators.inference import answer as answer_of_estimator
     from expmgr.train.estimators.training import EstimatorTraining
 
     built: Any = build_estimator(run_dir)

@@ -226,7 +226,7 @@ def _check_data(repo: GitRepo, commit: CommitId, name: VariantName, data: CsvDat
     from posixpath import normpath
 
     from expmgr.data import csvdata
-    from expmgr.data.places import is_outside
+    from expmgr.data.locations import is_outside
 
     entries = {entry.path: entry for entry in repo.tree(commit, name.folder)}
     tables = {}

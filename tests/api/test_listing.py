@@ -125,7 +125,7 @@ def test_a_value_that_the_command_would_not_take_is_refused_before_anything_is_d
     def fetch(*_: object, **__: object) -> bool:
         raise AssertionError("something was fetched")
 
-    monkeypatch.setattr("expmgr.launch.asking.from_store", fetch)
+    monkeypatch.setattr("expmgr.launch.inference.from_store", fetch)
     monkeypatch.setattr("expmgr.launch.call.from_store", fetch)
     before = three.snapshot()
     with pytest.raises(expmgr.BadArgument) as caught:
@@ -138,7 +138,7 @@ def test_nothing_is_fetched_for_a_split_or_a_file_that_cannot_be(three: Repo, mo
     def fetch(*_: object, **__: object) -> bool:
         raise AssertionError("something was fetched")
 
-    monkeypatch.setattr("expmgr.launch.asking.from_store", fetch)
+    monkeypatch.setattr("expmgr.launch.inference.from_store", fetch)
     repository = expmgr.open(three.path)
     with pytest.raises(expmgr.BadArgument, match="no test split"):
         repository.evaluate("iris/wide", split="test")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from expmgr.data.files import Content, contents
-from expmgr.data.places import Places
+from expmgr.data.locations import Places
 from expmgr.errors import DataProblem
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from expmgr.data import csvdata
-from expmgr.data.places import Places
+from expmgr.data.locations import Places
 from expmgr.errors import DataProblem
 from expmgr.spec.data import CsvData
 

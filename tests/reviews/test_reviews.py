@@ -14,7 +14,7 @@ from clones import Team, approved, asked, commit_on, forge, logs_of, meet, ok, r
 from expmgr.errors import BadArgument, ExpmgrError
 from expmgr.log.events import Decided, ReviewOpened, Waived
 from expmgr.project import Project
-from expmgr.reviews import merging, saying
+from expmgr.reviews import merging, votes
 from expmgr.reviews.standing import EXPIRED
 from expmgr.runs.record import DataSplit
 from world import Repo
@@ -81,19 +81,19 @@ def test_what_cannot_be_asked(ann: Repo) -> None:
 @pytest.mark.parametrize(
     ("say", "command", "message"),
     [
-        (lambda project: saying.comment(project, "wide", " "), ("comment", "wide", "-m", " "), "the message is empty"),
+        (lambda project: votes.comment(project, "wide", " "), ("comment", "wide", "-m", " "), "the message is empty"),
         (
-            lambda project: saying.waive(project, "wide", "few-seeds", ""),
+            lambda project: votes.waive(project, "wide", "few-seeds", ""),
             ("waive", "wide", "few-seeds", "-m", ""),
             "the message is empty",
         ),
         (
-            lambda project: saying.veto(project, "wide", "\n", print),
+            lambda project: votes.veto(project, "wide", "\n", print),
             ("veto", "wide", "-m", "\n"),
             "the message is empty",
         ),
         (
-            lambda project: saying.close(project, "wide", "because", "", print),
+            lambda project: votes.close(project, "wide", "because", "", print),
             ("close", "wide", "--reason", "because"),
             "'because' is not a reason to close a review: no gain, worse, not comparable, superseded, abandoned",
         ),

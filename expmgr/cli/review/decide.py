@@ -21,11 +21,11 @@ def waive(
 
     Example: expmgr review waive 3f2a9c overlap -m "the customer's own split"
     """
-    from expmgr.reviews import saying
+    from expmgr.reviews import votes
 
     project = opened()
     with usage():
-        event = saying.waive(project, review, name, message)
+        event = votes.waive(project, review, name, message)
     show_event(project, event, as_json)
 
 
@@ -38,10 +38,10 @@ def approve(
 
     Example: expmgr review approve 3f2a9c -m "I ran seed 11 myself"
     """
-    from expmgr.reviews import saying
+    from expmgr.reviews import votes
 
     project = opened()
-    show_event(project, saying.approve(project, review, message), as_json)
+    show_event(project, votes.approve(project, review, message), as_json)
 
 
 def veto(review: Named, message: Message, as_json: output.AsJson = False) -> None:
@@ -49,11 +49,11 @@ def veto(review: Named, message: Message, as_json: output.AsJson = False) -> Non
 
     Example: expmgr review veto 3f2a9c -m "the eval rows come from production logs of one day"
     """
-    from expmgr.reviews import saying
+    from expmgr.reviews import votes
 
     project = opened()
     with usage():
-        event = saying.veto(project, review, message, output.note)
+        event = votes.veto(project, review, message, output.note)
     show_event(project, event, as_json)
 
 
@@ -66,10 +66,10 @@ def lift(
 
     Example: expmgr review lift 3f2a9c
     """
-    from expmgr.reviews import saying
+    from expmgr.reviews import votes
 
     project = opened()
-    show_event(project, saying.lift(project, review, message, output.note), as_json)
+    show_event(project, votes.lift(project, review, message, output.note), as_json)
 
 
 def close(
@@ -85,11 +85,11 @@ def close(
 
     Example: expmgr review close 3f2a9c --reason "no gain" -m "twice the parameters for nothing"
     """
-    from expmgr.reviews import saying
+    from expmgr.reviews import votes
 
     project = opened()
     with usage():
-        event = saying.close(project, review, reason, message, output.note)
+        event = votes.close(project, review, reason, message, output.note)
     show_event(project, event, as_json, is_end=True)
 
 

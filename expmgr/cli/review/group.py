@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from expmgr.cli.review.ask import comment, open_review, resolve
 from expmgr.cli.review.check import check
 from expmgr.cli.review.decide import approve, close, lift, merge, veto, waive
-from expmgr.cli.review.look import list_reviews, show
+from expmgr.cli.review.open import comment, open_review, resolve
+from expmgr.cli.review.show import list_reviews, show
 
 
 def add_to(app: typer.Typer) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from expmgr.checkpoints.signature import DataContract
 from expmgr.data import csvdata
 from expmgr.data.csvdata import Dataset
-from expmgr.data.places import Places
+from expmgr.data.locations import Places
 from expmgr.errors import DataProblem
 from expmgr.spec.data import CsvData
 from expmgr.train.data.datasets import Batches, Rows, csv_rows

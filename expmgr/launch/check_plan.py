@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from expmgr import __version__
 from expmgr.checkpoints.model_dir import Whole
-from expmgr.data.places import is_outside
+from expmgr.data.locations import is_outside
 from expmgr.errors import BadName, ExpmgrError
 from expmgr.guard.judge import Judgement
 from expmgr.guard.rules import Verdict

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from expmgr.arguments import one_of, whole_number
 from expmgr.errors import BadArgument, OutputProblem
 from expmgr.guard.judge import Judgement
 from expmgr.guard.rules import told as told_change
+from expmgr.launch.arguments import one_of, whole_number
 from expmgr.launch.before import OnNote, from_store, tell_before, telling_what_stays
+from expmgr.launch.check_plan import parse_checkpoint
 from expmgr.launch.environments import environment_of
 from expmgr.launch.local import is_own_worker, run_tasks
 from expmgr.launch.plan import How, Task, checkpoint_ref, plan_tasks, step_of
-from expmgr.launch.questions import parse_checkpoint
 from expmgr.launch.worker import close_early, take_early
 from expmgr.project import Project
 from expmgr.runs.request import Ask

@@ -16,8 +16,8 @@ from expmgr.errors import DataProblem, OutputProblem
 from expmgr.runs.events import Answered
 from expmgr.runs.request import Ask
 from expmgr.spec.model import EstimatorModel
-from expmgr.train.asking import admitted, answered, as_csv, as_json_lines, classified, export_to, row_of
 from expmgr.train.estimators.building import BuiltEstimator
+from expmgr.train.inference import admitted, answered, as_csv, as_json_lines, classified, export_to, row_of
 
 
 def answer(built: BuiltEstimator) -> Answered:

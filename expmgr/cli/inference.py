@@ -61,12 +61,12 @@ def evaluate(
     Example: expmgr evaluate iris/wide --data customers.csv --log
     """
     from expmgr.git.remotes import remote_names
-    from expmgr.launch import asking
+    from expmgr.launch import inference
 
     rules = parse_rules(allow or [])
     project = _opened()
     with usage():
-        found = asking.evaluate(
+        found = inference.evaluate(
             project,
             variant,
             data=data,
@@ -106,10 +106,10 @@ def predict(
 
     Example: expmgr predict iris/wide --data new.csv -o predicted.csv
     """
-    from expmgr.launch import asking
+    from expmgr.launch import inference
 
     rules = parse_rules(allow or [])
-    found = asking.predict(_opened(), variant, data, to, seed=seed, allow=rules, on_note=output.note)
+    found = inference.predict(_opened(), variant, data, to, seed=seed, allow=rules, on_note=output.note)
     if as_json:
         output.show_json(found.as_dict())
         return
@@ -130,12 +130,12 @@ def export(
 
     Example: expmgr export iris/wide -o served
     """
-    from expmgr.launch import asking
+    from expmgr.launch import inference
 
     rules = parse_rules(allow or [])
     project = _opened()
     with usage():
-        found = asking.export(
+        found = inference.export(
             project, variant, to, form=None if form is None else form.value, seed=seed, allow=rules, on_note=output.note
         )
     if as_json:

@@ -37,7 +37,7 @@ def open_review(
     from expmgr.cli.options import parse_seeds
     from expmgr.render.review import as_lines
     from expmgr.reviews import opening
-    from expmgr.reviews.page import report
+    from expmgr.reviews.report import report
 
     project = opened()
     asked = opening.plan_opening(project, variant, against)
@@ -79,11 +79,11 @@ def comment(
 
     Example: expmgr review comment 3f2a9c -m "why this rate?" --on experiments/iris/spec.yaml:5
     """
-    from expmgr.reviews import saying
+    from expmgr.reviews import votes
 
     project = opened()
     with usage():
-        event = saying.comment(project, review, message, on)
+        event = votes.comment(project, review, message, on)
     show_event(project, event, as_json)
 
 
@@ -96,7 +96,7 @@ def resolve(
 
     Example: expmgr review resolve 3f2a9c 81d0
     """
-    from expmgr.reviews import saying
+    from expmgr.reviews import votes
 
     project = opened()
-    show_event(project, saying.resolve(project, review, comment), as_json)
+    show_event(project, votes.resolve(project, review, comment), as_json)

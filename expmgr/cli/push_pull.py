@@ -191,7 +191,7 @@ def pull(
 def _fetch(project: Project, text: str, seed: int | None, *, fresh: bool, quiet: bool) -> list[str]:
     """The checkpoints of a variant from the store; those that were not here."""
     from expmgr.errors import UnknownRun
-    from expmgr.launch.questions import parse_checkpoint
+    from expmgr.launch.check_plan import parse_checkpoint
     from expmgr.store import fetch, find
     from expmgr.variants.variants import find_variant
 

@@ -11,9 +11,9 @@ from expmgr.errors import ExpmgrError, reported, worst
 from expmgr.guard.judge import Judgement
 from expmgr.guard.rules import Verdict
 from expmgr.launch.before import OnNote, tell_before
+from expmgr.launch.check_plan import plan_checks, plan_listing
 from expmgr.launch.local import run_tasks
 from expmgr.launch.plan import Outcome, Task
-from expmgr.launch.questions import plan_checks, plan_listing
 from expmgr.paths import seeds_option
 from expmgr.project import Project
 from expmgr.runs.events import CandidateJudged
