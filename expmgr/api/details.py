@@ -54,9 +54,9 @@ class RunDetails:
     record: RunRecord
     notes: Sequence[Note]
     progress: Mapping[str, Any]
-    """What a run that goes on is at (`phase`, `step`, `loss` and so on); empty where that is not known, or it has ended."""
+    """Where a running run is (`phase`, `step`, `loss` and so on); empty if that is not known, or the run has ended."""
     log: str | None
-    """The file with what the run and its code wrote; None where there is none."""
+    """The run log, with the output of the run and its code; None if there is no such file."""
 
     def as_dict(self) -> dict[str, Any]:
         return self.record.as_dict()

@@ -28,7 +28,7 @@ _Names = list[str]  # `Repository.list` hides the builtin in its class
 
 
 def open(path: str | Path = ".") -> Repository:
-    """The repository that `path` lies in. Raises `ExpmgrError` where it is none."""
+    """The repository that `path` is in. Raises `ExpmgrError` if it is in none."""
     return Repository(Project.open(Path(path), _note))
 
 

@@ -40,7 +40,7 @@ def usage() -> Iterator[None]:
 
 
 def parse_rules(ids: Sequence[str]) -> list[str]:
-    """The ids of rules that may be let pass, as given."""
+    """The ids of the rules that `--allow` names."""
     from expmgr.guard.allowing import allowed_rules
 
     with usage():

@@ -9,11 +9,11 @@ from expmgr.guard.rules import RULES
 
 
 def allowed_rules(ids: Sequence[str]) -> list[str]:
-    """The ids of rules that may be let pass, each once; `BadArgument` for one that there is not, or that never may."""
+    """The ids of rules that a person allows, each once; `BadArgument` for an unknown rule, or one that is never allowed."""
     for one in ids:
         if one not in RULES:
             hint = did_you_mean(one, RULES, "expmgr check VARIANT names the rules that fired")
             raise BadArgument(f"there is no rule {one!r}: {hint}")
         if not RULES[one].may_be_allowed:
-            raise BadArgument(f"{one} is never let pass: {RULES[one].why}")
+            raise BadArgument(f"{one} is never allowed: {RULES[one].why}")
     return list(dict.fromkeys(ids))

@@ -26,8 +26,8 @@ Form = Literal["savedmodel", "keras"]
 
 
 @dataclass(frozen=True)
-class EvaluateResult:
-    """A checkpoint, evaluated. `as_dict()` is what `expmgr evaluate --json` prints."""
+class InferenceResult:
+    """What every use of a checkpoint gives: which one was used, and what the guard said of it."""
 
     variant: str
     seed: int
@@ -36,7 +36,17 @@ class EvaluateResult:
     step: int
     judgement: Judgement
     selected_step: int | None
-    """The step of the checkpoint that the selection names, where it goes by a metric."""
+    """The step that the spec's `selection` names; None if it goes by no metric."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the command prints with `--json`."""
+        return {"format": 1, **vars(self), "judgement": self.judgement.as_dict()}
+
+
+@dataclass(frozen=True)
+class EvaluateResult(InferenceResult):
+    """A checkpoint, evaluated. `as_dict()` is what `expmgr evaluate --json` prints."""
+
     data: str
     """The file that was read."""
     rows: int | None
@@ -48,7 +58,7 @@ class EvaluateResult:
     """With `log`: the id of what the log says."""
 
     def as_dict(self) -> dict[str, Any]:
-        found = _as_dict(self)
+        found = super().as_dict()
         if self.event is None:
             del found["event"]
         return found
@@ -59,24 +69,14 @@ class EvaluateResult:
 
 
 @dataclass(frozen=True)
-class PredictResult:
+class PredictResult(InferenceResult):
     """What a checkpoint predicted. `as_dict()` is what `expmgr predict --json` prints."""
 
-    variant: str
-    seed: int
-    checkpoint: str
-    """Its path."""
-    step: int
-    judgement: Judgement
-    selected_step: int | None
     data: str
     """The file that was read."""
     rows: int
     output: str
     """The file that was written."""
-
-    def as_dict(self) -> dict[str, Any]:
-        return _as_dict(self)
 
     def to_pandas(self) -> Any:
         """The predictions, a row per row of the data, as a `pandas.DataFrame`. Raises `ImportError` where pandas is not
@@ -92,16 +92,9 @@ class PredictResult:
 
 
 @dataclass(frozen=True)
-class ExportResult:
+class ExportResult(InferenceResult):
     """A checkpoint, exported. `as_dict()` is what `expmgr export --json` prints."""
 
-    variant: str
-    seed: int
-    checkpoint: str
-    """Its path."""
-    step: int
-    judgement: Judgement
-    selected_step: int | None
     output: str
     """The folder of the SavedModel, or the .keras file."""
     form: Form
@@ -114,14 +107,10 @@ class ExportResult:
     """Whether who loads it needs classes of the repository."""
 
     def as_dict(self) -> dict[str, Any]:
-        return {"as" if key == "form" else key: value for key, value in _as_dict(self).items()}
+        return {"as" if key == "form" else key: value for key, value in super().as_dict().items()}
 
     def __repr__(self) -> str:
         return f"<{self.output}: {self.checkpoint} as {self.form}>"
-
-
-def _as_dict(found: EvaluateResult | PredictResult | ExportResult) -> dict[str, Any]:
-    return {"format": 1, **vars(found), "judgement": found.judgement.as_dict()}
 
 
 def evaluate(

@@ -105,7 +105,7 @@ def test_a_refusal_that_a_person_lets_pass_is_recorded_and_shown(copied: Repo, c
     ("rule", "why"),
     [
         ("activaton", "there is no rule 'activaton': did you mean activation?"),
-        ("variables", "variables is never let pass: the weights do not fit"),
+        ("variables", "variables is never allowed: the weights do not fit"),
     ],
 )
 def test_what_cannot_be_let_pass(walked: Repo, rule: str, why: str) -> None:

@@ -101,7 +101,7 @@ def test_a_refusal_is_an_answer_of_check_and_an_error_elsewhere(copied: Repo, ch
     with pytest.raises(expmgr.CheckpointRefused, match="does not fit variant iris/wide"):
         repository.run("iris/wide", quiet=True)
     assert copied.digest("models") == before
-    with pytest.raises(expmgr.BadArgument, match="variables is never let pass"):
+    with pytest.raises(expmgr.BadArgument, match="variables is never allowed"):
         repository.run("iris/wide", allow=["variables"])
 
 
