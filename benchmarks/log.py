@@ -19,7 +19,8 @@ from pathlib import Path
 from expmgr.disk.index import Index
 from expmgr.git.repo import GitRepo
 from expmgr.log.events import Noted, RunTold
-from expmgr.log.logs import OWN, Draft, Logs
+from expmgr.log.logs import Draft, Logs
+from expmgr.log.refs import OWN
 
 WRITER = "bench-00000001"
 REPEATS = 5

@@ -217,6 +217,14 @@ class UnknownRun(ExpmgrError):
     """No run, or more than one, answers to that name."""
 
 
+class RecordDamaged(ExpmgrError):
+    """The record of a run cannot be read, or differs from the one that the event log names (`reason`)."""
+
+    def __init__(self, run_id: str, reason: str, hint: str | None) -> None:
+        super().__init__(f"the record of run {run_id} {reason}", left_alone="Nothing was changed.", hint=hint)
+        self.reason = reason
+
+
 class NewerFormat(ExpmgrError):
     """A file that a newer expmgr wrote, in a format that this one does not read."""
 

@@ -185,6 +185,11 @@ class RunDir:
         return self.path / "run.json"
 
     @property
+    def before(self) -> Path:
+        """The record without the attempt that goes on, byte for byte; gone when that has ended."""
+        return self.path / "before.json"
+
+    @property
     def request(self) -> Path:
         """What the worker is asked to do."""
         return self.path / "request.json"

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expmgr.disk import durable
-from expmgr.errors import ExpmgrError
+from expmgr.errors import ExpmgrError, RecordDamaged
 from expmgr.git.repo import GitRepo
+from expmgr.log.refs import keep_ref
 from expmgr.paths import Layout, VariantName
 from expmgr.runs.records import Records
 from expmgr.settings import Settings, models_root, read_settings
@@ -55,7 +56,7 @@ class Project:
         repo = GitRepo.discover(folder)
         settings = read_settings(repo.root, repo.git_common_dir / "expmgr")
         layout = Layout(repo.git_common_dir, models_root(settings, repo.main_root))
-        project = cls(repo, settings, layout, Records(layout, on_note))
+        project = cls(repo, settings, layout, Records(layout, on_note, repo))
         project.sweep_up()
         return project
 
@@ -71,6 +72,8 @@ class Project:
                     record = self.records.load(run_id)
                 except FileNotFoundError:
                     record = None
+                except RecordDamaged:  # the command that needs it says so
+                    continue
                 if record is None or record.attempts[-1].from_step is None:
                     self._forget(run_id, record)
                 else:
@@ -124,12 +127,3 @@ class Project:
         with contextlib.suppress(ValueError):
             return str(path.relative_to(self.repo.main_root))
         return str(path)
-
-
-#: Pins of commits whose runs are not in the log yet.
-KEEP = "refs/expmgr/keep/"
-
-
-def keep_ref(run_id: str) -> str:
-    """The ref that pins the commit of a run."""
-    return f"{KEEP}{run_id}"

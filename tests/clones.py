@@ -15,8 +15,9 @@ from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.checkpoints.signature import DataContract, Fingerprint, Signature, TrainingSetup
 from expmgr.log.events import Event
 from expmgr.log.logs import Draft
+from expmgr.log.refs import keep_ref
 from expmgr.paths import VariantName
-from expmgr.project import Project, keep_ref
+from expmgr.project import Project
 from expmgr.runs.record import Attempt, Checkpoint, DataSplit, RunRecord, new_run_id
 from expmgr.team.publish import tell, tell_runs
 from expmgr.variants.code_digest import code_digest

@@ -19,8 +19,9 @@ from expmgr.disk.locks import Process
 from expmgr.errors import ExpmgrError
 from expmgr.git.checkouts import take_snapshot
 from expmgr.git.repo import CommitId
+from expmgr.log.refs import keep_ref
 from expmgr.paths import BRANCH_PREFIX, EXPERIMENTS, RunDir, VariantName, parse_variant
-from expmgr.project import Project, keep_ref
+from expmgr.project import Project
 from expmgr.runs.events import CurvePoint, Ended, Ready, RunEvent, append_event
 from expmgr.runs.record import Attempt, RunRecord, Status, new_run_id, user_name
 from expmgr.spec.experiment import ExperimentSpec

@@ -16,6 +16,7 @@ from expmgr.variants.variants import find_variant, origins, require_commit
 if TYPE_CHECKING:
     from expmgr.project import Project
     from expmgr.runs.record import RunRecord
+    from expmgr.runs.records import SkippedRun
     from expmgr.variants.variants import Variant
 
 
@@ -35,12 +36,13 @@ class VariantDetails:
     counted: frozenset[str]
     """Ids of the runs that its result is made of."""
     notes: Sequence[Note]
-    unreadable: Sequence[str] = ()
-    """Ids of its runs whose records cannot be read."""
+    skipped: Sequence[SkippedRun] = ()
+    """Its runs whose records are damaged or cannot be read."""
 
     def as_dict(self) -> dict[str, Any]:
         told = [_line_of(record) for record in self.runs]
-        about = {"model_dir": self.model_dir, "spec": self.spec_text, "run_list": told}
+        skipped = [one.as_dict() for one in self.skipped]
+        about = {"model_dir": self.model_dir, "spec": self.spec_text, "run_list": told, "skipped": skipped}
         return {"format": 1, **self.row.as_dict(), **about}
 
     def __repr__(self) -> str:
@@ -128,7 +130,7 @@ def _of_variant(project: Project, variant: Variant) -> VariantDetails:
         runs,
         frozenset(record.run_id for record in counted_runs([one for one in runs if one.run_id in current])),
         notes_on(project, str(variant.name), None),
-        project.records.unreadable_of(variant.name),
+        project.records.skipped_of(variant.name),
     )
 
 

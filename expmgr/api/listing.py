@@ -14,6 +14,7 @@ from expmgr.launch.arguments import whole_number
 if TYPE_CHECKING:
     from expmgr.disk.index import Head
     from expmgr.project import Project
+    from expmgr.runs.records import SkippedRun
     from expmgr.variants.variants import Origin, Variant
 
 
@@ -26,13 +27,16 @@ class Listing:
     """Variants with runs whose branch is gone, to the number of these runs."""
     by_hand: Sequence[str]
     """Ids of the runs of scripts that were called by hand, the oldest first."""
+    skipped: Sequence[SkippedRun] = ()
+    """The runs whose records are damaged or cannot be read."""
     left_out: int = 0
     """How many variants the conditions and the limit left out."""
 
     def as_dict(self) -> dict[str, Any]:
         rows = [row.as_dict() for row in self.variants]
         about = {"without_branch": sorted(self.without_branch), "by_hand": list(self.by_hand)}
-        return {"format": 1, "variants": rows, **about}
+        skipped = [one.as_dict() for one in self.skipped]
+        return {"format": 1, "variants": rows, **about, "skipped": skipped}
 
     def __iter__(self) -> Iterator[VariantRow]:
         return iter(self.variants)
@@ -97,8 +101,9 @@ def list_variants(
             return _flat_spec(project, by_name[name], runs_of[name])
 
         rows = chosen(rows, flat_spec, where=where, sort=sort, limit=limit)
+    skipped = [one for _, one in sorted(project.records.skipped.items())]
     gone = {name: len(runs) for name, runs in sorted(by_variant.items())}
-    return Listing(rows, gone, [one.run_id for one in by_hand], len(variants) - len(rows))
+    return Listing(rows, gone, [one.run_id for one in by_hand], skipped, len(variants) - len(rows))
 
 
 def _heads(project: Project) -> tuple[dict[str, list[Head]], list[Head]]:
@@ -157,6 +162,7 @@ def row_of(project: Project, variant: Variant, origin: Origin | None, runs: Sequ
 
     metric, split = (runs[-1].metric_name, runs[-1].split) if runs else (None, None)
     values = []
+    skipped = [one for one in project.records.skipped.values() if one.variant == str(variant.name)]
     current = _current(project, variant, runs)
     if metric is not None and split is not None:
         found = [record.metric(metric, split) for record in counted_runs(current)]
@@ -169,7 +175,7 @@ def row_of(project: Project, variant: Variant, origin: Origin | None, runs: Sequ
         base=origin.base if origin else None,
         why=origin.why if origin else variant.subject,
         warm_start=warm_started(next((one.warm_start for one in reversed(runs) if one.warm_start), None)),
-        runs=dict(Counter(record.status for record in runs)),
+        runs=dict(Counter([*(record.status for record in runs), *(one.status for one in skipped)])),
         seeds=sorted({record.seed for record in runs}),
         metric=metric,
         split=split,

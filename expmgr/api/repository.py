@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from expmgr.launch.inference import EvaluateResult, ExportResult, PredictResult
     from expmgr.launch.plan import Outcome
     from expmgr.launch.prepare import Prepared
+    from expmgr.team.restore import RestoredRun
 
 _Names = list[str]  # `Repository.list` hides the builtin in its class
+_RestoredRuns = list["RestoredRun"]
 
 
 def open(path: str | Path = ".") -> Repository:
@@ -96,6 +98,15 @@ class Repository:
         from expmgr.api.details import details
 
         return details(self._project, what)
+
+    def restore(self, *runs: str) -> _RestoredRuns:
+        """As `expmgr restore`: restore damaged records from the event log, those of `runs` (ids or unique prefixes) or all.
+
+        Raises `RecordDamaged` if no log has the record, and `Busy` if the run has not ended.
+        """
+        from expmgr.team.restore import restore
+
+        return restore(self._project, runs)
 
     def new(
         self, variant: str, *, base: str | None = None, set: Mapping[str, Any] | None = None, why: str | None = None

@@ -20,7 +20,7 @@ class VariantRow:
     warm_start: str | None
     """Whose weights its runs started from, as VARIANT@STEP."""
     runs: Mapping[str, int]
-    """Status to the number of runs."""
+    """Status to the number of runs; `damaged` and `unreadable` for records that are not used."""
     seeds: Sequence[int]
     metric: str | None
     split: str | None

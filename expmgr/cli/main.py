@@ -32,6 +32,7 @@ COMMANDS = {
     "diff": ("diff",),
     "show": ("list", "ls", "show"),
     "log": ("log", "note", "retract"),
+    "restore": ("restore",),
     "push_pull": ("push", "pull"),
     "review.group": ("review",),
     "tensorboard": ("tensorboard",),

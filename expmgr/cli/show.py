@@ -130,11 +130,11 @@ def _show_variant(found: VariantDetails) -> None:
     output.show()
     if found.notes:
         output.show(*_notes(found.notes), "")
+    if found.runs or found.skipped:
+        _runs(found).show(output.Form.TERMINAL)
     if not found.runs:
-        readable = " that can be read" if found.unreadable else " yet"
+        readable = " that can be read" if found.skipped else " yet"
         output.show(f"no run{readable}: expmgr run {row.variant}")
-        return
-    _runs(found).show(output.Form.TERMINAL)
 
 
 def _runs(found: VariantDetails) -> output.Table:
@@ -159,6 +159,9 @@ def _runs(found: VariantDetails) -> output.Table:
                 "yes" if record.run_id in found.counted else "no",
             )
         )
+    for one in found.skipped:
+        seed = "-" if one.seed is None else str(one.seed)
+        table.rows.append((one.run_id, seed, one.status, "-", "-", "-", "-", "-", "no"))
     return table
 
 

@@ -1,7 +1,7 @@
 """`.git/expmgr/index.sqlite`: a cache of record summaries, so that 10,000 runs are listed fast.
 
-A cache: what it holds follows from the records, and each answer is held against the files as they are now (time, size and
-inode of each `run.json`). Missing, older, broken, locked or on a full disk, it is made anew or done without; no command
+A cache: what it holds follows from the records, and each answer is checked against the files as they are now (times, size
+and inode of each `run.json`). Missing, older, broken, locked or on a full disk, it is made anew or done without; no command
 fails by it. Runs that go on are never taken from it.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 #: Another number for another shape of the tables, or for another way to make `code_digest`: what lies there is made anew.
-VERSION = 6
+VERSION = 7
 #: How long one process waits for another that writes.
 _BUSY_S = 2.0
 #: A metric beyond it is no number that anything could be made of: its square is infinite.
@@ -27,7 +27,7 @@ _TABLES = """
 CREATE TABLE runs (
   run_id TEXT PRIMARY KEY, stamp TEXT NOT NULL, variant TEXT NOT NULL, seed INTEGER NOT NULL, status TEXT NOT NULL,
   commit_id TEXT NOT NULL, code_digest TEXT NOT NULL, spec_id TEXT NOT NULL, started_at REAL NOT NULL, by_hand INTEGER NOT NULL,
-  warm_start TEXT, metric TEXT, split TEXT, selected TEXT NOT NULL
+  warm_start TEXT, metric TEXT, split TEXT, selected TEXT NOT NULL, checked TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE specs (spec_id TEXT PRIMARY KEY, content TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE digests (
@@ -44,7 +44,7 @@ CREATE TABLE events (
 """
 _COLUMNS = (
     "run_id, stamp, variant, seed, status, commit_id, code_digest, spec_id, started_at, by_hand, warm_start, metric, "
-    "split, selected"
+    "split, selected, checked"
 )
 
 
@@ -68,6 +68,8 @@ class Head:
     """What its spec is compared by, and on which split."""
     split: str | None
     selected_text: str
+    checked: str
+    """Whether the event log names this record: empty if so; otherwise the state of the logs that did not tell of it."""
     _resolved_spec_of: Callable[[Head], dict[str, Any]] = field(repr=False, compare=False)
 
     @property
@@ -99,6 +101,7 @@ class Head:
         return (
             self.run_id, self.stamp, self.variant, self.seed, self.status, self.commit, self.code_digest, self.spec_id,
             self.started_at, self.is_by_hand, self.warm_start_text, self.metric_name, self.split, self.selected_text,
+            self.checked,
         )  # fmt: skip
 
 
@@ -125,6 +128,13 @@ def is_final(content: Any) -> bool:
     )
 
 
+def stamp_of(path: str) -> str:
+    """What tells one content of a file from another: when it was written and when anything about it was changed, both in ns,
+    its size in bytes, and its inode. Raises `OSError`."""
+    about = os.stat(path)
+    return f"{about.st_mtime_ns} {about.st_ctime_ns} {about.st_size} {about.st_ino}"
+
+
 class Index:
     """The cache of one repository, in `path`; `runs` is the folder of its records."""
 
@@ -132,22 +142,25 @@ class Index:
         self._path, self._runs = path, runs
         self._specs: dict[str, dict[str, Any]] = {}
 
-    def heads(self, read: Callable[[str], tuple[Mapping[str, Any], bool] | None]) -> list[Head]:
-        """The head of every run, the oldest first. `read` gives a record as its JSON has it and whether that is its last
-        word, None for one that is not to be listed; it is called for what is not cached, and for what goes on."""
+    def heads(
+        self, read: Callable[[str], tuple[Mapping[str, Any], bool, str] | None], is_current: Callable[[str], bool]
+    ) -> list[Head]:
+        """The head of every run, the oldest first. `read` gives a record as its JSON has it, whether that is its last word, and
+        `Head.checked`; None for one that is not to be listed. It is called for what is not cached, for what goes on, and if
+        `is_current` says that the logs have changed since."""
         stamps = self._stamps()
         known = {row[0]: row for row in self._ask(f"SELECT {_COLUMNS} FROM runs")}
         found: list[Head] = []
         fresh: list[Head] = []
         for run_id, stamp in stamps.items():
             row = known.get(run_id)
-            if row is not None and row[1] == stamp:
+            if row is not None and row[1] == stamp and (not row[-1] or is_current(row[-1])):
                 found.append(Head(*row, self._resolved_spec_of))  # type: ignore[call-arg]
                 continue
             told = read(run_id)
             if told is not None:
-                record, is_last = told
-                head = self._head(record, stamp)
+                record, is_last, checked = told
+                head = self._head(record, stamp, checked)
                 found.append(head)
                 if is_last:
                     fresh.append(head)
@@ -178,6 +191,13 @@ class Index:
         )
         return whose
 
+    def run_events(self, run_id: str | None) -> list[tuple[str, str, str]]:
+        """Ref, id and canonical JSON of the cached events that tell of runs; of those alone that hold `run_id`, if given."""
+        question = "SELECT ref, event_id, content FROM events WHERE kind = 'run'"
+        if run_id is None:
+            return self._ask(question)
+        return self._ask(f"{question} AND instr(content, ?)", (run_id,))
+
     def log_tips(self) -> dict[str, str]:
         """The refs of logs that are cached, and the newest commit that is."""
         return dict(self._ask("SELECT ref, tip FROM logs"))
@@ -199,7 +219,7 @@ class Index:
         self._write(write)
 
     def _stamps(self) -> dict[str, str]:
-        """Run id to what tells one content of its record from another: a record is replaced as a whole."""
+        """Run id to what tells one content of its record from another."""
         found: dict[str, str] = {}
         try:
             names = sorted(os.listdir(self._runs))
@@ -207,11 +227,10 @@ class Index:
             return found
         for name in names:
             with contextlib.suppress(OSError):
-                about = os.stat(f"{self._runs}/{name}/run.json")
-                found[name] = f"{about.st_mtime_ns} {about.st_size} {about.st_ino}"
+                found[name] = stamp_of(f"{self._runs}/{name}/run.json")
         return found
 
-    def _head(self, record: Mapping[str, Any], stamp: str) -> Head:
+    def _head(self, record: Mapping[str, Any], stamp: str, checked: str) -> Head:
         spec = record["spec"]
         content = json.dumps(spec)  # in its order: that of the columns is the first layer's
         spec_id = hashlib.sha256(content.encode()).hexdigest()
@@ -222,7 +241,7 @@ class Index:
             record["run_id"], stamp, record["variant"], record["seed"], record["status"], record["commit"],
             record["code_digest"], spec_id, record["attempts"][-1]["started_at"], int(record.get("by_hand") is not None),
             json.dumps(warm) if warm else None, compared.get("metric"), compared.get("split"),
-            json.dumps(record.get("metrics", {}).get("selected", {})), self._resolved_spec_of,
+            json.dumps(record.get("metrics", {}).get("selected", {})), checked, self._resolved_spec_of,
         )  # fmt: skip
 
     def _resolved_spec_of(self, head: Head) -> dict[str, Any]:

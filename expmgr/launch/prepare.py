@@ -17,8 +17,9 @@ from expmgr.errors import Busy, CheckpointRefused
 from expmgr.launch.checkout import make_checkout
 from expmgr.launch.environments import Environment
 from expmgr.launch.plan import Task, checkpoint_ref, gone_on_from, spec_digest, step_of
+from expmgr.log.refs import keep_ref
 from expmgr.paths import RunDir
-from expmgr.project import Project, keep_ref
+from expmgr.project import Project
 from expmgr.runs.record import Attempt, RunRecord, is_seen_running, new_run_id, user_name
 from expmgr.runs.request import Request, WarmStart
 from expmgr.variants.code_digest import roots_of

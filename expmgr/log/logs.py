@@ -36,9 +36,8 @@ from expmgr.log.events import (
     is_writer,
     parse_event,
 )
+from expmgr.log.refs import OWN, REMOTES
 
-OWN = "refs/expmgr/log/"
-REMOTES = "refs/expmgr/remotes/"
 EVENT_FILE = "event.json"
 #: In the first commit of a log, which has no parent, so that first parents never lead into the history of code.
 LOG_FILE = "log.json"

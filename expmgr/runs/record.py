@@ -17,7 +17,7 @@ from expmgr import __version__
 from expmgr.disk.index import LARGEST
 from expmgr.disk.locks import Process
 from expmgr.disk.stored import StoredPart
-from expmgr.errors import NewerFormat, OurBug
+from expmgr.errors import NewerFormat, RecordDamaged
 from expmgr.paths import RunId, VariantName, run_command
 
 Status = Literal["starting", "running", "finished", "failed", "preempted", "killed"]
@@ -198,7 +198,8 @@ def parse_record(path: Path) -> RunRecord:
                     left_alone="Nothing was changed.",
                     hint=f"a newer expmgr than {__version__} wrote it: install that version",
                 ) from None
-        raise OurBug(f"{path} is not a record: {error.errors()[0]['msg']}") from None
+        hint = f"no event log has this record yet; to do without the run, move its folder away: {path.parent}"
+        raise RecordDamaged(path.parent.name, f"cannot be read: {error.errors()[0]['msg']}", hint) from None
 
 
 def is_gone(marker: Path) -> bool:

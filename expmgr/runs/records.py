@@ -12,30 +12,64 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from expmgr.disk import durable
-from expmgr.disk.index import Head, Index, is_final
-from expmgr.errors import ExpmgrError, UnknownRun
+from expmgr.disk.index import Head, Index, is_final, stamp_of
+from expmgr.errors import ExpmgrError, RecordDamaged, UnknownRun
 from expmgr.paths import Layout, RunDir, VariantName
+from expmgr.runs.log_check import LogCheck
 from expmgr.runs.origin import is_foreign
 
 if TYPE_CHECKING:
+    from expmgr.git.repo import GitRepo
     from expmgr.runs.record import RunRecord
 
 # record and folding are imported where they are used: a list by the index reads no record, and should not wait for pydantic.
 
 
+@dataclass(frozen=True)
+class SkippedRun:
+    """A run whose record is not used, and why. `variant` and `seed` are None if neither the event log nor the file says
+    whose it is."""
+
+    run_id: str
+    reason: str
+    variant: str | None
+    seed: int | None
+    is_damaged: bool
+    """The record was changed or is broken. Otherwise a newer version wrote it, or the file cannot be opened."""
+
+    @property
+    def status(self) -> str:
+        return "damaged" if self.is_damaged else "unreadable"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "run_id": self.run_id,
+            "variant": self.variant,
+            "seed": self.seed,
+            "status": self.status,
+            "reason": self.reason,
+        }
+
+
 class Records:
     """All runs of a repository, as folders below `.git/expmgr/runs/`."""
 
-    def __init__(self, layout: Layout, on_note: Callable[[str], None] = lambda _: None) -> None:
-        """`on_note` is told of each record that cannot be read, once."""
+    def __init__(
+        self, layout: Layout, on_note: Callable[[str], None] = lambda _: None, repo: GitRepo | None = None
+    ) -> None:
+        """`on_note` is told of each record that is skipped, once. Records are checked against the event logs of `repo`."""
         self.layout = layout
         self.on_note = on_note
-        self.unreadable: dict[str, str] = {}
-        """Run id to reason: records that `heads` and `abandoned` skipped."""
+        self.skipped: dict[str, SkippedRun] = {}
+        """By run id: the records that `heads` and `abandoned` skipped."""
         self.index = Index(layout.own / "index.sqlite", layout.runs)
+        self._log = LogCheck(repo, self.index, layout.own) if repo is not None else None
+        self._confirmed: dict[str, str] = {}
+        """Run id to the stamp of the record that the log was seen to name."""
 
     def run_dir(self, run_id: str) -> RunDir:
         return RunDir(self.layout.run_dir(run_id))
@@ -50,6 +84,8 @@ class Records:
         # Before the record: a crash in between must leave something that the next command finds.
         durable.write_json(self.layout.active / record.run_id, record.attempts[-1].launcher)
         folder.events.unlink(missing_ok=True)
+        if folder.record.exists():  # byte for byte, as the log names it: for `withdraw`
+            durable.write_bytes(folder.before, folder.record.read_bytes())
         self._write(record)
         return folder
 
@@ -59,22 +95,45 @@ class Records:
         if before is None:
             shutil.rmtree(folder.path, ignore_errors=True)
         else:
-            self._write(before)
+            if folder.before.exists():
+                durable.write_bytes(folder.record, folder.before.read_bytes())
+            else:
+                self._write(before)
             self._clear(folder)
         (self.layout.active / run_id).unlink(missing_ok=True)
 
     def finish(self, run_id: str, *, killed: bool = False) -> RunRecord:
         """Fold the events into the record, for good; `killed` where the run's process did not say its last word."""
         from expmgr.runs.folding import ended_by
+        from expmgr.runs.record import parse_record
 
         folder = self.run_dir(run_id)
-        record = self._folded(run_id)
-        if killed and not record.has_ended:
-            record = ended_by(record, "killed", None)
-        self._write(record)
+        as_written = parse_record(folder.record)
+        if not as_written.has_ended:
+            record = self._folded(run_id)
+            if killed and not record.has_ended:
+                record = ended_by(record, "killed", None)
+            self._write(record)
+        else:  # folded before, and never rewritten
+            record = as_written
         self._clear(folder)
         (self.layout.active / run_id).unlink(missing_ok=True)
         return record
+
+    def put_back(self, run_id: str, content: bytes) -> str | None:
+        """Replace the record of a run that has ended by `content`, its record as the event log has it. The name of the file
+        in the run's folder that keeps what was there, None if nothing was."""
+        folder = self.run_dir(run_id)
+        durable.make_folder(folder.path)
+        kept = None
+        if folder.record.exists():
+            number = sum(1 for _ in folder.path.glob("damaged-*.json")) + 1
+            kept = f"damaged-{number}.json"
+            durable.write_bytes(folder.path / kept, folder.record.read_bytes())
+        durable.write_bytes(folder.record, content)
+        self._clear(folder)
+        (self.layout.active / run_id).unlink(missing_ok=True)
+        return kept
 
     def _write(self, record: RunRecord) -> None:
         durable.write_json(self.run_dir(record.run_id).record, record.model_dump(mode="json"))
@@ -82,16 +141,25 @@ class Records:
     @staticmethod
     def _clear(folder: RunDir) -> None:
         shutil.rmtree(folder.code, ignore_errors=True)
-        for path in (folder.events, folder.progress, folder.request, *folder.path.glob(".*.tmp")):
+        for path in (folder.events, folder.progress, folder.request, folder.before, *folder.path.glob(".*.tmp")):
             path.unlink(missing_ok=True)
 
     # Reading.
 
     def load(self, run_id: str) -> RunRecord:
-        """The record, as it stands: `killed` where it says that it runs and its processes are gone."""
+        """The record as it is now: `killed` if it says that it runs and its processes are gone.
+
+        Raises `RecordDamaged` if it is not the one that the event log names.
+        """
+        self._forget_log()
+        return self._load(run_id)
+
+    def _load(self, run_id: str) -> RunRecord:
+        """As `load`, by what the logs were last seen to say."""
         from expmgr.runs.folding import ended_by
         from expmgr.runs.record import is_abandoned
 
+        self._check(run_id)
         record = self._folded(run_id)
         if not record.has_ended and is_abandoned(record):
             record = ended_by(record, "killed", None)
@@ -100,21 +168,55 @@ class Records:
     def heads(self) -> list[Head]:
         """The head of every run, the oldest first, by the index.
 
-        A folder without a record (a start that a crash cut) is skipped; so is one whose record cannot be read,
-        which `unreadable` then names.
+        A folder without a record (a start that a crash cut) is not listed; nor is one whose record cannot be read or is not
+        the one that the event log names, which `skipped` then has.
         """
-        return self.index.heads(self._listed)
+        self._forget_log()
+        heads = self.index.heads(self._listed, self._is_current)
+        for head in heads:  # it may have been restored
+            self.skipped.pop(head.run_id, None)
+        self._confirmed |= {head.run_id: head.stamp for head in heads if not head.checked}
+        return heads
 
-    def _listed(self, run_id: str) -> tuple[dict[str, Any], bool] | None:
-        """A record as its JSON has it, and whether that is its last word; None for one that is not to be listed."""
+    def _forget_log(self) -> None:
+        if self._log is not None:
+            self._log.forget()
+
+    def _is_current(self, checked: str) -> bool:
+        return self._log is None or self._log.state == checked
+
+    def _listed(self, run_id: str) -> tuple[dict[str, Any], bool, str] | None:
+        """A record as its JSON has it, whether that is its last word, and `Head.checked`; None for one that is not to be
+        listed."""
         try:
             content = json.loads(self.run_dir(run_id).record.read_bytes())
             if is_final(content):
-                return content, True
-        except (OSError, ValueError):
+                return content, True, "" if self._check(run_id) or self._log is None else self._log.state
+        except (OSError, ValueError, RecursionError, ExpmgrError):
             pass  # below it is told in words
         found = next(self._loaded([run_id]), None)
-        return (found.model_dump(mode="json"), False) if found is not None else None
+        return (found.model_dump(mode="json"), False, "") if found is not None else None
+
+    def _check(self, run_id: str) -> bool:
+        """Whether the event log names this record; False if no log tells of it yet. Raises `RecordDamaged` if another is
+        named."""
+        if self._log is None:
+            return False
+        folder = self.run_dir(run_id)
+        try:
+            stamp = stamp_of(str(folder.record))
+            if self._confirmed.get(run_id) == stamp:
+                return True
+            answer = self._log.answer(folder, folder.record.read_bytes())
+        except FileNotFoundError:
+            return False  # whoever reads it says so
+        if answer.difference is not None:
+            raise RecordDamaged(
+                run_id, answer.difference, hint=f"restore it from the event log: expmgr restore {run_id}"
+            )
+        if answer.is_confirmed:
+            self._confirmed[run_id] = stamp
+        return answer.is_confirmed
 
     def all(self) -> Iterator[RunRecord]:
         """Every run, whole, the oldest first; see `heads`."""
@@ -123,7 +225,7 @@ class Records:
     def _loaded(self, run_ids: Iterable[str]) -> Iterator[RunRecord]:
         for run_id in run_ids:
             try:
-                record = self.load(run_id)
+                record = self._load(run_id)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except (ExpmgrError, OSError) as problem:
@@ -133,22 +235,32 @@ class Records:
                 yield record
 
     def _skip(self, run_id: str, problem: Exception) -> None:
+        is_damaged = isinstance(problem, RecordDamaged)
         reason = getattr(problem, "message", str(problem))
-        if self.unreadable.get(run_id) != reason:
-            self.unreadable[run_id] = reason
-            self.on_note(f"run {run_id} was skipped: {reason}")
+        if isinstance(problem, RecordDamaged):
+            reason = f"its record {problem.reason}"
+        known = self.skipped.get(run_id)
+        if known is None or known.reason != reason:
+            variant, seed = self._whose(run_id)
+            self.skipped[run_id] = SkippedRun(run_id, reason, variant, seed, is_damaged)
+            hint = f" ({problem.hint})" if isinstance(problem, RecordDamaged) and problem.hint else ""
+            self.on_note(f"run {run_id} was skipped: {reason}{hint}")
 
-    def unreadable_of(self, variant: VariantName, seed: int | None = None) -> list[str]:
-        """Ids of the records of a variant, or of one of its seeds, that cannot be read, the oldest first: as far as their
-        JSON says whose they are."""
+    def _whose(self, run_id: str) -> tuple[str | None, int | None]:
+        """Variant and seed of a record that is not used: as the event log has them, or as far as its JSON says."""
+        if self._log is not None and (told := self._log.told(run_id)):
+            return told[-1].variant, told[-1].seed
+        with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
+            values = json.loads(self.run_dir(run_id).record.read_bytes())
+            variant, seed = values.get("variant"), values.get("seed")
+            return variant if isinstance(variant, str) else None, seed if isinstance(seed, int) else None
+        return None, None
+
+    def skipped_of(self, variant: VariantName, seed: int | None = None) -> list[SkippedRun]:
+        """The runs of a variant, or of one of its seeds, whose records are not used, the oldest first."""
         self.heads()
-        found = []
-        for run_id in sorted(self.unreadable):
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                values = json.loads(self.run_dir(run_id).record.read_bytes())
-                if values.get("variant") == str(variant) and seed in (None, values.get("seed")):
-                    found.append(run_id)
-        return found
+        found = [one for _, one in sorted(self.skipped.items()) if one.variant == str(variant)]
+        return [one for one in found if seed in (None, one.seed)]
 
     def whole(self, heads: Iterable[Head]) -> list[RunRecord]:
         """The records of `heads`, in the same order; what went or broke in between is left out."""

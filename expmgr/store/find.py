@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from expmgr.errors import ExpmgrError, StoreProblem, UnknownCheckpoint
 from expmgr.log.events import Stored
-from expmgr.log.logs import OWN, writer_of
+from expmgr.log.logs import writer_of
+from expmgr.log.refs import OWN
 from expmgr.log.writers import all_writers
 from expmgr.paths import VariantName
 from expmgr.project import Project

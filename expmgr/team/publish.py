@@ -19,9 +19,10 @@ from expmgr.escape import clean, one_line
 from expmgr.git.remotes import remote_names
 from expmgr.git.repo import CommitId
 from expmgr.log.events import Actor, Event, RunTold, VariantMade, Vouched
-from expmgr.log.logs import OWN, RECORD_FILE, REVIEW_FILE, Draft, Told
+from expmgr.log.logs import RECORD_FILE, REVIEW_FILE, Draft, Told
+from expmgr.log.refs import KEEP, OWN, keep_ref
 from expmgr.log.writers import writer_id
-from expmgr.project import KEEP, Project, keep_ref
+from expmgr.project import Project
 from expmgr.runs.origin import is_foreign
 from expmgr.runs.record import RunRecord
 from expmgr.settings import Signing
@@ -112,6 +113,7 @@ def tell_runs(project: Project) -> int:
                 told.append(keep_ref(run_id))
     if drafts:
         tell(project, drafts, drop=told, choose=lambda given: _unsaid(project, given))
+        project.logs.events("run")  # now in the index, by which the next command checks the records
     return len(told)
 
 

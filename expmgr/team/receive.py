@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from expmgr.errors import EventProblem
 from expmgr.log.events import RunTold
-from expmgr.log.logs import OWN, RECORD_FILE, Told, writer_of
+from expmgr.log.logs import RECORD_FILE, Told, writer_of
+from expmgr.log.refs import OWN
 from expmgr.project import Project
 from expmgr.runs.origin import ORIGIN
 from expmgr.runs.record import RunRecord
@@ -64,7 +65,7 @@ def _run(told: Told) -> RunTold:
     return told.event
 
 
-def _by_teller(events: Iterable[Told]) -> list[list[Told]]:
+def by_teller(events: Iterable[Told]) -> list[list[Told]]:
     """Events by who tells: a person, with all clones, and a clone, with all addresses."""
     groups: list[tuple[set[str], list[Told]]] = []
     for one in events:
@@ -79,7 +80,7 @@ def _by_teller(events: Iterable[Told]) -> list[list[Told]]:
 def _newest(project: Project, run_id: str, events: list[Told], passed: dict[str, str]) -> list[Told]:
     """The event with the newest attempt of a run, where that is not here and is to be had."""
     folder = project.records.run_dir(run_id)
-    tellers = _by_teller(events)
+    tellers = by_teller(events)
     origin: dict[str, Any] | None = None
     if folder.record.exists():
         try:
@@ -106,6 +107,14 @@ def _newest(project: Project, run_id: str, events: list[Told], passed: dict[str,
 
 
 def _take(project: Project, told: Told, content: bytes | None) -> RunRecord:
+    record, content = validated(told, content)
+    _place(project, told, record, content)
+    return record
+
+
+def validated(told: Told, content: bytes | None) -> tuple[RunRecord, bytes]:
+    """The record beside an event that tells of a run; `EventProblem` if it is not the one that the event names, or, from
+    another clone, one that a command could stumble over."""
     event = told.event
     assert isinstance(event, RunTold)
     if content is None:
@@ -119,11 +128,17 @@ def _take(project: Project, told: Told, content: bytes | None) -> RunRecord:
     about = (record.run_id, record.variant, record.seed, record.commit, record.status, len(record.attempts))
     if about != (event.run_id, event.variant, event.seed, event.commit, event.status, event.attempt):
         raise EventProblem(f"the record of {event.writer} is of another run than its event says")
-    wrong = wrong_in(record)
+    wrong = wrong_in(record) if not told.ref.startswith(OWN) else None
     if wrong is not None:
         raise EventProblem(f"the record of {event.writer} cannot be used: {wrong}")
-    _place(project, told, record, content)
-    return record
+    return record, content
+
+
+def origin_told(told: Told) -> bytes:
+    """The content of `origin.json` of a run that another clone told of."""
+    by = told.event.actor.name if told.event.actor is not None else None
+    about = {"event": told.id, "attempt": _run(told).attempt, "by": by}
+    return json.dumps({"format": 1, "writer": writer_of(told.ref), **about}).encode() + b"\n"
 
 
 def _place(project: Project, told: Told, record: RunRecord, content: bytes) -> None:
@@ -135,10 +150,7 @@ def _place(project: Project, told: Told, record: RunRecord, content: bytes) -> N
     try:
         (beside / folder.record.name).write_bytes(content)
         if not told.ref.startswith(OWN):
-            by = told.event.actor.name if told.event.actor is not None else None
-            about = {"event": told.id, "attempt": len(record.attempts), "by": by}
-            origin = {"format": 1, "writer": writer_of(told.ref), **about}
-            (beside / ORIGIN).write_text(json.dumps(origin) + "\n", encoding="utf-8")
+            (beside / ORIGIN).write_bytes(origin_told(told))
         if folder.path.exists():  # it gained an attempt
             for name in (folder.record.name, ORIGIN):
                 os.replace(beside / name, folder.path / name)

@@ -16,7 +16,8 @@ from expmgr.git.checkouts import worktrees
 from expmgr.git.process import GitResult
 from expmgr.git.remotes import fetch_refs, push_refs, refs_at, remote_names, upstream_remote
 from expmgr.log.events import OfReview, is_writer
-from expmgr.log.logs import OWN, REMOTES, Told, writer_of
+from expmgr.log.logs import Told, writer_of
+from expmgr.log.refs import OWN, REMOTES
 from expmgr.log.writers import new_writer, writer_id
 from expmgr.paths import BRANCH_PREFIX
 from expmgr.project import Project

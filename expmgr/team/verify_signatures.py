@@ -22,7 +22,8 @@ from itertools import islice
 from pathlib import Path
 
 from expmgr.git.repo import GitRepo
-from expmgr.log.logs import OWN, Told
+from expmgr.log.logs import Told
+from expmgr.log.refs import OWN
 from expmgr.project import Project
 from expmgr.settings import Settings, Signing
 from expmgr.team.target_branch import newest, settings_at, target_of

@@ -29,8 +29,8 @@ def run_named(project: Project, text: str) -> RunRecord | None:
         newest = project.records.newest
         record = newest(variant, int(seed)) or newest(variant, int(seed), foreign=True)
     if record is None and seed.isdigit():
-        for run_id in reversed(project.records.unreadable_of(variant, int(seed))):
-            return project.records.load(run_id)  # raises why it cannot be read
+        for skipped in reversed(project.records.skipped_of(variant, int(seed))):
+            return project.records.load(skipped.run_id)  # raises why it is not used
     if record is None:
         raise UnknownRun(f"{name} has no run with seed {seed}", hint=f"expmgr show {name}")
     return record

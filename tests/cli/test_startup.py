@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from clones import Team, ok, ran
 from expmgr.cli.main import COMMANDS, make_app
 from world import Repo, Result
 
@@ -81,6 +82,15 @@ def test_list_asks_git_three_times_however_many_variants_there_are(iris: Repo) -
         assert git_processes(iris, "list") == ["rev-parse", "for-each-ref", "log"]
 
 
+def test_a_list_of_checked_records_asks_git_no_more_than_before(team: Team) -> None:
+    """Records that the log names are remembered; `list` after `run` reads no log with pydantic either."""
+    ann = team.join("ann")
+    ok(ann, "new", "iris/wide")
+    ran(ann, "iris/wide", 0.95, 0.96)
+    assert imported(ann, ["expmgr.log.events", "expmgr.runs.record"], "list") == []
+    assert git_processes(ann, "list") == ["rev-parse", "for-each-ref", "log"]
+
+
 def test_the_table_of_commands_is_right() -> None:
     """Each module adds the commands that the table names, so that a command is found in the module that is loaded for it."""
     for module, names in COMMANDS.items():
@@ -137,7 +147,7 @@ def completed(typed: str) -> list[str]:
 
 
 def test_a_shell_completes_commands_and_their_options() -> None:
-    assert completed("expmgr re") == ["retract", "review"]
+    assert completed("expmgr re") == ["retract", "restore", "review"]
     assert completed("expmgr review op") == ["open"]
     assert completed("expmgr list --") == ["--where", "--sort", "--limit", "--json", "--csv", "--md", "--help"]
 

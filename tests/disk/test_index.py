@@ -185,8 +185,8 @@ def test_records_that_cannot_be_read_are_named_as_ever(store: Store) -> None:
     for _ in range(2):
         records = Records(store.layout)
         assert [one.run_id for one in records.heads()] == ["2026-0", "2026-4"]
-        assert sorted(records.unreadable) == ["2026-1", "2026-2", "2026-3"]
-        assert "has format 7, this expmgr reads format 1" in records.unreadable["2026-3"]
+        assert sorted(records.skipped) == ["2026-1", "2026-2", "2026-3"]
+        assert "has format 7, this expmgr reads format 1" in records.skipped["2026-3"].reason
 
 
 def test_a_code_digest_is_made_once(store: Store) -> None:

@@ -17,7 +17,8 @@ from expmgr.git.commits import extend_ref
 from expmgr.git.objects import NewCommit
 from expmgr.git.repo import GitRepo
 from expmgr.log.events import LATEST, Actor, Event, Noted, RunTold, canonical, parse_event
-from expmgr.log.logs import OWN, Draft, Logs
+from expmgr.log.logs import Draft, Logs
+from expmgr.log.refs import OWN
 from expmgr.log.writers import new_writer, writer_id
 from world import Repo
 

@@ -197,7 +197,7 @@ def test_a_record_that_cannot_be_read_hides_no_other(records: Records) -> None:
     records.run_dir("2").record.write_text('{"format": 2}')
     records.run_dir("3").record.write_text("{")
     assert [one.run_id for one in records.all()] == ["1"]
-    assert set(records.unreadable) == {"2", "3"}
+    assert set(records.skipped) == {"2", "3"}
     assert records.abandoned() == []
     newest = records.newest(name, 0)
     assert newest is not None

@@ -44,7 +44,8 @@ from expmgr.log.events import (
     Waived,
     canonical,
 )
-from expmgr.log.logs import OWN, Draft
+from expmgr.log.logs import Draft
+from expmgr.log.refs import OWN
 from expmgr.project import Project
 from expmgr.runs.origin import ORIGIN
 from expmgr.team.publish import tell

@@ -1,0 +1,44 @@
+"""`expmgr restore`: puts back records of runs from the event log."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from expmgr.cli import output
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(name="restore")(restore)
+
+
+def restore(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]...", help="Run ids or unique prefixes. Default: all damaged or deleted records."),
+    ] = None,
+    as_json: output.AsJson = False,
+) -> None:
+    """Restore damaged records of runs from the event log.
+
+    A record is damaged if its run.json was edited or cannot be read. The damaged file is kept beside the restored one.
+
+    Example: expmgr restore 20260101-120000000-a1b2c3
+    """
+    from expmgr.project import Project
+    from expmgr.team.restore import restore as restored
+
+    found = restored(Project.open(output.folder()), runs or ())
+    if as_json:
+        output.show_json({"format": 1, "runs": [one.as_dict() for one in found]})
+        return
+    if not found:
+        output.tell(["No record is damaged. Nothing was changed."])
+    for one in found:
+        record = one.record
+        run = f"run {record.run_id} ({record.variant} seed {record.seed})"
+        if not one.was_damaged:
+            output.show(f"{run} was not damaged")
+        else:
+            output.show(f"restored {run}" + (f"; the damaged record is in {one.kept}" if one.kept else ""))
