@@ -208,6 +208,9 @@ class Records:
             if self._confirmed.get(run_id) == stamp:
                 return True
             answer = self._log.answer(folder, folder.record.read_bytes())
+            if answer.difference is not None:  # or the run ended, and was told, between our two questions
+                self._log.forget()
+                answer = self._log.answer(folder, folder.record.read_bytes())
         except FileNotFoundError:
             return False  # whoever reads it says so
         if answer.difference is not None:

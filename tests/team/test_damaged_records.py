@@ -15,9 +15,11 @@ import pytest
 import expmgr
 from clones import Team, asked, ok, put, ran, record_of, told
 from expmgr.errors import RecordDamaged
+from expmgr.git.repo import GitRepo
 from expmgr.log.refs import KEEP
 from expmgr.project import Project
 from expmgr.runs.record import Attempt
+from expmgr.team.publish import tell_runs
 from world import Repo
 
 
@@ -279,3 +281,24 @@ def test_an_index_that_cannot_be_written_hides_no_damage(team: Team) -> None:
     index.mkdir()
     assert stat.S_ISDIR(index.stat().st_mode)
     assert told(ann, "list")["variants"][0]["runs"] == {"damaged": 1}
+
+
+def test_a_run_that_ends_while_it_is_looked_at_is_not_damaged(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its record is read while it runs, and the log when it has been told."""
+    ann = team.join("ann")
+    ok(ann, "new", "iris/wide")
+    (run,) = ran(ann, "iris/wide", 0.95, tell=False)
+    project = Project.open(ann.path)
+    path = record_path(ann, run.run_id)
+    ended = path.read_text()
+    rewritten(path, DAMAGE["running again"])
+    look = GitRepo.refs
+
+    def later(repo: GitRepo, *prefixes: str) -> dict[str, str]:
+        if path.read_text() != ended:
+            path.write_text(ended)
+            tell_runs(Project.open(ann.path))
+        return look(repo, *prefixes)
+
+    monkeypatch.setattr(GitRepo, "refs", later)
+    assert project.records.load(run.run_id).status == "finished"
