@@ -244,7 +244,58 @@ FIRES: list[tuple[str, Answer, Callable[[], Case]]] = [
     ("declared-late", Answer.WARN, lambda: case(effect=0.001)),
     ("declared-late", Answer.WARN, lambda: case(metric="loss")),
     ("declared-late", Answer.UNKNOWN, lambda: case(subject("base", []), subject("wide", []))),
+    # The first result decides, on whichever side it is and whatever came after it.
+    ("declared-late", Answer.WARN, lambda: case(declared([(1.0, 0.001), (2.0, 0.005)]))),
+    ("declared-late", Answer.WARN, lambda: case(other=declared([(0.5, 0.001), (2.0, 0.005)], "wide"))),
+    ("declared-late", Answer.WARN, lambda: case(declared([(1.0, None)]))),
+    ("declared-late", Answer.UNKNOWN, lambda: case(declared([(0.5, "large")]))),
+    # Of seeds that differ the least and the most count, whichever end is apart.
+    ("budget", Answer.BLOCK, lambda: case(uneven("base", [1000] * 4), uneven("wide", [1000, 1000, 1500]))),
+    ("budget", Answer.BLOCK, lambda: case(uneven("base", [1000] * 4), uneven("wide", [500, 1000, 1000]))),
+    # A spec that says another budget excuses no run that was trained for a third one.
+    ("budget", Answer.BLOCK, lambda: case(other=other(of=LONG, step=1500, examples_seen=150_000))),
+    ("budget", Answer.BLOCK, lambda: case(other=other(of=LONG, step=1000, examples_seen=200_000))),
+    ("budget", Answer.WARN, lambda: case(*timed(4.0, 6.0))),
+    ("guard", Answer.WARN, lambda: case(base=subject("base", runs("base", attempts=[MOVED])))),
+    ("guard", Answer.WARN, lambda: case(other=subject("wide", [*runs("wide", seeds=4), moved_once("wide", 4)]))),
+    ("guard", Answer.WARN, lambda: case(other=subject("wide", [*runs("wide", seeds=4), *after_a_move("wide", 4)]))),
+    ("got-worse", Answer.WARN, lambda: case(split="test", other=worse_on("test"))),
+    ("evaluation-noise", Answer.WARN, lambda: case(other=subject("wide", runs("wide", gain=-0.01)))),
 ]
+
+
+def declared(firsts: list[tuple[float, Any]], name: str = "base") -> Subject:
+    """Runs at these times, whose specs declared these minimum effects; then those that `run` makes, all later."""
+    found = [one.model_copy(update={"created_at": 10.0 + one.seed}) for one in runs(name)]
+    for number, (at, effect) in enumerate(firsts):
+        values = {**SPEC.resolved(), "compare": {**SPEC.resolved()["compare"], "minimum_effect": effect}}
+        about = {"created_at": at, "spec": values, "code_digest": "old", "run_id": f"2025-{name}-{number}"}
+        found.insert(0, run(f"iris/{name}", number, 0.5, **about))
+    return subject(name, found)
+
+
+def timed(base_s: float, other_s: float) -> tuple[Subject, Subject]:
+    return subject("base", runs("base", train_s=base_s)), subject("wide", runs("wide", gain=0.1, train_s=other_s))
+
+
+def moved_once(name: str, seed: int) -> RunRecord:
+    """A run of which one attempt, not the last one, went on with another setting."""
+    return run(f"iris/{name}", seed, 0.8, attempts=[ATTEMPT, MOVED, ATTEMPT.model_copy(update={"number": 3})])
+
+
+def after_a_move(name: str, seed: int) -> list[RunRecord]:
+    """A run, and one at another commit that goes on from it; the setting had moved before that."""
+    first = run(f"iris/{name}", seed, 0.8, attempts=[ATTEMPT, MOVED], run_id="2025-first", code_digest="old")
+    attempt = ATTEMPT.model_copy(update={"from_step": 500})
+    return [first, run(f"iris/{name}", seed, 0.8, attempts=[attempt], parent_run="2025-first")]
+
+
+def worse_on(where: str) -> Subject:
+    """Another metric got worse in this split alone."""
+    found = runs("wide", gain=0.1)
+    for one in found:
+        one.metrics["selected"][where]["loss"] += 1
+    return subject("wide", found)
 
 
 def answers(found: Case) -> dict[str, Answer]:
@@ -288,6 +339,19 @@ def test_every_answer_of_every_check_has_a_case() -> None:
     }
     assert sorted(said - tried) == []
     assert {name for name, _ in tried} == set(CHECKS)
+
+
+def with_metric(name: str, metric: str, value: float) -> list[RunRecord]:
+    found = runs(name, gain=0.1 if name == "wide" else 0.0)
+    for one in found:
+        one.metrics["selected"]["eval"] = {"accuracy": one.metrics["selected"]["eval"]["accuracy"], metric: value}
+    return found
+
+
+def declared_by(status: str, **about: Any) -> Subject:
+    """Before the first result there was a run without one, whose spec declared something else."""
+    first, *rest = declared([(0.5, 0.001)]).runs
+    return subject("base", [first.model_copy(update={"status": status, **about}), *rest])
 
 
 STILL: list[tuple[str, Callable[[], Case]]] = [
@@ -336,6 +400,22 @@ STILL: list[tuple[str, Callable[[], Case]]] = [
         lambda: case(
             other=subject("wide", [*runs("wide"), run("iris/wide", 9, 0.9, by_hand={**BY_HAND, "changed": []})])
         ),
+    ),
+    ("got-worse", lambda: case(other=worse_on("test"))),  # which is not the split that is compared
+    # Of a metric without a direction nobody knows whether less of it is worse.
+    ("got-worse", lambda: case(*(subject(n, with_metric(n, "temperature", t)) for n, t in (("base", 1), ("wide", 9))))),
+    ("got-worse", lambda: case(*(subject(n, with_metric(n, "temperature", t)) for n, t in (("base", 9), ("wide", 1))))),
+    ("got-worse", lambda: case(*(subject(n, with_metric(n, "auc", t)) for n, t in (("base", 0.1), ("wide", 0.9))))),
+    ("got-worse", lambda: case(*timed(4.0, 40.0))),  # a side that is too short to tell
+    ("got-worse", lambda: case(*timed(40.0, 20.0))),
+    ("got-worse", lambda: case(subject("base", runs("base", parameters=300)))),
+    ("declared-late", lambda: case(declared([(20.0, 0.001)]))),  # later than the first result
+    ("declared-late", lambda: case(declared_by("failed"))),
+    ("declared-late", lambda: case(declared_by("finished", by_hand=BY_HAND))),
+    ("budget", lambda: case(*timed(3.0, 4.5))),
+    (
+        "guard",
+        lambda: case(other=subject("wide", [*runs("wide"), moved_once("wide", 4).model_copy(update={"run_id": "1"})])),
     ),
 ]
 
@@ -392,6 +472,52 @@ def test_a_block_takes_the_verdict_away_and_not_the_numbers() -> None:
     told = blocked.as_dict()["variants"][1]["result"]
     assert {one["id"] for one in told["checks"]} == set(CHECKS)
     assert (told["verdict"], told["interval"][0] > 0) == (None, True)
+
+
+def told_by(name: str, found: Case) -> tuple[str, str | None]:
+    (check,) = [one for one in checks_of(found) if one.id == name]
+    return check.told, check.mend
+
+
+def test_what_got_worse_is_said_with_both_numbers() -> None:
+    for metric, values, words in (
+        ("auc", (0.9, 0.1), "auc got worse: 0.9 to 0.1"),
+        ("mae", (1.0, 3.0), "mae got worse: 1 to 3"),
+    ):
+        found = case(
+            *(subject(n, with_metric(n, metric, value)) for n, value in zip(("base", "wide"), values, strict=True))
+        )
+        assert told_by("got-worse", found) == (words, f"expmgr compare iris/base iris/wide --metric {metric}")
+    assert told_by("got-worse", case(other=other(parameters=300)))[0] == "300 parameters instead of 193"
+    assert told_by("got-worse", case(other=other(train_s=40.0)))[0] == "a step takes 40 ms instead of 20"
+
+
+def test_a_late_declaration_names_the_first_result() -> None:
+    told, _ = told_by("declared-late", case(declared([(2.0, 0.002), (1.0, 0.001)])))
+    assert told == "the minimum effect was declared after the first result (2025-base-1), which said 0.001"
+    told, _ = told_by("declared-late", case(declared([(1.0, None)])))
+    assert told.endswith(", which said none")
+    told, mend = told_by("declared-late", case(metric="loss"))
+    assert told == "the metric loss was declared after the first result (2026-iris/base-0), which said accuracy"
+    assert mend == "expmgr compare iris/base iris/wide --metric accuracy"
+
+
+def test_a_run_of_another_length_is_said_with_both_lengths() -> None:
+    told, mend = told_by("budget", case(other=other(of=LONG, step=1500, examples_seen=150_000)))
+    assert told == (
+        "another budget of steps: 1,000 and 1,500; another budget of examples: 100,000 and 150,000; "
+        "iris/wide was trained for 1,500 steps, its spec says 2,000"
+    )
+    assert mend == "expmgr run iris/base iris/wide --seeds 0-4"
+    assert told_by("budget", case(*timed(4.0, 6.0)))[0] == "another time of training: 4 s and 6 s"
+
+
+def test_noise_is_that_of_both_sides() -> None:
+    """Binomial, of 5,000 rows each: 1.96 * (0.72 * 0.28 / 5000 + 0.73 * 0.27 / 5000) ** 0.5."""
+    told, _ = told_by("evaluation-noise", case(other=subject("wide", runs("wide", gain=0.01))))
+    assert told == (
+        "a difference of 1.0 points, on 5,000 rows that are good for 1.8: another choice of rows may turn it round"
+    )
 
 
 def test_the_table_of_the_docs_is_that_of_the_code() -> None:
