@@ -46,7 +46,7 @@ def merged_tree(repo: GitRepo, ours: str, theirs: str) -> tuple[str | None, list
     tree, *files = answer.text.split("\0")
     if answer.status == 0:
         return tree.strip(), []
-    if answer.status == 1:
+    if answer.status == 1 and tree:  # git also exits with 1 if it has no such commit, and then prints no tree
         return None, [file for file in files if file]
     repo.require_version((2, 38))
     raise GitFailed("git could not merge", details=answer.stderr.strip().splitlines()[:5])
