@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from expmgr.checkpoints.signature import Signature, Variable
+from expmgr.checkpoints.signature import Fingerprint, Signature, Variable
 from expmgr.errors import BadArgument
 from expmgr.guard.allowing import allowed_rules
 from expmgr.guard.difference import both_sides, pairs_of
@@ -19,6 +19,7 @@ from guard.test_guard import (
     BASE,
     CASES,
     LAYERS,
+    MOVED,
     OTHER_STEP,
     signature,
     variables,
@@ -211,6 +212,45 @@ def test_what_explains_another_training_step(rule: str) -> None:
     assert rule in found or rule == "unknown"
 
 
+#: Rules that say by themselves that the model computes something else.
+INFERENCE = {"variables", "architecture", "activation", "epsilon", "pooling", "stateful", "features", "vocabulary"}
+
+
+@pytest.mark.parametrize("rule", [rule for rule in CASES if rule not in ("dtype", "wider-dtype", "precision")])
+def test_what_explains_another_graph_of_inference(rule: str) -> None:
+    """Nothing that training goes on with, and no renaming, hides that the model computes something else."""
+    found = set(ids(judge(BASE, CASES[rule][0].model_copy(update=MOVED))))
+    if rule in ("renamed", "setting"):  # by the same graph alone
+        assert found & {"variables", "architecture"}
+    else:
+        assert ("computation" in found) is (rule not in INFERENCE)
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "keras"])
+def test_another_version_of_either_leaves_it_to_the_configuration(name: str) -> None:
+    newer = signature(provenance={**BASE.provenance, name: "9.9"}, **MOVED)
+    found = judge(BASE, newer)
+    assert (found.verdict, found.differences) == (Verdict.SAME, ())
+    assert [one.split(",")[0] for one in found.notes] == [f"it was saved with {name} {BASE.provenance[name]}"]
+
+
+def test_a_step_that_only_one_side_could_trace_is_another_one() -> None:
+    untraced = signature(training_step=Fingerprint(by="code", digest="t"))
+    for sides in ((BASE, untraced), (untraced, BASE)):
+        assert ids(judge(*sides)) == ["training-code"]
+    assert judge(untraced, untraced).verdict is Verdict.SAME
+
+
+def test_a_variable_more_is_no_renaming() -> None:
+    """The same graph, one path that is gone and two that came: nobody guesses which of them it is."""
+    old = [Variable(path="a", shape=[2], dtype="float32", role=0)]
+    new = [Variable(path=path, shape=[2], dtype="float32", role=role) for role, path in enumerate(("x", "y"))]
+    for sides in ((old, new), (new, old)):
+        found = judge(*(signature(variables=one) for one in sides))
+        assert (found.renames, found.verdict) == ({}, Verdict.REFUSE)
+    assert judge(signature(variables=old), signature(variables=new[:1])).renames == {"a": "x"}
+
+
 def test_a_step_in_another_s_code_is_explained_by_settings_of_layers_and_by_numbers_alone() -> None:
     saved = signature(code="one", step_code="step")
     drop = {**LAYERS, "drop": {"class": "Dropout", "rate": 0.5}}
@@ -347,6 +387,31 @@ def test_what_an_average_or_an_accumulator_adds_is_no_misfit_and_any_other_slot_
         changed = signature(optimizer_variables=[*slot, more], training=training)
         assert ids(judge(BASE, changed)) == expected
         assert ids(judge(changed, BASE)) == expected
+    # A learning rate is a variable where no schedule gives it.
+    rate, scale = (
+        Variable(path=f"adagrad/{name}", shape=[], dtype="float32") for name in ("learning_rate", "loss_scale/x")
+    )
+    schedule, scaled = (
+        with_optimizer(learning_rate={"class": "CosineDecay"}).training,
+        with_training(loss_scale={"a": 1}).training,
+    )
+    for more, training, expected in (
+        (rate, schedule, ["learning-rate-schedule"]),
+        (rate, BASE.training, ["optimizer-variables"]),
+        (scale, scaled, ["precision"]),
+        (scale, BASE.training, ["optimizer-variables"]),
+    ):
+        changed = signature(optimizer_variables=[*slot, more], training=training)
+        assert ids(judge(BASE, changed)) == ids(judge(changed, BASE)) == expected
+    # Slots of weights that freeze come and go with that; not those of weights that were frozen before.
+    own = Variable(path="adagrad/hidden_0_kernel_accumulator", shape=[4, 10], dtype="float32")
+    frozen = [one.model_copy(update={"trainable": False}) for one in BASE.variables[:1]] + BASE.variables[1:]
+    sides = signature(optimizer_variables=[*slot, own]), signature(variables=frozen, **OTHER_STEP)
+    assert ids(judge(*sides)) == ids(judge(*reversed(sides))) == ["frozen"]
+    both = signature(variables=frozen, optimizer_variables=[*slot, own]), signature(variables=frozen)
+    assert ids(judge(*both)) == ids(judge(*reversed(both))) == ["optimizer-variables"]
+    # Whether a slot counts as trained says nothing.
+    assert ids(judge(BASE, signature(optimizer_variables=[slot[0].model_copy(update={"trainable": False})]))) == []
     steps = with_optimizer(gradient_accumulation_steps=4).training
     assert ids(judge(BASE, signature(optimizer_variables=[*slot, gathered], training=steps))) == [
         "gradient-accumulation"
