@@ -341,9 +341,13 @@ def test_every_answer_of_every_check_has_a_case() -> None:
     assert {name for name, _ in tried} == set(CHECKS)
 
 
-def with_metric(name: str, metric: str, value: float) -> list[RunRecord]:
+AUC = (0.90, 0.88, 0.92, 0.86, 0.87)
+
+
+def with_metric(name: str, metric: str, *values: float) -> list[RunRecord]:
+    """Another metric beside the accuracy: a value for each seed, or one for all."""
     found = runs(name, gain=0.1 if name == "wide" else 0.0)
-    for one in found:
+    for one, value in zip(found, values * 5, strict=False):
         one.metrics["selected"]["eval"] = {"accuracy": one.metrics["selected"]["eval"]["accuracy"], metric: value}
     return found
 
@@ -406,6 +410,12 @@ STILL: list[tuple[str, Callable[[], Case]]] = [
     ("got-worse", lambda: case(*(subject(n, with_metric(n, "temperature", t)) for n, t in (("base", 1), ("wide", 9))))),
     ("got-worse", lambda: case(*(subject(n, with_metric(n, "temperature", t)) for n, t in (("base", 9), ("wide", 1))))),
     ("got-worse", lambda: case(*(subject(n, with_metric(n, "auc", t)) for n, t in (("base", 0.1), ("wide", 0.9))))),
+    # Somewhat less, and well within what seeds make of it.
+    (
+        "got-worse",
+        lambda: case(*(subject(n, with_metric(n, "auc", *t)) for n, t in (("base", AUC), ("wide", AUC[::-1])))),
+    ),
+    ("evaluation-noise", lambda: case(other=subject("wide", runs("wide", gain=-0.1)))),
     ("got-worse", lambda: case(*timed(4.0, 40.0))),  # a side that is too short to tell
     ("got-worse", lambda: case(*timed(40.0, 20.0))),
     ("got-worse", lambda: case(subject("base", runs("base", parameters=300)))),

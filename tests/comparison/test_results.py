@@ -179,6 +179,7 @@ def test_several_candidates_widen_the_interval_that_decides() -> None:
     two = results_of([case_of(gains), case_of([])])  # a candidate without a number was one all the same
     assert two[0].holm_p == pytest.approx(2 * alone.difference.p)
     assert [one.candidates for one in two] == [2, 2]
+    assert two[0].notes[-1] == "of 2 candidates, Holm's p 0.053"
 
 
 def test_the_seeds_that_would_settle_it_are_those_of_the_interval_that_decides() -> None:
@@ -227,6 +228,13 @@ def test_a_minimum_effect_of_another_metric_judges_nothing() -> None:
     result = found.rows[1].result
     assert result is not None
     assert result.notes[0] == f"size not judged: compare.minimum_effect is declared for {SPEC.compared.metric}"
+
+
+def test_that_no_minimum_effect_is_declared_is_said_of_any_metric() -> None:
+    of = spec(compare={"minimum_effect": None})
+    base = subject("base", [run("iris/base", seed, value, of=of) for seed, value in enumerate(BASE[:5])], of=of)
+    found = results_of([case(base, variant("wide", [one + 0.05 for one in BASE[:5]]), metric="loss", effect=None)])[0]
+    assert found.notes[0] == NOT_JUDGED
 
 
 def test_the_minimum_effect_of_the_baseline_s_spec_decides() -> None:

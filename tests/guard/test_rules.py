@@ -231,6 +231,7 @@ def test_another_version_of_either_leaves_it_to_the_configuration(name: str) -> 
     newer = signature(provenance={**BASE.provenance, name: "9.9"}, **MOVED)
     found = judge(BASE, newer)
     assert (found.verdict, found.differences) == (Verdict.SAME, ())
+    assert Judgement.from_dict(found.as_dict()) == found
     assert [one.split(",")[0] for one in found.notes] == [f"it was saved with {name} {BASE.provenance[name]}"]
 
 
@@ -239,6 +240,13 @@ def test_a_step_that_only_one_side_could_trace_is_another_one() -> None:
     for sides in ((BASE, untraced), (untraced, BASE)):
         assert ids(judge(*sides)) == ["training-code"]
     assert judge(untraced, untraced).verdict is Verdict.SAME
+
+
+def test_names_that_play_another_part_in_a_step_alone_are_refused() -> None:
+    """The graphs are the same without names: two weights that only training uses were exchanged."""
+    sides = [signature(training_step=Fingerprint(by="graph", digest="t", named=named)) for named in ("n", "m", "")]
+    assert ids(judge(sides[0], sides[1])) == ["role"]
+    assert ids(judge(sides[0], sides[0])) == ids(judge(sides[0], sides[2])) == []
 
 
 def test_a_variable_more_is_no_renaming() -> None:
@@ -469,6 +477,7 @@ def test_pairs_name_what_differs_inside_of_configurations_of_one_class() -> None
         ("gone", "None", "nothing"),
         ("come", "nothing", "3"),
     ]
+    assert list(pairs_of({"a": "nothing"}, {})) == [("a", "nothing", "nothing")]  # what is said is not what is missing
 
 
 # The data.
@@ -485,6 +494,40 @@ def test_pairs_name_what_differs_inside_of_configurations_of_one_class() -> None
 )
 def test_what_one_side_does_not_say(changes: dict[str, Any], expected: list[str]) -> None:
     assert ids(judge(BASE, with_data(**changes))) == ids(judge(with_data(**changes), BASE)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({}, "feature-renamed"),
+        ({"sha256": None}, "features"),  # nobody knows whether its values are the same
+        ({"sha256": "other"}, "features"),
+        ({"scale": [1.0, 2.0]}, "features"),
+        ({"spec": "float32 (3)"}, "features"),
+        ({"kind": "tensor"}, "features"),
+    ],
+)
+def test_a_column_of_another_name_is_the_same_where_all_of_it_is(changes: dict[str, Any], rule: str) -> None:
+    first, second = BASE.data.features
+    other = with_data(features=[first.model_copy(update={"name": "c", **changes}), second])
+    assert ids(judge(BASE, other)) == ids(judge(other, BASE)) == [rule]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what", "rule"),
+    [
+        ({"spec": "float32 (3)"}, "a", "features"),
+        ({"kind": "tensor"}, "a", "features"),
+        ({"scale": [1.0, 2.0]}, "normalisation of a", "features"),
+        ({"vocabulary": ["x"]}, "vocabulary of a", "vocabulary"),
+    ],
+)
+def test_a_column_of_the_same_name_is_another_where_something_of_it_is(
+    changes: dict[str, Any], what: str, rule: str
+) -> None:
+    first, second = BASE.data.features
+    other = with_data(features=[first.model_copy(update=changes), second])
+    assert [(one.rule.id, one.what) for one in judge(BASE, other).differences] == [(rule, what)]
 
 
 def test_other_rows_of_evaluation_excuse_another_first_batch() -> None:

@@ -12,13 +12,14 @@ import pytest
 
 from clones import logs_of, ok, ran, told
 from expmgr.disk.index import Index
-from expmgr.errors import EventProblem
+from expmgr.errors import Busy, EventProblem
 from expmgr.git.commits import extend_ref
 from expmgr.git.objects import NewCommit
 from expmgr.git.repo import GitRepo
-from expmgr.log.events import LATEST, Actor, Event, Noted, RunTold, canonical, parse_event
-from expmgr.log.logs import Draft, Logs
-from expmgr.log.refs import OWN
+from expmgr.log import logs as logs_module
+from expmgr.log.events import LATEST, Actor, Event, Noted, Retracted, RunTold, canonical, parse_event
+from expmgr.log.logs import Draft, Logs, writer_of
+from expmgr.log.refs import OWN, REMOTES
 from expmgr.log.writers import new_writer, writer_id
 from world import Repo
 
@@ -276,3 +277,154 @@ def test_users_can_be_left_out(iris: Repo) -> None:
     ok(iris, "new", "iris/wide")
     (one,) = told(iris, "log")["events"]
     assert "actor" not in one
+
+
+# Who writes.
+
+
+def draft(text: str, **values: Any) -> Draft:
+    return Draft(Noted, {"variant": "iris/wide", "text": text, **values})
+
+
+def test_a_log_that_is_always_moved_by_something_else_is_busy(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time that somebody was quicker it is tried again, and in the end it is said: nothing was written."""
+    say(repo, "before")
+    before, tries = repo.git("for-each-ref"), [0]
+
+    def lost(*_args: object, **_named: object) -> None:
+        tries[0] += 1
+
+    monkeypatch.setattr(logs_module, "extend_ref", lost)
+    with pytest.raises(Busy) as caught:
+        say(repo, "never")
+    assert caught.value.lines() == [
+        f"Error: {OWN}{ANN} is being moved by something else, again and again",
+        "Nothing was written.",
+    ]
+    assert (caught.value.exit_code, tries[0]) == (4, 20)
+    assert repo.git("for-each-ref") == before
+
+
+def test_who_was_slower_says_it_behind_what_the_quicker_one_said(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And asks again what is still to be said."""
+    say(repo, "before")
+    asked: list[int] = []
+
+    def slow(*args: Any, **named: Any) -> object:
+        monkeypatch.setattr(logs_module, "extend_ref", extend_ref)
+        plant(repo, event(time=5, text="quicker"))
+        return extend_ref(*args, **named)
+
+    def choose(drafts: list[Draft]) -> list[Draft]:
+        asked.append(len(drafts))
+        return drafts
+
+    monkeypatch.setattr(logs_module, "extend_ref", slow)
+    (made,) = logs(repo).append(ANN, [draft("slower")], now=5.0, actor=ACTOR, choose=choose)
+    assert (heard(repo), made.time, asked) == (["before", "quicker", "slower"], 6, [1, 1])
+
+
+def test_what_is_said_is_all_of_it_or_none(repo: Repo) -> None:
+    found = logs(repo)
+    assert found.append(ANN, [], now=5.0, actor=ACTOR) == []
+    assert repo.git("for-each-ref", "refs/expmgr/") == ""
+    made = found.append(ANN, [draft("one"), draft("two")], now=5.0, actor=ACTOR)
+    assert [(one.time, one.at) for one in made] == [(1, 5.0), (2, 5.0)]
+    with pytest.raises(EventProblem):
+        logs(repo).append(ANN, [draft("three"), draft("")], now=5.0, actor=ACTOR)
+    assert heard(repo) == ["one", "two"]
+    assert logs(repo).append(ANN, [draft("none")], now=5.0, actor=ACTOR, choose=lambda _: []) == []
+    assert heard(repo) == ["one", "two"]
+
+
+def test_a_ref_that_is_dropped_goes_with_the_event(repo: Repo) -> None:
+    keep = "refs/expmgr/keep/x"
+    repo.git("update-ref", keep, "HEAD")
+    logs(repo).append(ANN, [draft("one")], now=5.0, actor=ACTOR, drop=[keep])
+    assert repo.git("for-each-ref", keep) == ""
+    repo.git("update-ref", keep, "HEAD")
+    logs(repo).append(ANN, [], now=5.0, actor=ACTOR, drop=[keep])
+    assert (repo.git("for-each-ref", keep), heard(repo)) == ("", ["one"])
+
+
+# Whose log it is.
+
+
+@pytest.mark.parametrize(
+    ("ref", "writer"),
+    [
+        (f"{OWN}{ANN}", ANN),
+        (f"{REMOTES}origin/log/{ANN}", ANN),
+        (f"{REMOTES}a/b/log/{ANN}", ANN),
+        (f"{REMOTES}origin/{ANN}", None),
+        (f"{REMOTES}origin/keep/{ANN}", None),
+        (f"{OWN}nobody", None),
+        (f"refs/heads/log/{ANN}", None),
+    ],
+)
+def test_which_refs_are_logs(ref: str, writer: str | None) -> None:
+    assert writer_of(ref) == writer
+
+
+def test_a_log_that_begins_as_another_s_is_none(repo: Repo) -> None:
+    git = GitRepo.discover(repo.path)
+    for content in (canonical({"format": 1, "writer": BOB}), b"[]", b"no JSON", canonical({"format": 1})):
+        repo.git("update-ref", "-d", f"{OWN}{ANN}")
+        begin = NewCommit({"log.json": content}, "a log\n")
+        assert extend_ref(
+            git, f"{OWN}{ANN}", None, [begin, NewCommit({"event.json": canonical(event())}, "x\n")], "test"
+        )
+        found = logs(repo)
+        assert found.events() == []
+        assert set(found.unreadable.values()) == {f"its log does not begin as that of {ANN}"}
+
+
+def test_what_was_fetched_of_one_s_own_log_is_heard_once(repo: Repo) -> None:
+    say(repo, "one")
+    repo.git("update-ref", f"{REMOTES}origin/log/{ANN}", f"{OWN}{ANN}")
+    say(repo, "two")
+    say(repo, "three", BOB)
+    assert heard(repo) == ["one", "two", "three"]
+    assert {one.ref for one in logs(repo).events()} == {f"{OWN}{ANN}", f"{OWN}{BOB}"}
+    assert [one.place for one in logs(repo).whole(f"{OWN}{ANN}")] == [1, 2]  # behind what begins it
+    assert logs(repo).whole(f"{OWN}nobody-00000009") == []
+
+
+def test_what_is_taken_back_is_that_of_the_same_person_in_the_same_log(repo: Repo) -> None:
+    cleo = Actor(name="Cleo", email="cleo@example.com")
+
+    def retract(meant: Event, writer: str, actor: Actor) -> None:
+        logs(repo).append(writer, [Draft(Retracted, {"event": meant.id, "reason": "x"})], now=6.0, actor=actor)
+
+    mine, theirs = say(repo, "one"), say(repo, "two", BOB)
+    retract(mine, BOB, ACTOR)  # the same address, from another log
+    retract(mine, ANN, cleo)  # somebody else in this log
+    found = logs(repo)
+    assert found.retracted(found.events()) == {}
+    retract(mine, ANN, ACTOR)
+    found = logs(repo)
+    assert set(found.retracted(found.events())) == {mine.id}
+    assert found.retracted(found.events("retract")) == {}
+    assert theirs.id not in found.retracted(found.events())
+
+
+def test_what_lies_beside_an_event_and_is_too_large_is_not_read(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs_module, "MOST_BESIDE_BYTES", 10)
+    for size in (9, 10, 11):
+        logs(repo).append(
+            ANN, [Draft(Noted, {"variant": "iris/wide", "text": "x"}, {"a": b"x" * size})], now=5.0, actor=ACTOR
+        )
+    found = logs(repo)
+    assert found.beside(found.events(), "a") == [b"x" * 9, b"x" * 10, None]
+    assert found.beside(found.events(), "b") == [None] * 3
+
+
+def test_a_time_that_is_no_later_than_the_one_before_is_passed_over(repo: Repo) -> None:
+    for time, text in ((7, "one"), (7, "the same time"), (6, "earlier"), (8, "two")):
+        plant(repo, event(time=time, text=text))
+    found = logs(repo)
+    assert [getattr(one.event, "text", "") for one in found.events()] == ["one", "two"]
+    assert sorted(found.unreadable.values()) == [
+        f"its time, {time}, is not later than that of the event before it" for time in (6, 7)
+    ]
+    assert say(repo, "after", BOB).time == 9
