@@ -6,8 +6,9 @@ import html
 import re
 
 # What a terminal would act on: C0 and C1 control characters, breaks of lines and paragraphs that are none of ours, and the
-# marks that turn text around. (U+200C and U+200D are letters' joints in many scripts.)
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# marks that turn text around. (U+200C and U+200D are letters' joints in many scripts.) Halves of surrogate pairs cannot be
+# printed at all; git's names of files have them for bytes that are not UTF-8.
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _TICKS = re.compile("`+")
 
 

@@ -127,7 +127,7 @@ def _require_known(experiment: str, known: set[str], by_variant: Mapping[str, Se
 
 
 def _flat_spec(project: Project, variant: Variant, runs: Sequence[Head]) -> dict[str, Any]:
-    """The variant's spec at its newest commit, by dotted key; empty where it cannot be read."""
+    """The variant's spec at its newest commit, by dotted key; empty if it cannot be read, which a note says."""
     from expmgr.spec.changes import flat
     from expmgr.variants.variants import spec_of
 
@@ -135,7 +135,8 @@ def _flat_spec(project: Project, variant: Variant, runs: Sequence[Head]) -> dict
         return flat(runs[-1].spec)
     try:
         return flat(spec_of(project.repo, variant).resolved())
-    except ExpmgrError:  # `run` and `compare` say what is wrong with it
+    except ExpmgrError as problem:
+        project.records.on_note(f"conditions and order know no spec of {variant.name}: {problem.message}")
         return {}
 
 

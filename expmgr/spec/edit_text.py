@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode
+
+from expmgr.spec.yaml_nodes import yaml_reader
 
 
 def with_value(text: str, keys: Sequence[str], value: str | None) -> str | None:
@@ -21,8 +22,8 @@ def with_value(text: str, keys: Sequence[str], value: str | None) -> str | None:
     None where it cannot be done line by line.
     """
     try:
-        place: Any = YAML(typ="rt").compose(text)
-    except YAMLError:
+        place: Any = yaml_reader().compose(text)
+    except (YAMLError, ValueError):
         return None
     for depth, key in enumerate(keys):
         if not isinstance(place, MappingNode):

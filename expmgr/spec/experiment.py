@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from expmgr.spec.data import CsvData, PythonData, ScriptData
+from expmgr.spec.limits import check_values
 from expmgr.spec.metrics import CLASSIFIER_METRICS, REGRESSOR_METRICS, Mode, direction_of
 from expmgr.spec.model import (
     CLASSIFIERS,
@@ -267,6 +268,12 @@ class ExperimentSpec(Part):
         if isinstance(values, dict) and isinstance(values.get("callbacks"), list):
             named = [{"use": one} if isinstance(one, str) else one for one in values["callbacks"]]
             return {**values, "callbacks": named}
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _within_limits(cls, values: Any) -> Any:
+        check_values(values)  # the first of all validators: the last that is defined
         return values
 
     def resolved(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from expmgr.errors import SpecProblem, did_you_mean
 from expmgr.spec.experiment import ExperimentSpec
+from expmgr.spec.limits import ValueProblem, shown_path
 from expmgr.spec.optimizer import NUMBER
 from expmgr.spec.run_config import RUN_CONFIG_REASONS, RunConfig
 
@@ -22,42 +23,73 @@ class Problem:
 
     def __init__(self, error: dict[str, Any], document: CommentedMap) -> None:
         self.path, self.line, model = _followed(list(error["loc"]), document)
-        self.key = ".".join(self.path)
-        self.hint: str | None = None
+        self.key = shown_path(self.path)
+        self._near: tuple[type[BaseModel], str] | None = None
+        self._hint: str | None = None
         last = self.path[-1] if self.path else ""
         context = error.get("ctx", {})
         if error["type"] == "extra_forbidden":
             reason = RUN_CONFIG_REASONS.get(last) if model is RunConfig else None
             self.text = f"cannot be honoured: {reason}" if reason else "unknown key"
             if model and not reason:
-                takes = f"{'.'.join(self.path[:-1]) or 'a spec'} takes {', '.join(model.model_fields)}"
-                self.hint = did_you_mean(
-                    last, model.model_fields, takes, typed=lambda near: ".".join([*self.path[:-1], near])
-                )
+                self._near = model, last
         elif model is RunConfig and last in RUN_CONFIG_REASONS and not _is_estimator(document):
             self.text = f"cannot be honoured: {RUN_CONFIG_REASONS[last]}"
         elif error["type"] == "missing":
             self.text = "is missing"
         elif error["type"] == "union_tag_not_found":
             self.key, self.text = f"{self.key}.kind", "is missing"
-            self.hint = f"one of {_tags(model, last)}"
+            self._hint = f"one of {_tags(model, last)}"
         elif error["type"] == "union_tag_invalid":
             expected = _tags(model, last)
             self.key = f"{self.key}.kind"
-            self.text = f"is {context['tag']!r}, must be one of {expected}"
-            self.hint = did_you_mean(str(context["tag"]), expected.split(", "))
+            self.text = f"is {_short(context['tag'])}, must be one of {expected}"
+            self._hint = did_you_mean(str(context["tag"]), expected.split(", "))
         elif error["type"] == "value_error":
             self.text = str(context["error"])
-            if not self.path and (named := _OF_RUN_CONFIG.match(self.text)):
+            if isinstance(context["error"], ValueProblem):
+                self.path = list(context["error"].path)
+                self.key, self.line = shown_path(self.path), line_at(document, _as_in(document, self.path))
+            elif not self.path and (named := _OF_RUN_CONFIG.match(self.text)):
                 self.key, self.text = named[1], named[2]
                 self.path = self.key.split(".")
                 self.line = line_at(document, self.path)
         else:
             self.text = f"{_lowered(error['msg'])}, is {_short(error['input'])}"
+        self.text = _cut(self.text, 500)
+
+    @property
+    def hint(self) -> str | None:
+        """The nearest key or value that exists. Only the hint that is printed is looked for: a spec may have 10,000 problems."""
+        if self._near is None:
+            return self._hint
+        model, last = self._near
+        takes = f"{shown_path(self.path[:-1]) or 'a spec'} takes {', '.join(model.model_fields)}"
+        near = did_you_mean(
+            last[:100], model.model_fields, takes, typed=lambda near: shown_path([*self.path[:-1], near])
+        )
+        return near
 
     def told(self, source: str) -> str:
         where = f"{source}:{self.line}"
         return f"{where}: {self.key}: {self.text}" if self.key else f"{where}: {self.text}"
+
+
+def _as_in(document: Any, path: Sequence[str]) -> list[Any]:
+    """`path` with the keys that `document` has: numbers for places in lists."""
+    keys: list[Any] = []
+    place = document
+    for part in path:
+        if isinstance(place, CommentedMap):
+            key: Any = next((one for one in place if str(one) == part), part)
+        else:
+            key = int(part) if part.isdigit() else part
+        keys.append(key)
+        try:
+            place = place[key]
+        except (KeyError, IndexError, TypeError):
+            break
+    return keys
 
 
 def _is_estimator(document: Any) -> bool:
@@ -159,5 +191,8 @@ def _lowered(message: str) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return _cut(repr(value), 60)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."

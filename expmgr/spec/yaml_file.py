@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -16,9 +16,10 @@ from expmgr.errors import SpecProblem
 from expmgr.paths import check_name
 from expmgr.spec.edit_text import with_value
 from expmgr.spec.experiment import ExperimentSpec
+from expmgr.spec.limits import MOST_BYTES, shown_path
 from expmgr.spec.problems import Problem, line_at, problems_told
+from expmgr.spec.yaml_nodes import NotTaken, yaml_reader
 
-_MAX_BYTES = 1_000_000
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
 
 
@@ -58,59 +59,74 @@ def line_of(content: bytes, keys: Sequence[str]) -> int:
 def _says(text: str, document: CommentedMap) -> bool:
     """Whether `text` is `document`, and not something else that the cut and paste made of it."""
     try:
-        return bool(_plain(_parsed(text, "")) == _plain(document))
+        return bool(_plain(_parsed(text, ""), "") == _plain(document, ""))
     except SpecProblem:
         return False
 
 
 def yaml_value(text: str, what: str) -> Any:
     """`text` as YAML 1.2 means it; `SpecProblem`, which names `what`, where it is none."""
-    return _plain(_parsed(text, what))
+    return _plain(_parsed(text, what), what)
 
 
 def _dumped(document: CommentedMap) -> bytes:
     stream = io.BytesIO()
-    _yaml().dump(document, stream)
+    yaml_reader().dump(document, stream)
     return stream.getvalue()
-
-
-def _yaml() -> YAML:
-    yaml = YAML(typ="rt")  # YAML 1.2: 1e-3 is a number, no is a word, a key that stands twice is an error
-    yaml.preserve_quotes = True
-    yaml.width = 4096
-    return yaml
 
 
 def _parsed(content: bytes | str, source: str) -> Any:
     try:
-        return _yaml().load(content)
+        return yaml_reader().load(content)
+    except NotTaken as error:
+        told = f"{error.key}: {error.problem}" if error.key else error.problem
+        raise SpecProblem(f"{source}:{error.problem_mark.line + 1}: {told}") from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
-        raise SpecProblem(f"{place}: {(error.problem or str(error)).strip()}") from None
-    except (YAMLError, ValueError) as error:
-        raise SpecProblem(f"{source} is not YAML: {str(error).strip().splitlines()[0]}") from None
+        raise SpecProblem(f"{place}: {_first_line(error.problem or error)}") from None
+    except YAMLError as error:
+        raise SpecProblem(f"{source} is not YAML: {_first_line(error)}") from None
     except RecursionError:
         raise SpecProblem(f"{source} is nested too deeply") from None
+    except Exception as error:  # ruamel fails in many ways on what is not YAML, and the text may be of another person
+        raise SpecProblem(f"{source} is not YAML: {_first_line(error)}") from None
+
+
+def _first_line(error: object) -> str:
+    text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def _document(content: bytes, source: str) -> CommentedMap:
-    if len(content) > _MAX_BYTES:
-        raise SpecProblem(f"{source} has {len(content):,} bytes; a spec has at most {_MAX_BYTES:,}")
-    document = _parsed(content, source)
+    if len(content) > MOST_BYTES:
+        raise SpecProblem(f"{source} has {len(content):,} bytes; a spec has at most {MOST_BYTES:,}")
+    document = _parsed(_text(content, source), source)
     if not isinstance(document, CommentedMap):
         raise SpecProblem(f"{source} holds no spec: it is {'empty' if document is None else 'not a mapping'}")
     return document
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
+def _text(content: bytes, source: str) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SpecProblem(f"{source}:{line}: byte {content[error.start]:#04x} is not UTF-8") from None
+
+
+def _plain(value: Any, source: str) -> Any:
     """ruamel's values as Python's own, so that strict validation sees int, float, str, bool, list and dict."""
-    if depth > 50:
-        raise SpecProblem("the spec is nested too deeply")
     if isinstance(value, dict):
-        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
+        found = {str(key): _plain(item, source) for key, item in value.items()}
+        if len(found) < len(value):
+            twice = next(key for key, count in Counter(map(str, value)).items() if count > 1)
+            raise SpecProblem(
+                f"{source}: {shown_path([twice])}: is there twice, once as text and once as another value"
+            )
+        return found
     if isinstance(value, list):
-        return [_plain(item, depth + 1) for item in value]
+        return [_plain(item, source) for item in value]
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
             return kind(value)
@@ -149,7 +165,7 @@ def _validated(
     document: CommentedMap, source: str, experiment: str | None, set_keys: Sequence[str] = ()
 ) -> ExperimentSpec:
     try:
-        spec = ExperimentSpec.model_validate(_plain(document))
+        spec = ExperimentSpec.model_validate(_plain(document, source))
     except ValidationError as error:
         problems = [Problem(dict(one), document) for one in error.errors()]
         raise problems_told(problems, source, set_keys) from None

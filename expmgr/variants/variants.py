@@ -186,12 +186,13 @@ def plan_variant(
     clash = repo.clash(name.ref)
     if clash is not None:
         raise branch_exists(name.ref, clash)
-    commit, called = _base(repo, base)
+    commit, called, branch = _base(repo, base)
     content, folders = repo.read_with_folders(commit, name.spec_path)
     _check_committed(repo, name, content, base)
     if content is None:
         raise _no_experiment(repo, name, commit, called)
-    spec_text = set_values(content, assignments, name.spec_path, name.experiment)
+    source = f"{branch}:{name.spec_path}" if branch else name.spec_path
+    spec_text = set_values(content, assignments, source, name.experiment)
     of_data = any(assignment.partition("=")[0].split(".")[0] == "data" for assignment in assignments)
     check_spec(repo, commit, name, spec_text, data=of_data)
     if edit is not None:
@@ -272,18 +273,18 @@ def switch_to(repo: GitRepo, name: VariantName) -> None:
         ) from None
 
 
-def _base(repo: GitRepo, base: str | None) -> tuple[CommitId, str]:
-    """The commit that a new variant starts from, and what to call it."""
+def _base(repo: GitRepo, base: str | None) -> tuple[CommitId, str, str | None]:
+    """The commit that a new variant starts from, what to call it, and the branch of the variant that `base` names."""
     if base is None or base in ("HEAD", "@"):
         head, ref = repo.head(), repo.head_ref()
-        return head, ref.removeprefix("refs/heads/").removeprefix(BRANCH_PREFIX) if ref else head
+        return head, ref.removeprefix("refs/heads/").removeprefix(BRANCH_PREFIX) if ref else head, None
     require_commit(repo)
     found = _called(all_variants(repo), base)
     if len(found) == 1:
-        return found[0].commit, str(found[0].name)
+        return found[0].commit, str(found[0].name), found[0].name.branch
     commit = repo.commit_of(base)
     if commit is not None:
-        return commit, " ".join(base.split())  # on one line, for the trailer
+        return commit, " ".join(base.split()), None  # on one line, for the trailer
     if found:
         raise _ambiguous(base, found)
     try:

@@ -60,7 +60,7 @@ PROBLEMS = {
     "- 1": "Error: spec.yaml holds no spec: it is not a mapping",
     "a: [1": "Error: spec.yaml:1:6: expected ',' or ']', but got '<stream end>'",
     "a: 1\na: 2\n": 'Error: spec.yaml:2:1: found duplicate key "a" with value "2" (original value: "1")',
-    "[" * 3000: "Error: spec.yaml is nested too deeply",
+    "[" * 3000: "Error: spec.yaml:1: a spec has at most 50 levels of mappings and lists",
     TEXT.replace("train:\n", "trian:\n"): "Error: spec.yaml has 2 problems:\n  spec.yaml:1: train: is missing\n"
     f"  spec.yaml:7: trian: unknown key{UNTOUCHED}\nHint: did you mean train?",
     TEXT.replace("max_steps: 1000", 'max_steps: "1000"'): "Error: spec.yaml:8: train.max_steps: "
