@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
+from expmgr.redact import redacted, redacted_values
+
 
 class ExitCode(IntEnum):
     """What a command says to the shell. `docs/reference/exit-codes.md` is the table for users."""
@@ -90,7 +92,7 @@ class ExpmgrError(Exception):
 
     def __str__(self) -> str:
         """The message, and the details below it: what a traceback shows."""
-        return "\n".join((self.message, *(f"  {detail}" for detail in self.details)))
+        return redacted("\n".join((self.message, *(f"  {detail}" for detail in self.details))))
 
     def lines(self) -> list[str]:
         """The story as it is printed, line by line."""
@@ -99,11 +101,11 @@ class ExpmgrError(Exception):
             lines.append(self.left_alone)
         if self.hint:
             lines.append(f"Hint: {self.hint}")
-        return lines
+        return [redacted(line) for line in lines]
 
     def as_dict(self) -> dict[str, Any]:
         """The story as data, for `--json` and for crossing from a worker to the command that started it."""
-        return {
+        story = {
             "error": type(self).__name__,
             "exit_code": int(self.exit_code),
             "message": self.message,
@@ -111,6 +113,7 @@ class ExpmgrError(Exception):
             "left_alone": self.left_alone,
             "hint": self.hint,
         }
+        return {key: redacted_values(value) for key, value in story.items()}
 
 
 class Reported(ExpmgrError):

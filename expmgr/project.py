@@ -54,6 +54,7 @@ class Project:
         """The project that `folder` is in; `NotARepository` where there is none. `on_note` is told which records cannot be
         read, whatever is done with the project."""
         repo = GitRepo.discover(folder)
+        repo.on_note = on_note
         settings = read_settings(repo.root, repo.git_common_dir / "expmgr")
         layout = Layout(repo.git_common_dir, models_root(settings, repo.main_root))
         project = cls(repo, settings, layout, Records(layout, on_note, repo))

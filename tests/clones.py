@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from expmgr.team.publish import tell, tell_runs
 from expmgr.variants.code_digest import code_digest
 from expmgr.variants.variants import find_variant, spec_of
 from tables import index_bytes
-from world import Repo
+from world import ROOT, Repo, new_repo
 
 ENVIRONMENT = {
     "tensorflow": "2.21.0", "keras": "3.15.0", "gpus": [], "machine": "x86_64", "precision_policy": "float32",
@@ -128,6 +129,17 @@ class Team:
         for key, value in config.items():
             repo.git("config", key.replace("_", "."), value)
         return repo
+
+
+def new_team(folder: Path) -> Team:
+    """A bare remote in `folder` with the iris example on main."""
+    found = Team(folder)
+    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(found.hub.path)], check=True)
+    first = new_repo(folder / "first")
+    shutil.copytree(ROOT / "experiments" / "iris", first.path / "experiments" / "iris")
+    first.commit("Add experiment iris")
+    first.git("push", "--quiet", str(found.hub.path), "main")
+    return found
 
 
 def ok(repo: Repo, *argv: str) -> str:

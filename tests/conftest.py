@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import seed, settings
 
-from clones import Team
+from clones import Team, new_team
 from warmth import warm_workers, with_warmth, without_warmth
 from world import ROOT, Repo, new_repo, sealed
 
@@ -128,10 +127,4 @@ def iris(repo: Repo) -> Repo:
 @pytest.fixture
 def team(tmp_path: Path) -> Team:
     """A bare remote with the iris example on main."""
-    found = Team(tmp_path)
-    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(found.hub.path)], check=True)
-    first = new_repo(tmp_path / "first")
-    shutil.copytree(ROOT / "experiments" / "iris", first.path / "experiments" / "iris")
-    first.commit("Add experiment iris")
-    first.git("push", "--quiet", str(found.hub.path), "main")
-    return found
+    return new_team(tmp_path)

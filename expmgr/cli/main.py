@@ -18,6 +18,7 @@ from expmgr import __version__
 from expmgr.cli import output
 from expmgr.disk.durable import DISK_ERRORS
 from expmgr.errors import DiskFull, ExitCode, ExpmgrError
+from expmgr.redact import redacted
 
 #: The modules of `expmgr.cli` with the commands that each adds, in the order of `expmgr --help`; a group comes last there.
 COMMANDS = {
@@ -160,9 +161,9 @@ def _bug(error: Exception, arguments: Sequence[str]) -> int:
     with tempfile.NamedTemporaryFile(
         "w", prefix="expmgr-report-", suffix=".txt", delete=False, encoding="utf-8"
     ) as file:
-        file.write(text)
+        file.write(redacted(text))
     if _wants_json(arguments):
-        message = f"expmgr met a fault of its own: {type(error).__name__}: {error}"
+        message = redacted(f"expmgr met a fault of its own: {type(error).__name__}: {error}")
         told = {
             "error": "OurBug",
             "exit_code": int(ExitCode.BUG),

@@ -16,6 +16,7 @@ import typer
 
 from expmgr import escape
 from expmgr.escape import CONTROL, clean, markdown
+from expmgr.redact import redacted
 
 if TYPE_CHECKING:
     from expmgr.project import Project
@@ -66,7 +67,7 @@ def tell_unheard(project: Project) -> None:
 def tell(lines: Iterable[str]) -> None:
     """Words to the person, on stderr."""
     for line in lines:
-        print(clean(line), file=sys.stderr)
+        print(clean(redacted(line)), file=sys.stderr)
 
 
 def note(told: str) -> None:

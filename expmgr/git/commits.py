@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from expmgr.errors import GitFailed
 from expmgr.git.objects import NewCommit, NewObjects, folders_of
-from expmgr.git.process import call_git
+from expmgr.git.process import call_git, git_failed, is_disk_full, words_of
 from expmgr.git.repo import CommitId, GitRepo
 
 #: `transfer.unpackLimit` is 100.
@@ -49,7 +49,7 @@ def merged_tree(repo: GitRepo, ours: str, theirs: str) -> tuple[str | None, list
     if answer.status == 1 and tree:  # git also exits with 1 if it has no such commit, and then prints no tree
         return None, [file for file in files if file]
     repo.require_version((2, 38))
-    raise GitFailed("git could not merge", details=answer.stderr.strip().splitlines()[:5])
+    raise git_failed("git could not merge", answer, repo.git_common_dir)
 
 
 def write_merge(repo: GitRepo, tree: str, parents: Sequence[str], files: Mapping[str, bytes], message: str) -> CommitId:
@@ -74,7 +74,7 @@ def commit_tree(repo: GitRepo, tree: str, parents: Sequence[str], message: str) 
     answer = call_git(repo.folder, ["commit-tree", tree, *options], stdin=text, config=("i18n.commitEncoding=UTF-8",))
     if answer.status:
         repo.identity()  # the usual reason, and the better words
-        raise GitFailed(f"git could not make a commit in {repo.folder}", details=answer.stderr.splitlines()[:5])
+        raise git_failed(f"git could not make a commit in {repo.folder}", answer, repo.folder)
     return CommitId(answer.text.strip())
 
 
@@ -116,7 +116,7 @@ def extend_ref(
         return CommitId(tip or "")
     if repo.refs(ref).get(ref) != old:
         return None
-    raise GitFailed(f"git could not move {ref}", details=answer.stderr.strip().splitlines()[:5])
+    raise git_failed(f"git could not move {ref}", answer, repo.folder, left_alone="Nothing was written.")
 
 
 def _take_in(repo: GitRepo, new: NewObjects) -> None:
@@ -137,9 +137,11 @@ def _signed_commit(repo: GitRepo, tree: str, parents: Sequence[str], message: st
     answer = repo.call("commit-tree", "-S", tree, *options, stdin=text)
     if answer.status:
         repo.identity()
+        if is_disk_full(answer, repo.folder):
+            raise git_failed("git could not sign with your key", answer, repo.folder)
         raise GitFailed(
             "git could not sign with your key",
-            details=answer.stderr.strip().splitlines()[:5],
+            details=words_of(answer),
             left_alone="Nothing was changed.",
             hint="git config --global gpg.format ssh; git config --global user.signingKey ~/.ssh/id_ed25519.pub",
         )

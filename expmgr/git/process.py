@@ -10,10 +10,21 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from expmgr.errors import DiskFull, GitFailed
+from expmgr.disk.durable import disk_errors
+from expmgr.errors import DiskFull, ExitCode, ExpmgrError, GitFailed
 from expmgr.git.runner import git_runner
 from expmgr.paths import REPOSITORY_VARIABLES
+from expmgr.redact import redacted
+
+if TYPE_CHECKING:
+    from expmgr.git.locks import GitLock
+
+#: Of git's words so many lines are shown.
+_MOST_LINES = 12
+#: A disk with less is full: what git was to write did not fit.
+_NO_ROOM_BYTES = 65_536
 
 #: `worktree list -z` came with it.
 OLDEST_GIT = (2, 36)
@@ -81,9 +92,10 @@ def call_git(
     with contextlib.ExitStack() as stack:
         istream = None
         if stdin is not None:
-            istream = stack.enter_context(tempfile.TemporaryFile())
-            istream.write(stdin)
-            istream.seek(0)
+            with disk_errors(f"a temporary file in {tempfile.gettempdir()} ({len(stdin):,} bytes)"):
+                istream = stack.enter_context(tempfile.TemporaryFile())
+                istream.write(stdin)
+                istream.seek(0)
         try:
             status, stdout, stderr = _Git(str(folder)).execute(
                 command,
@@ -103,7 +115,7 @@ def call_git(
             ) from None
     if isinstance(stderr, bytes):
         stderr = stderr.decode("utf-8", "replace")
-    return GitResult(int(status), stdout, stderr)
+    return GitResult(int(status), stdout, redacted(stderr))
 
 
 def run_git(
@@ -114,18 +126,102 @@ def run_git(
     env: Mapping[str, str] | None = None,
     config: Sequence[str] = (),
 ) -> GitResult:
-    """`call_git`, and `GitFailed` with git's own words where it exits with another status than 0.
-
-    `DiskFull` where the reason is that there is no space left.
-    """
+    """`call_git`, and `git_failed` where it exits with another status than 0."""
     answer = call_git(folder, args, stdin=stdin, env=env, config=config)
     if answer.status:
-        words = answer.stderr.strip().splitlines()
-        # The C library's words, not git's: the same in every version of git.
-        if any(line.endswith(os.strerror(code)) for line in words for code in (errno.ENOSPC, errno.EDQUOT)):
-            raise DiskFull(f"git {args[0]} failed in {folder}: no space left", details=words[:5])
-        raise GitFailed(f"git {args[0]} failed in {folder} (exit {answer.status})", details=words[:5])
+        raise git_failed(f"git {args[0]} failed in {folder} (exit {answer.status})", answer, folder)
     return answer
+
+
+def git_failed(
+    message: str, answer: GitResult, folder: Path, *, left_alone: str | None = None, hint: str | None = None
+) -> ExpmgrError:
+    """The error for a git in `folder` that failed: `GitFailed` with its own words.
+
+    `DiskFull` where no space is left. A lock of another git that is in the way is named with its age and the command
+    that removes it, and the exit code is that of `Busy`.
+    """
+    details = words_of(answer)
+    if is_disk_full(answer, folder):
+        free = _free_bytes(folder)
+        room = "" if free is None else f": {free:,} bytes are free"
+        return DiskFull(f"{message.partition(' (exit ')[0]}: no space left in {folder}{room}", details=details,
+                        left_alone=left_alone)  # fmt: skip
+    locks = locks_met(answer, folder)
+    if not locks:
+        return GitFailed(message, details=details, left_alone=left_alone, hint=hint)
+    error = GitFailed(
+        message,
+        details=[*details, *(lock.fact for lock in locks)],
+        left_alone=left_alone,
+        hint=f"make sure that no git is at work in this repository, then remove {_them(locks)}: "
+        + "; ".join(lock.command for lock in locks),
+    )
+    error.exit_code = ExitCode.BUSY
+    return error
+
+
+def _them(locks: Sequence[GitLock]) -> str:
+    return "the lock" if len(locks) == 1 else "the locks"
+
+
+def locks_met(answer: GitResult, folder: Path) -> list[GitLock]:
+    """The lock files of other gits that a git in `folder` met."""
+    words = local_words(answer)
+    if answer.status == 0 or "lock" not in words.lower():
+        return []
+    folders = git_folders(folder)
+    if folders is None:
+        return []
+    from expmgr.git.locks import find_locks, named_in  # a failure alone needs it
+
+    return named_in(find_locks(*folders), folders[0], words)
+
+
+def git_folders(folder: Path) -> tuple[Path, Path] | None:
+    """The common dir and the git dir of the repository that `folder` is in; None where there is none."""
+    question = ("rev-parse", "--path-format=absolute", "--git-common-dir", "--git-dir")
+    answer = call_git(folder, question) if folder.is_dir() else None
+    found = answer.text.splitlines() if answer is not None and answer.status == 0 else []
+    return (Path(found[0]), Path(found[1])) if len(found) == 2 else None
+
+
+def words_of(answer: GitResult) -> list[str]:
+    """git's own words, all of them; where they are many, the first and the last, in which git names the way out."""
+    lines = [line.rstrip() for line in answer.stderr.splitlines() if line.strip()]
+    if len(lines) <= _MOST_LINES:
+        return lines
+    half = _MOST_LINES // 2
+    return [*lines[:half], f"and {len(lines) - 2 * half:,} more lines", *lines[-half:]]
+
+
+def local_words(answer: GitResult) -> str:
+    """What git said of this repository, not of the one that it was in touch with."""
+    return "\n".join(line for line in answer.stderr.splitlines() if not line.startswith("remote:"))
+
+
+def is_disk_full(answer: GitResult, folder: Path) -> bool:
+    """Whether a git in `folder` failed because no space was left here."""
+    if answer.status == 0:
+        return False
+    lines = local_words(answer).splitlines()
+    # The C library's words, not git's: the same in every version of git.
+    if any(os.strerror(code) in line for line in lines for code in (errno.ENOSPC, errno.EDQUOT)):
+        return True
+    free = _free_bytes(folder)  # `git checkout` says `unable to write file` and no reason
+    return free is not None and free < _NO_ROOM_BYTES and any("write" in line or "creat" in line for line in lines)
+
+
+def _free_bytes(folder: Path) -> int | None:
+    """Free room on the file system of `folder`; 0 where it can hold no more files."""
+    place = next((one for one in (folder, *folder.parents) if one.is_dir()), None)
+    try:
+        found = os.statvfs(place) if place is not None else None
+    except OSError:
+        return None
+    if found is None:
+        return None
+    return 0 if found.f_files and not found.f_favail else found.f_bavail * found.f_frsize
 
 
 def read_config(folder: Path, pattern: str, *, env: Mapping[str, str] | None = None) -> list[tuple[str, str]]:

@@ -41,7 +41,7 @@ def default_branch(repo: GitRepo, remote: str) -> str | None:
 def fetch_refs(repo: GitRepo, remote: str, refspecs: Sequence[str]) -> GitResult:
     """Fetch by `refspecs` alone: nothing that is configured is fetched too, and nothing is pruned."""
     options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-prune", "--refmap=")
-    return call_git(repo.folder, ["fetch", "--quiet", *options, "--end-of-options", remote, *refspecs], env=_asking())
+    return repo.call("fetch", "--quiet", *options, "--end-of-options", remote, *refspecs, env=_asking())
 
 
 def refs_at(repo: GitRepo, remote: str, pattern: str) -> dict[str, str] | GitResult:
@@ -58,8 +58,8 @@ def refs_at(repo: GitRepo, remote: str, pattern: str) -> dict[str, str] | GitRes
 def push_refs(repo: GitRepo, remote: str, refspecs: Sequence[str]) -> tuple[dict[str, str], GitResult]:
     """Push by `refspecs`, as the user's own `git push` would, their hooks included: ref at the remote to flag (`=` as
     it was, `*` new, a space moved on, `!` refused), and what git said."""
-    command = ["push", "--porcelain", "--no-follow-tags", "--end-of-options", remote, *refspecs]
-    answer = call_git(repo.folder, command, env=_asking(), hooks=True)
+    command = ("push", "--porcelain", "--no-follow-tags", "--end-of-options", remote, *refspecs)
+    answer = repo.call(*command, env=_asking(), hooks=True)
     found: dict[str, str] = {}
     for line in answer.text.splitlines():
         parts = line.split("\t")

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NewType
 
 from expmgr.errors import BranchExists, GitFailed, NoCommitYet, NotARepository
 from expmgr.git.objects import TreeEntry, folders_of
-from expmgr.git.process import OLDEST_GIT, GitResult, call_git, read_config, run_git
+from expmgr.git.process import OLDEST_GIT, GitResult, call_git, git_failed, local_words, read_config, run_git, words_of
 
 #: What is read from git at once, of files that others may have made large.
 _PORTION_BYTES = 64_000_000
+#: How long a lock on one of our own refs is waited for: what is older is dead, or known to be in use.
+_PATIENCE_S = 12
+#: How long a moment is waited for in which no git works here, where one does beside an old lock.
+_QUIET_S = 4
 
 
 CommitId = NewType("CommitId", str)
@@ -50,6 +55,8 @@ class GitRepo:
         self.root = root
         self.object_format = object_format
         self._main_root: Path | None = None
+        self.on_note: Callable[[str], None] = lambda _: None
+        """Is told what a person should know: that a dead lock was deleted."""
 
     @classmethod
     def discover(cls, folder: Path) -> GitRepo:
@@ -61,11 +68,11 @@ class GitRepo:
         if answer is not None and answer.status:  # a bare repository has no top level, nor has a folder inside .git
             answer = call_git(folder, (*question, "--is-bare-repository"))
         if answer is None or answer.status:
-            words = answer.stderr.strip().splitlines() if answer else []
+            words = words_of(answer) if answer else []
             plain = not words or "not a git repository (or any" in words[0]
             raise NotARepository(
                 f"{folder} is not in a git repository" if plain else f"git does not open the repository of {folder}",
-                details=() if plain else words[:5],
+                details=() if plain else words,
                 hint="git init, then expmgr init --example iris --commit" if plain else None,
             )
         object_format, _, rest = answer.text.removesuffix("\n").partition("\n")
@@ -108,11 +115,44 @@ class GitRepo:
         bare = call_git(self.git_common_dir, ("rev-parse", "--is-bare-repository")).text.strip() != "false"
         return self.git_common_dir if bare or self.git_common_dir.name != ".git" else self.git_common_dir.parent
 
-    def call(self, *args: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None) -> GitResult:
-        return call_git(self.folder, args, stdin=stdin, env=env)
+    def call(
+        self, *args: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None, hooks: bool = False
+    ) -> GitResult:
+        """`call_git`, again where a lock of our own refs was in the way that is dead, or goes soon."""
+        until = time.monotonic() + _PATIENCE_S
+        while True:
+            answer = call_git(self.folder, args, stdin=stdin, env=env, hooks=hooks)
+            if answer.status == 0 or "lock" not in answer.stderr.lower() or not self._is_unlocked(answer, until):
+                return answer
 
     def run(self, *args: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None) -> GitResult:
-        return run_git(self.folder, args, stdin=stdin, env=env)
+        answer = self.call(*args, stdin=stdin, env=env)
+        if answer.status:
+            raise git_failed(f"git {args[0]} failed in {self.folder} (exit {answer.status})", answer, self.folder)
+        return answer
+
+    def _is_unlocked(self, answer: GitResult, until: float) -> bool:
+        """Whether the lock files of our own refs that git met are gone. A dead one is deleted, another one waited for."""
+        from expmgr.git.locks import find_locks, named_in, take_away
+
+        words = local_words(answer)
+        quiet_until = time.monotonic() + _QUIET_S
+        while time.monotonic() < until:
+            locks = named_in(find_locks(self.git_common_dir, self.git_dir), self.git_common_dir, words)
+            if not locks:  # whoever had it is done
+                time.sleep(0.1)
+                return ".lock" in words
+            if not all(lock.is_ours for lock in locks):
+                return False
+            for lock in locks:
+                if not lock.doubt and take_away(lock, self.git_common_dir):
+                    self.on_note(f"removed {lock.path}, {lock.remains}")
+            if not any(lock.doubt for lock in locks):
+                return True
+            if not all(lock.is_young for lock in locks) and time.monotonic() > quiet_until:
+                return False
+            time.sleep(0.05)
+        return False
 
     # Reading. None of these runs anything that a branch holds.
 
@@ -331,7 +371,7 @@ class GitRepo:
         if answer.status:
             clash = self.clash(ref)
             if clash is None:
-                raise GitFailed(f"git could not make {ref}", details=answer.stderr.strip().splitlines()[:5])
+                raise git_failed(f"git could not make {ref}", answer, self.folder)
             raise branch_exists(ref, clash)
 
     def clash(self, ref: str) -> str | None:
@@ -355,9 +395,14 @@ class GitRepo:
         return self.run("rev-list", "--first-parent", "--reverse", tip, *known, "--").text.split()
 
     def move_branch(self, ref: str, old: str | None, new: str, why: str) -> bool:
-        """Point the branch `ref` from `old` (None: it is not there) to `new`; whether nobody had moved it."""
-        step = ("update-ref", "-m", why, "--create-reflog", ref, new, old or "0" * len(new))
-        return self.call(*step).status == 0
+        """Point the branch `ref` from `old` (None: it is not there) to `new`; whether nobody had moved it. Raises
+        `git_failed` where git has another reason."""
+        answer = self.call("update-ref", "-m", why, "--create-reflog", ref, new, old or "0" * len(new))
+        if answer.status == 0:
+            return True
+        if self.refs(ref).get(ref) != old or (old is None and self.clash(ref) is not None):
+            return False
+        raise git_failed(f"git could not move {ref}", answer, self.folder)
 
 
 def branch_exists(ref: str, clash: str) -> BranchExists:

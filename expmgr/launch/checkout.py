@@ -14,7 +14,7 @@ from pathlib import Path
 
 from expmgr.errors import CheckoutFailed, GitFailed
 from expmgr.git.objects import TreeEntry
-from expmgr.git.process import GitResult, call_git, read_config, run_git
+from expmgr.git.process import GitResult, call_git, git_failed, read_config, run_git
 from expmgr.git.repo import SUBMODULE, GitRepo
 
 _POINTER = b"version https://git-lfs.github.com/spec/v1"
@@ -182,7 +182,7 @@ def _fetch(source: _Source, remote: str, oids: Sequence[str]) -> str:
 def _missing(source: _Source, commit: str) -> list[str]:
     answer = source.call("rev-list", "--objects", "--no-walk", "--missing=print", commit)
     if answer.status:
-        raise GitFailed(f"git rev-list failed in {source.store}", details=answer.stderr.strip().splitlines()[:5])
+        raise git_failed(f"git rev-list failed in {source.store}", answer, source.store)
     return sorted(line[1:] for line in answer.text.splitlines() if line.startswith("?"))
 
 

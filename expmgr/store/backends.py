@@ -21,6 +21,7 @@ from typing import Any
 from expmgr.data.locations import is_url
 from expmgr.disk import durable
 from expmgr.errors import StoreProblem
+from expmgr.redact import redacted
 
 PIECE_BYTES = 8 << 20
 #: How often one piece is tried before the whole is said to have failed.
@@ -135,7 +136,7 @@ class UrlStore(Store):
     """What fsspec opens. Each piece is one request, so an object store shows it whole or not at all."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(url)
+        super().__init__(redacted(url))
         try:
             import fsspec
         except ImportError:

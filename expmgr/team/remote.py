@@ -7,13 +7,12 @@ is neither used nor changed.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from expmgr.errors import LogRewritten, RemoteProblem
+from expmgr.errors import ExpmgrError, LogRewritten, RemoteProblem
 from expmgr.git.checkouts import worktrees
-from expmgr.git.process import GitResult
+from expmgr.git.process import GitResult, git_failed, words_of
 from expmgr.git.remotes import fetch_refs, push_refs, refs_at, remote_names, upstream_remote
 from expmgr.log.events import OfReview, is_writer
 from expmgr.log.logs import Told, writer_of
@@ -28,7 +27,6 @@ from expmgr.team.target_branch import target_of, team_remote
 _VARIANTS = f"refs/heads/{BRANCH_PREFIX}"
 #: Somebody may push while we look.
 _TRIES = 5
-_SECRET = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 @dataclass
@@ -98,7 +96,7 @@ def push(project: Project, remote: str) -> Pushed:
             return done
         flags, answer = push_refs(project.repo, remote, refspecs)
         if not flags:
-            raise _failed("push to", remote, answer)
+            raise _failed(project, "push to", remote, answer)
         done.branches += [_branch(ref) for ref in variants if flags.get(ref) in (" ", "*")]
         done.refused = [_branch(ref) for ref in variants if flags.get(ref) == "!"]
         for ref, tip in logs.items():
@@ -110,10 +108,10 @@ def push(project: Project, remote: str) -> Pushed:
         _fetch(project, remote)
         mended = [_go_on(project, remote, ref, done) for ref in refused]
         if not all(mended):
-            words = [line for line in _words(answer) if "log" in line or "remote:" in line]
+            words = [line for line in words_of(answer) if "log" in line or "remote:" in line]
             raise RemoteProblem(
                 f"{remote} refuses the log of this clone",
-                details=words or _words(answer),
+                details=words or words_of(answer),
                 left_alone="Nothing at the remote was overwritten; what this clone says is kept in it.",
                 hint='where a host takes only branches: log_prefix = "refs/heads/expmgr/log" in [tool.expmgr]',
             )
@@ -193,7 +191,7 @@ def _fetch(project: Project, remote: str) -> list[str]:
             return []
         there = refs_at(project.repo, remote, f"{prefix}/*")
         if isinstance(there, GitResult):
-            raise _failed("fetch from", remote, there)
+            raise _failed(project, "fetch from", remote, there)
         # A ref below a log's name, or what is no log, keeps git from fetching all: the logs alone are asked for.
         writers = [ref.rpartition("/")[2] for ref in there]
         there = {
@@ -218,8 +216,8 @@ def _fetch(project: Project, remote: str) -> list[str]:
             if rewritten:
                 return sorted(rewritten)
         elif not moved and not is_new:
-            raise _failed("fetch from", remote, answer)
-    raise _failed("fetch from", remote, answer)
+            raise _failed(project, "fetch from", remote, answer)
+    raise _failed(project, "fetch from", remote, answer)
 
 
 def _fetch_target(project: Project, remote: str) -> None:
@@ -275,15 +273,12 @@ def _branch(ref: str) -> str:
     return ref.removeprefix("refs/heads/")
 
 
-def _failed(what: str, remote: str, answer: GitResult) -> RemoteProblem:
-    return RemoteProblem(
-        f"git could not {what} {remote}",
-        details=_words(answer),
-        left_alone="Nothing was lost: what this clone has to say is kept in it.",
-        hint=f"git {'fetch' if 'fetch' in what else 'push'} {remote} says the same? then it is the remote, or the way to it",
+def _failed(project: Project, what: str, remote: str, answer: GitResult) -> ExpmgrError:
+    message, kept = f"git could not {what} {remote}", "Nothing was lost: what this clone has to say is kept in it."
+    hint = (
+        f"git {'fetch' if 'fetch' in what else 'push'} {remote} says the same? then it is the remote, or the way to it"
     )
-
-
-def _words(answer: GitResult) -> Sequence[str]:
-    """git's own words, without what opens the remote to whoever reads them."""
-    return [_SECRET.sub("", line) for line in answer.stderr.strip().splitlines() if line.strip()][:5]
+    error = git_failed(message, answer, project.repo.folder, left_alone=kept, hint=hint)
+    if error.hint != hint:  # it is the disk, or a lock, here
+        return error
+    return RemoteProblem(message, details=error.details, left_alone=kept, hint=hint)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from expmgr.errors import (
     BadName,
     DataProblem,
-    GitFailed,
+    ExpmgrError,
     NoCommitYet,
     SpecProblem,
     UncommittedChanges,
@@ -264,13 +264,11 @@ def switch_to(repo: GitRepo, name: VariantName) -> None:
     assert repo.root is not None
     try:
         switch_branch(repo.root, name.branch)
-    except GitFailed as error:
-        raise GitFailed(
-            f"{name} was made, but its branch cannot be checked out",
-            details=error.details,
-            left_alone="Your checkout is as it was.",
-            hint=f"git switch {name.branch}, once your changes are committed or stashed",
-        ) from None
+    except ExpmgrError as error:
+        error.message = f"{name} was made, but its branch cannot be checked out"
+        error.left_alone = "Your checkout is as it was."
+        error.hint = error.hint or f"git switch {name.branch}, once your changes are committed or stashed"
+        raise
 
 
 def _base(repo: GitRepo, base: str | None) -> tuple[CommitId, str, str | None]:
