@@ -87,6 +87,7 @@ def test_the_examples_of_the_help_are_in_the_walk_that_is_run() -> None:
         "expmgr push",
         "expmgr pull",
         "expmgr restore 20260101-120000000-a1b2c3",  # tests/team/test_damaged_records.py
+        "expmgr doctor",  # tests/cli/test_doctor.py
         "expmgr review open iris/wide --against iris/baseline",  # tests/reviews/test_reviews.py
     ]
     assert [example for example in examples() if example not in walk] == []

@@ -17,6 +17,7 @@ from expmgr.project import Project
 
 if TYPE_CHECKING:
     from expmgr.api.details import RunDetails, VariantDetails
+    from expmgr.api.doctor import Diagnosis
     from expmgr.api.listing import Listing
     from expmgr.api.review_reports import ReviewReport, ReviewReports
     from expmgr.launch.check_answers import GuardAnswers, KeptCheckpoints
@@ -302,6 +303,13 @@ class Repository:
         from expmgr.comparison.differences import differences_of
 
         return Changes(differences_of(self._project, variants))
+
+    def doctor(self, *, fix: bool = False, network: bool = False) -> Diagnosis:
+        """As `expmgr doctor`: what is wrong with this set-up. `fix` does what is safe; `network` also asks the git remotes and
+        the store."""
+        from expmgr.api.doctor import Setup, diagnose
+
+        return diagnose(Setup(self._project.repo.folder, network), fix=fix)
 
     def reviews(self, *, everything: bool = False) -> ReviewReports:
         """As `expmgr review list`: the open reviews, with `everything` also those that were decided. One that cannot be judged

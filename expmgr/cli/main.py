@@ -36,6 +36,7 @@ COMMANDS = {
     "restore": ("restore",),
     "push_pull": ("push", "pull"),
     "review.group": ("review",),
+    "doctor": ("doctor",),
     "tensorboard": ("tensorboard",),
 }
 

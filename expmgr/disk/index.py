@@ -135,6 +135,18 @@ def stamp_of(path: str) -> str:
     return f"{about.st_mtime_ns} {about.st_ctime_ns} {about.st_size} {about.st_ino}"
 
 
+def damage_of(path: Path) -> str | None:
+    """Why the index in `path` cannot be read; None where it can, or is not there. Nothing is changed."""
+    if not path.exists():
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)) as database:
+            said = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.Error as error:
+        return str(error)
+    return None if said == "ok" else said
+
+
 class Index:
     """The cache of one repository, in `path`; `runs` is the folder of its records."""
 

@@ -96,8 +96,8 @@ def lock_paths(common: Path, git_dir: Path) -> list[Path]:
     folders = dict.fromkeys([common, git_dir, *sorted(common.glob("worktrees/*"))])
     found = [folder / name for folder in folders for name in _FILES]
     found += sorted((common / "reftable").glob("*.lock"))
-    for folder, _, files in os.walk(common / "refs"):
-        found += [Path(folder, name) for name in sorted(files) if name.endswith(".lock")]
+    walked = os.walk(common / "refs")
+    found += sorted(Path(folder, name) for folder, _, files in walked for name in files if name.endswith(".lock"))
     return [path for path in found if os.path.lexists(path)]
 
 
@@ -278,7 +278,7 @@ def _read_process(pid: int, roots: list[str], boot: float, lock: str) -> _Proces
         words = Path(place, "cmdline").read_text(errors="surrogateescape").split("\0")[:-1]
     except (FileNotFoundError, ProcessLookupError):
         return None
-    if fields[0] in "ZX":  # it has ended
+    if fields[0] in "ZX" or not words:  # it has ended, or is about to
         return None
     is_git, is_expmgr = _kind(words, name)
     started_at = boot + int(fields[19]) / os.sysconf("SC_CLK_TCK")

@@ -51,6 +51,7 @@ def imported(repo: Repo, names: list[str], *command: str) -> list[str]:
         (["list"], ["expmgr.cli.run", *MODELS, *STORED]),
         (["show", "iris/wide"], ["expmgr.cli.run", *MODELS]),
         (["log"], ["expmgr.cli.run", *MODELS]),
+        (["doctor"], ["expmgr.cli.run", *MODELS, *STORED]),
         (["review", "list", "--help"], ["sqlite3", "expmgr.git.process", "expmgr.cli.run", *MODELS, *STORED]),
     ],
 )

@@ -1,0 +1,174 @@
+"""`expmgr doctor`: each thing that can be wrong with a set-up, what it says, and what `--fix` does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import expmgr
+from clones import ok
+from expmgr.api.doctor import CHECKS
+from world import Repo, sealed
+
+IDS = list(CHECKS)
+
+
+def checks(repo: Repo, *options: str, code: int = 0) -> dict[str, list[tuple[str, str, str | None]]]:
+    """Check to what it found: state, message, fix."""
+    done = repo.expmgr("doctor", "--json", *options)
+    assert done.code == code, (done.stdout, done.stderr)
+    found = json.loads(done.stdout)
+    assert (found["format"], found["ok"]) == (1, code == 0)
+    told: dict[str, list[tuple[str, str, str | None]]] = {}
+    for one in found["checks"]:
+        told.setdefault(one["id"], []).append(("fixed" if one["fixed"] else one["state"], one["message"], one["fix"]))
+    return told
+
+
+def test_nothing_is_wrong_and_nothing_is_changed(iris: Repo) -> None:
+    ok(iris, "new", "iris/wide")
+    before = iris.snapshot(), iris.digest(".git")
+    found = checks(iris)
+    assert list(found) == IDS
+    assert {state for some in found.values() for state, _, _ in some} <= {"ok", "warn"}
+    assert found["git"][0][1].startswith("git version ")
+    assert found["identity"] == [("ok", "Ann <ann@example.com>", None)]
+    assert found["locks"] == [("ok", "no lock of git is left", None)]
+    assert found["remote"][0][2] == "git remote add origin URL"
+    assert (iris.snapshot(), iris.digest(".git")) == before
+    assert [line.split()[1] for line in ok(iris, "doctor").splitlines()] == IDS
+    assert not expmgr.open(iris.path).doctor().has_errors
+    assert expmgr.open(iris.path).doctor().as_dict()["checks"][0]["id"] == "git"
+
+
+def old(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    os.utime(path, (time.time() - 7200,) * 2)
+    return path
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.readlink("/proc/self/ns/pid") != "pid:[4026531836]",
+    reason="not all processes are seen",
+)
+def test_locks(iris: Repo) -> None:
+    ours = old(iris.path / ".git/refs/heads/exp/iris/wide.lock")
+    users = old(iris.path / ".git/refs/heads/main.lock")
+    dead = "is 2 hours old: no git works in this repository, so a killed one left it"
+    assert checks(iris, code=1)["locks"] == [
+        ("warn", f"{ours} {dead}", "expmgr doctor --fix"),
+        ("error", f"{users} {dead}", f"rm {users}"),
+    ]
+    assert checks(iris, "--fix", code=1)["locks"] == [
+        ("fixed", f"{ours} {dead}", None),
+        ("error", f"{users} {dead}", f"rm {users}"),
+    ]
+    assert (ours.exists(), users.exists()) == (False, True)
+    subprocess.run(shlex.split(f"rm {users}"), check=True)  # what it says to type
+    with subprocess.Popen(["git", "cat-file", "--batch"], cwd=iris.path, stdin=subprocess.PIPE) as process:
+        old(ours)
+        ((state, message, fix),) = checks(iris, "--fix")["locks"]
+        process.kill()
+    assert (state, message) == (
+        "warn", f"{ours} is 2 hours old: process {process.pid} works in this repository: git cat-file --batch",
+    )  # fmt: skip
+    assert fix == f"rm {ours}, once no git is at work in this repository"
+    assert ours.exists()
+
+
+def break_identity(repo: Repo) -> None:
+    repo.git("config", "user.useConfigOnly", "true")
+    repo.git("config", "--global", "--unset", "user.email")
+
+
+def break_index(repo: Repo) -> None:
+    (repo.path / ".git/index").write_bytes(b"DIRC broken")
+
+
+def break_ref(repo: Repo) -> None:
+    repo.write(".git/refs/heads/exp/iris/gone", "1" * 40 + "\n")
+
+
+def break_settings(repo: Repo) -> None:
+    repo.write("expmgr.toml", "no_such_setting = 1\n")
+
+
+def break_store(repo: Repo) -> None:
+    repo.write("expmgr.toml", 'store = "/nowhere/store"\n')
+
+
+BROKEN: dict[str, tuple[str, Callable[[Repo], None], str]] = {
+    "identity": ("identity", break_identity, "git does not know who you are"),
+    "git's index": ("repository", break_index, "git ls-files failed in "),
+    "a ref": ("repository", break_ref, "not every ref can be read: "),
+    "settings": ("settings", break_settings, "unknown setting no_such_setting"),
+    "store": ("store", break_store, "the store /nowhere/store is not there"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_broken(iris: Repo, name: str) -> None:
+    check, act, words = BROKEN[name]
+    act(iris)
+    found = checks(iris, code=1)
+    assert [one for one in found[check] if one[0] == "error" and words in one[1]], found[check]
+    assert list(found) == IDS  # all others are looked at
+
+
+def test_a_broken_index_is_only_a_cache(iris: Repo) -> None:
+    ok(iris, "list")
+    path = iris.write(".git/expmgr/index.sqlite", "broken")
+    ((state, message, fix),) = checks(iris)["index"]
+    assert (state, fix) == ("warn", "expmgr doctor --fix")
+    assert message == f"{path} cannot be read: file is not a database. It is only a cache"
+    assert [one[0] for one in checks(iris, "--fix")["index"]] == ["fixed", "ok"]
+    assert not path.exists()
+
+
+def test_a_remote_is_asked_only_where_somebody_wants_it(iris: Repo, tmp_path: Path) -> None:
+    iris.git("remote", "add", "origin", "http://me:SECRET@127.0.0.1:1/x.git?private_token=SECRET")
+    assert [one[0] for one in checks(iris)["remote"]] == ["ok"]
+    ((state, message, fix),) = checks(iris, "--network", code=1)["remote"]
+    assert (state, fix) == ("error", "git ls-remote origin")
+    assert message.startswith("origin does not answer: ")
+    assert "SECRET" not in iris.expmgr("doctor", "--network").stdout
+    iris.git("remote", "set-url", "origin", str(iris.path))
+    assert checks(iris, "--network")["remote"] == [("ok", "origin answers", None)]
+
+
+def test_outside_of_a_repository_and_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = Repo(tmp_path)
+    found = checks(nowhere, code=1)
+    assert list(found) == ["git", "repository", "tensorflow"]
+    assert found["repository"][0][1] == f"{tmp_path} is not in a git repository"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert checks(nowhere, code=1)["git"][0][:2] == ("error", "git is not on the PATH")
+
+
+@pytest.mark.wide
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+def test_a_disk_that_is_nearly_full(iris: Repo, tmp_path: Path) -> None:
+    script = (
+        f"mount -t tmpfs -o size=4m none {shlex.quote(str(tmp_path))}/disk && {sys.executable} -m expmgr doctor --json"
+    )
+    (tmp_path / "disk").mkdir()
+    iris.write(".git/expmgr/config.toml", f'models_dir = "{tmp_path}/disk"\n')
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], cwd=iris.path, capture_output=True, text=True, check=False,
+        env=sealed(Path(os.environ["HOME"]), os.environ),
+    )  # fmt: skip
+    if not done.stdout:
+        pytest.skip(f"needs a tmpfs: {done.stderr}")
+    found = [one for one in json.loads(done.stdout)["checks"] if one["id"] == "disk"]
+    assert [one["state"] for one in found] == ["ok", "error"]
+    assert found[1]["fix"] == f"df -h {tmp_path}/disk"
