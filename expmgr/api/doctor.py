@@ -1,4 +1,4 @@
-"""Looks for what is wrong with a set-up: git, the repository, locks, disks, the index, the remote, the store, TensorFlow.
+"""The checks of `expmgr doctor`: git, the repository, locks, disks, index, remote, store, TensorFlow.
 
 A check is a function from `Setup` to findings, and an entry in `CHECKS`. It reads only; what `--fix` may do is in the
 `repair` of a finding, and has to lose nothing. An error that a check raises becomes its finding.
