@@ -282,6 +282,14 @@ class CheckpointRefused(ExpmgrError):
     exit_code = ExitCode.REFUSED
 
 
+class ManifestDamaged(CheckpointRefused):
+    """The manifest of a model_dir cannot be read, or is missing while checkpoints are there."""
+
+
+class CheckpointDamaged(CheckpointRefused):
+    """Files of a checkpoint are missing, cut or changed."""
+
+
 class Busy(ExpmgrError):
     """Another process holds it."""
 

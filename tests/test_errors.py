@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from collections.abc import Iterator
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +15,7 @@ import expmgr
 from clones import Team, asked, ok, ran
 from expmgr.errors import WORST_FIRST, ExitCode, ExpmgrError, did_you_mean, worst
 from expmgr.launch.detached import DetachedFailed
-from world import Repo
+from world import ROOT, Repo
 
 
 def test_the_worst_of_several_exit_codes() -> None:
@@ -53,6 +56,64 @@ def test_what_a_command_in_the_background_left_alone_is_told_without_what_was_do
     killed = DetachedFailed("no run has begun", details=["waiting"])
     killed.after(["the commit 0a1b2c3d4e5f", "what was fetched"])
     assert killed.lines()[1:] == ["  waiting", "The commit 0a1b2c3d4e5f and what was fetched stay as they are."]
+
+
+#: Placeholders in what is printed, whose value only a person knows: module to what follows or precedes it.
+_ASKED_OF_A_PERSON = {
+    "api/repository.py": {"VARIANT"},  # what no variant was named for
+    "cli/options.py": {"--map takes OLD=NEW"},
+    "cli/adopt.py": {"--max-steps N"},
+    "cli/init.py": {"--csv FILE", "--label COLUMN", "--experiment NAME"},
+    "cli/log.py": {"VARIANT"},  # an event of a kind that a newer expmgr knows
+    "cli/push_pull.py": {"need a VARIANT"},
+    "cli/review/check.py": {"name a REVIEW"},
+    "cli/show.py": {"expmgr new EXPERIMENT/VARIANT"},
+    "cli/tensorboard.py": {"expmgr new EXPERIMENT/VARIANT"},
+    "git/repo.py": {"NEW-NAME"},
+    "guard/warm_start.py": {"--map OLD=NEW", "--only PATTERN", "--allow RULE"},
+    "guard/adoption.py": {"--map OLD=NEW"},
+    "launch/arguments.py": {"OLD=NEW", "OLD/*=NEW/*"},
+    "launch/call.py": {"VARIANT[:SEED][@STEP]"},
+    "paths.py": {"EXPERIMENT/VARIANT"},
+    "reviews/current.py": {"/VARIANT", " --against BASELINE"},
+    "reviews/merging.py": {"ANOTHER-NAME"},
+    "reviews/opening.py": {"--against VARIANT"},
+    "team/remote.py": {"git remote add origin URL", " URL"},
+    "train/inference.py": {"--data FILE"},
+    "train/job.py": {"--max-steps N, above"},
+    "variants/variants.py": {"expmgr new EXPERIMENT/VARIANT"},
+}
+_PLACEHOLDER = re.compile(
+    r"(?<![A-Za-z_.`-])(EXPERIMENT|VARIANT|BASELINE|SEEDS?|RUN|STEP|REVIEW|EVENT|[A-Z-]*NAME|FILE|DIR|N|ID|MSG|RULE|COLUMN"
+    r"|URL|OLD|NEW|PATTERN)(?![A-Za-z_.`])"
+)
+
+
+def _printed(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and text of every string that is no docstring, no help and no name of an option's value."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    hidden: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            hidden.add(id(node.value))
+        if isinstance(node, ast.keyword) and node.arg in ("help", "metavar", "epilog", "description"):
+            hidden |= {id(one) for one in ast.walk(node.value)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in hidden:
+            yield node.lineno, node.value
+
+
+def test_no_hint_has_a_placeholder_whose_value_is_known() -> None:
+    found = []
+    for path in sorted((ROOT / "expmgr").rglob("*.py")):
+        name = path.relative_to(ROOT / "expmgr").as_posix()
+        for line, text in _printed(path):
+            rest = text
+            for known in _ASKED_OF_A_PERSON.get(name, set()):
+                rest = rest.replace(known, "")
+            if "expmgr" in text or "--" in text or " " in text.strip():
+                found += [f"{name}:{line}: {match[0]} in {text!r}" for match in _PLACEHOLDER.finditer(rest)]
+    assert found == []
 
 
 def test_a_record_of_a_newer_expmgr(team: Team) -> None:

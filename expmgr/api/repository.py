@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from expmgr.launch.plan import Outcome
     from expmgr.launch.prepare import Prepared
     from expmgr.team.restore import RestoredRun
+    from expmgr.launch.rebuild import RebuiltManifests
 
 _Names = list[str]  # `Repository.list` hides the builtin in its class
 _RestoredRuns = list["RestoredRun"]
@@ -167,7 +168,7 @@ class Repository:
             jobs,
             fresh,
             from_step,
-            allow=tuple(allowed_rules(allow)),
+            allow=tuple(allowed_rules(allow, variants[0] if variants else "VARIANT")),
             warm_start_from=warm_start_from,
             maps=tuple((map or {}).items()),
             only=tuple(only),
@@ -212,6 +213,16 @@ class Repository:
 
         return kept_checkpoints(self._project, variant, _seeds(seeds), on_note=_note)
 
+    def rebuild_checkpoints(self, variant: str, *, seeds: Iterable[int] | None = None) -> RebuiltManifests:
+        """As `expmgr checkpoints --rebuild`: rebuild a damaged or lost manifest of each seed (default: 0) from the checkpoints
+        that are whole; the damaged one is set aside. Each has `steps`, `not_taken`, `notes` and `set_aside`.
+
+        Raises `CheckpointRefused` if no checkpoint is whole, and `Busy` if somebody trains there.
+        """
+        from expmgr.launch.rebuild import rebuild_manifests
+
+        return rebuild_manifests(self._project, variant, _seeds(seeds))
+
     def evaluate(
         self,
         variant: str,
@@ -239,7 +250,7 @@ class Repository:
             data=None if data is None else Path(data),
             split=split,
             seed=seed,
-            allow=allowed_rules(allow),
+            allow=allowed_rules(allow, variant),
             log=log,
             on_note=_note,
         )
@@ -257,7 +268,7 @@ class Repository:
         from expmgr.guard.allowing import allowed_rules
         from expmgr.launch.inference import predict
 
-        rules = allowed_rules(allow)
+        rules = allowed_rules(allow, variant)
         return predict(self._project, variant, Path(data), Path(output), seed=seed, allow=rules, on_note=_note)
 
     def export(
@@ -280,7 +291,7 @@ class Repository:
         from expmgr.launch.inference import export
 
         target = None if output is None else Path(output)
-        rules = allowed_rules(allow)
+        rules = allowed_rules(allow, variant)
         return export(self._project, variant, target, form=format, seed=seed, allow=rules, on_note=_note)
 
     def compare(

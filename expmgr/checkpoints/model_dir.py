@@ -36,11 +36,20 @@ from expmgr.checkpoints.manifest import (
     checkpoint_name,
     step_of,
 )
+from expmgr.checkpoints.rebuild import SAVED, about_of, has_checkpoints_of_ours
 from expmgr.checkpoints.retention import Saved, retention
 from expmgr.checkpoints.signature import Signature, read_signature
 from expmgr.disk import durable
 from expmgr.disk.durable import sha256, unwritable
-from expmgr.errors import CheckpointRefused, ExpmgrError, ModelDirProblem, UnknownCheckpoint
+from expmgr.errors import (
+    CheckpointDamaged,
+    CheckpointRefused,
+    DiskFull,
+    ExpmgrError,
+    ManifestDamaged,
+    ModelDirProblem,
+    UnknownCheckpoint,
+)
 from expmgr.paths import seeds_option
 
 _ANY_CHECKPOINT = re.compile(r".*\.index\Z|checkpoint\Z|.*\.data-\d{5}-of-\d{5}\Z|.*\.weights\.h5\Z")
@@ -86,10 +95,33 @@ class ModelDir:
     def fresh_hint(self) -> str:
         return f"to start anew and keep the old model_dir aside: expmgr run {self.variant}{seeds_option(self.seed)} --fresh"
 
+    @property
+    def rebuild_hint(self) -> str:
+        """How to get the checkpoints back whose manifest is lost."""
+        return f"rebuild the manifest from the checkpoints that are whole: {self.rebuild_command}"
+
+    @property
+    def rebuild_command(self) -> str:
+        return f"expmgr checkpoints {self.variant} --rebuild{seeds_option(self.seed)}"
+
+    def may_be_rebuilt(self) -> bool:
+        """Whether there are files that a manifest could be rebuilt from."""
+        return has_checkpoints_of_ours(self._names())
+
+    def _manifest_hint(self) -> str:
+        return self.rebuild_hint if self.may_be_rebuilt() else self.fresh_hint
+
     def back_hint(self, step: int) -> str:
         """How to go on from an older checkpoint."""
-        back = f"expmgr run {self.variant}{seeds_option(self.seed)} --from-step {step}"
-        return f"to go on from step {step}, with what came after it kept aside: {back}"
+        return f"to go on from step {step}, with what came after it kept aside: {self._back_command(step)}"
+
+    def _back_command(self, step: int) -> str:
+        return f"expmgr run {self.variant}{seeds_option(self.seed)} --from-step {step}"
+
+    def back_command(self, manifest: Manifest, step: int) -> str | None:
+        """What to type to train again from the newest whole checkpoint before `step`; None if there is none."""
+        whole = self._whole_before(manifest, step)
+        return self._back_command(whole.step) if whole else None
 
     @property
     def lock_dir(self) -> Path:
@@ -154,11 +186,11 @@ class ModelDir:
 
     def _whole(self, manifest: Manifest, saved: SavedCheckpoint, *, thorough: bool = True) -> Whole:
         shown = f"{self.shown}/{saved.name}"
-        damage = self._damage(saved, thorough=thorough)
+        damage = self.damage(saved, thorough=thorough)
         if damage:
             raise self._damaged(manifest, shown, damage)
         prefix = self.path / saved.name
-        return Whole(saved, read_signature(prefix, shown), prefix, shown, manifest)
+        return Whole(saved, read_signature(prefix, shown, self.fresh_hint), prefix, shown, manifest)
 
     def read_manifest(self) -> Manifest | None:
         """`manifest.json`; None where there is neither one nor any checkpoint."""
@@ -168,6 +200,8 @@ class ModelDir:
         except (FileNotFoundError, NotADirectoryError):
             self._refuse_unlisted()
             return None
+        except OSError as error:
+            raise self._no_access(f"{self.shown}/manifest.json", error) from error
         try:
             manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
@@ -187,17 +221,28 @@ class ModelDir:
         ours = {int(name.split("-")[1]) for name in names if name.startswith(".saving-")}
         found = [name for name in names if _ANY_CHECKPOINT.match(name) and step_of(name) not in ours]
         if found:
-            raise CheckpointRefused(
+            raise ManifestDamaged(
                 f"{self.shown} holds checkpoints, but no manifest.json that says whose they are",
                 details=[*found[:5], *([f"and {len(found) - 5} more"] if len(found) > 5 else [])],
                 left_alone=_KEPT,
-                hint=self.fresh_hint,
+                hint=self._manifest_hint(),
             )
+
+    @staticmethod
+    def _no_access(what: str, error: OSError) -> ExpmgrError:
+        """`what`, which is there, cannot be read: the disk says so, or somebody may not."""
+        reason = os.strerror(error.errno or errno.EIO)
+        kind = DiskFull if error.errno in durable.DISK_ERRORS else ModelDirProblem
+        hint = {
+            errno.EACCES: "give yourself the right to read it",
+            errno.EISDIR: "a folder is in its place: move it away",
+        }.get(error.errno or errno.EIO, "check the disk, then try again")
+        return kind(f"{what} cannot be read: {reason}", left_alone=_KEPT, hint=hint)
 
     def _unreadable(self, content: bytes, error: ValidationError) -> CheckpointRefused:
         with contextlib.suppress(ValueError, AttributeError):
             found = json.loads(content).get("format")
-            if found != 1:
+            if isinstance(found, int) and found > 1:
                 return CheckpointRefused(
                     f"{self.shown}/manifest.json has format {found}, this expmgr reads format 1",
                     left_alone=_KEPT,
@@ -205,31 +250,34 @@ class ModelDir:
                 )
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        return CheckpointRefused(
+        return ManifestDamaged(
             f"{self.shown}/manifest.json cannot be read: {f'{place}: ' if place else ''}{first['msg']}",
             left_alone=_KEPT,
-            hint=self.fresh_hint,
+            hint=self._manifest_hint(),
         )
 
-    def _damage(self, saved: SavedCheckpoint, *, thorough: bool = True) -> list[str]:
-        """What is wrong with the files of `saved`, a line each."""
+    def damage(self, saved: SavedCheckpoint, *, thorough: bool = True) -> list[str]:
+        """What is wrong with the files of `saved`, a line each. Not `thorough`, the content of weights is not read."""
         return [
             line
             for name, file in saved.files.items()
             for line in _file_damage(self.path / name, file, thorough=thorough or ".data-" not in name)
         ]
 
-    def _damaged(self, manifest: Manifest, shown: str, damage: list[str]) -> CheckpointRefused:
+    def _damaged(self, manifest: Manifest, shown: str, damage: list[str]) -> CheckpointDamaged:
         step = int(shown.rpartition("-")[2])
-        older = [one for one in reversed(manifest.checkpoints) if one.step < step]
-        whole = next((one for one in older if not self._damage(one)), None)
+        whole = self._whole_before(manifest, step)
         told = f"{whole.name}, saved before it, is whole" if whole else "no checkpoint before it is whole"
-        return CheckpointRefused(
+        return CheckpointDamaged(
             f"{shown} was not restored: it is damaged",
             details=[*damage, told],
             left_alone=_KEPT,
             hint=self.back_hint(whole.step) if whole else self.fresh_hint,
         )
+
+    def _whole_before(self, manifest: Manifest, step: int) -> SavedCheckpoint | None:
+        older = [one for one in reversed(manifest.checkpoints) if one.step < step]
+        return next((one for one in older if not self.damage(one)), None)
 
     def _names(self) -> list[str]:
         try:
@@ -244,13 +292,34 @@ class ModelDir:
         if not self._names():
             return None
         aside = self.variant_dir / ".set-aside"
-        moment = datetime.fromtimestamp(now, timezone.utc)
         with self._problems("the old model_dir"):
             durable.make_folder(aside)
-            target = aside / f"{self.path.name}-{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03d}Z"
+            target = aside / f"{self.path.name}-{_stamp(now)}"
             os.rename(self.path, target)
             durable.fsync_dir(aside)
             durable.fsync_dir(self.variant_dir)
+        return target
+
+    def replace_manifest(self, manifest: Manifest, now: float) -> Path | None:
+        """Write `manifest` in place of one that cannot be read, which is kept as `manifest.json` in
+        `.set-aside/seed-<n>-<UTC time>-manifest`; its path, None if there was none."""
+        damaged = self.path / "manifest.json"
+        target = None
+        with self._problems(f"{self.shown}/manifest.json"):
+            durable.make_folder(self.path)
+            self._say_whose()
+            if damaged.exists():
+                folder = self.variant_dir / ".set-aside" / f"{self.path.name}-{_stamp(now)}-manifest"
+                durable.make_folder(folder)
+                target = folder / damaged.name
+                try:
+                    os.link(damaged, target)  # it stays where it is until the new one replaces it
+                except OSError as error:
+                    if error.errno in durable.DISK_ERRORS:
+                        raise
+                    os.rename(damaged, target)
+                durable.fsync_dir(folder)
+            self._write(manifest)
         return target
 
     def rewind(self, step: int, now: float) -> None:
@@ -261,8 +330,7 @@ class ModelDir:
         gone = [one for one in self.manifest.checkpoints if one.step > step]
         if not gone:
             return
-        moment = datetime.fromtimestamp(now, timezone.utc)
-        name = f"{self.path.name}-{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03d}Z-after-{step}"
+        name = f"{self.path.name}-{_stamp(now)}-after-{step}"
         aside = self.variant_dir / ".set-aside" / name
         with self._problems("what is set aside"):
             durable.make_folder(aside)
@@ -368,8 +436,11 @@ class ModelDir:
                 for file in aside.files:
                     os.replace(aside.folder / file, self.path / file)
                 files = dict(aside.files)
-                self._write_signature(name, signature, files)
                 saved = SavedCheckpoint(step=aside.step, finite=True, files=files, **asdict(about))
+                kept = about_of(saved, self.manifest.last_preserved_at)
+                provenance = {**signature.provenance, SAVED: kept}
+                self._write_signature(name, signature.model_copy(update={"provenance": provenance}), files)
+                saved = saved.model_copy(update={"files": files})
                 self._list(saved)
             except BaseException:
                 self._take_back(aside, name)
@@ -487,6 +558,11 @@ class ModelDir:
                 f"{self.shown} cannot be written: {os.strerror(error.errno or errno.EIO)}",
                 hint="give yourself the right to write there, or move the root: models_dir in [tool.expmgr]",
             ) from error
+
+
+def _stamp(now: float) -> str:
+    moment = datetime.fromtimestamp(now, timezone.utc)
+    return f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03d}Z"
 
 
 def _file_damage(path: Path, file: SavedFile, *, thorough: bool) -> Iterator[str]:

@@ -7,7 +7,9 @@ data looked like, and how training went on. `docs/reference/signature.md` explai
 from __future__ import annotations
 
 import base64
+import errno
 import json
+import os
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -233,21 +235,20 @@ def slot_path(path: str, renames: dict[str, str]) -> str:
     return path
 
 
-def read_signature(prefix: Path, checkpoint: str) -> Signature:
-    """The signature of the checkpoint `prefix`, which its index bears out.
+def read_signature(prefix: Path, checkpoint: str, way_out: str | None = None) -> Signature:
+    """The signature of the checkpoint `prefix`, which its index bears out. `way_out` is the hint of an error.
 
     `CheckpointRefused` where it is missing, cannot be read, or speaks of another checkpoint: that is never a yes.
     """
     path = prefix.with_name(f"{prefix.name}.json")
     refusal = f"{checkpoint} was not restored"
     kept = "Nothing was changed on disk."
-    fresh = "to start anew and keep the old model_dir aside: expmgr run VARIANT --fresh"
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
-        raise CheckpointRefused(
-            f"{refusal}: its signature {path.name} is missing", left_alone=kept, hint=fresh
-        ) from None
+    except OSError as error:
+        is_missing = isinstance(error, FileNotFoundError)
+        what = "is missing" if is_missing else f"cannot be read: {os.strerror(error.errno or errno.EIO)}"
+        raise CheckpointRefused(f"{refusal}: its signature {path.name} {what}", left_alone=kept, hint=way_out) from None
     try:
         signature = Signature.model_validate_json(content)
     except ValidationError as error:
@@ -263,7 +264,7 @@ def read_signature(prefix: Path, checkpoint: str) -> Signature:
             f"{refusal}: its signature {path.name} cannot be read",
             details=[f"{'.'.join(map(str, first['loc']))}: {first['msg']}"],
             left_alone=kept,
-            hint=fresh,
+            hint=way_out,
         ) from None
     try:
         lines = list(signature.unlike(read_index(prefix.with_name(f"{prefix.name}.index"))))
@@ -275,7 +276,7 @@ def read_signature(prefix: Path, checkpoint: str) -> Signature:
             f"{refusal}: its signature is not that of its files",
             details=[*lines[:5], *more],
             left_alone=kept,
-            hint=fresh,
+            hint=way_out,
         )
     return signature
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from expmgr.errors import ExpmgrError
     from expmgr.guard.judge import Judgement
     from expmgr.launch.check_answers import GuardAnswer, GuardAnswers, KeptCheckpoint
+    from expmgr.launch.rebuild import Rebuilt
 
 Seeds = Annotated[str | None, typer.Option("--seeds", metavar="SEEDS", help="Such as 0-4 or 0,3,5; default: 0.")]
 
@@ -118,6 +119,10 @@ def _cell(answer: GuardAnswer) -> str:
 def checkpoints(
     variant: Annotated[str, typer.Argument(metavar="VARIANT", help="The variant to look at.")],
     seeds: Seeds = None,
+    rebuild: Annotated[
+        bool,
+        typer.Option("--rebuild", help="Rebuild a damaged or lost manifest.json from the checkpoints that are whole."),
+    ] = False,
     as_json: output.AsJson = False,
     as_csv: output.AsCsv = False,
     as_markdown: output.AsMarkdown = False,
@@ -131,6 +136,9 @@ def checkpoints(
 
     how = output.form(as_json, as_csv, as_markdown)
     chosen = parse_seeds(seeds) if seeds is not None else None
+    if rebuild:
+        _rebuild(variant, chosen, how)
+        return
     found = kept_checkpoints(Project.open(output.folder(), output.note), variant, chosen, on_note=output.note)
     _tell_errors(found.errors)
     if how is output.Form.JSON:
@@ -140,6 +148,35 @@ def checkpoints(
     elif not found.errors:
         output.tell([f"No checkpoint yet. Hint: expmgr run {variant}"])
     raise typer.Exit(found.exit_code)
+
+
+def _rebuild(variant: str, seeds: Sequence[int] | None, how: output.Form) -> None:
+    from expmgr.launch.rebuild import rebuild_manifests
+    from expmgr.project import Project
+
+    if how not in (output.Form.TERMINAL, output.Form.JSON):
+        raise typer.BadParameter("--rebuild prints no table: leave out --csv and --md")
+    found = rebuild_manifests(Project.open(output.folder(), output.note), variant, seeds)
+    if how is output.Form.JSON:
+        output.show_json(found.as_dict())
+        return
+    for one in found:
+        _show_rebuilt(one)
+
+
+def _show_rebuilt(one: Rebuilt) -> None:
+    manifest, steps = f"{one.model_dir}/manifest.json", ", ".join(map(str, one.steps))
+    if one.was_whole:
+        output.show(f"{manifest} can be read, so nothing was changed: it lists steps {steps or 'none'}")
+        return
+    selected = "" if one.selected_step is None else f"; step {one.selected_step} is selected"
+    output.show(f"{manifest} was rebuilt: it lists steps {steps}{selected}")
+    if one.set_aside is not None:
+        output.show(f"the damaged one is kept in {one.set_aside}")
+    for left in one.not_taken:
+        output.show(f"not taken: {left.name}: {left.why}")
+    for note in one.notes:
+        output.show(f"Note: {note}")
 
 
 def _show_rows(rows: Sequence[KeptCheckpoint], how: output.Form) -> None:

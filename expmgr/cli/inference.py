@@ -63,7 +63,7 @@ def evaluate(
     from expmgr.git.remotes import remote_names
     from expmgr.launch import inference
 
-    rules = parse_rules(allow or [])
+    rules = parse_rules(allow or [], variant)
     project = _opened()
     with usage():
         found = inference.evaluate(
@@ -108,7 +108,7 @@ def predict(
     """
     from expmgr.launch import inference
 
-    rules = parse_rules(allow or [])
+    rules = parse_rules(allow or [], variant)
     found = inference.predict(_opened(), variant, data, to, seed=seed, allow=rules, on_note=output.note)
     if as_json:
         output.show_json(found.as_dict())
@@ -132,7 +132,7 @@ def export(
     """
     from expmgr.launch import inference
 
-    rules = parse_rules(allow or [])
+    rules = parse_rules(allow or [], variant)
     project = _opened()
     with usage():
         found = inference.export(

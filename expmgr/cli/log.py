@@ -13,6 +13,7 @@ from expmgr.escape import one_line
 from expmgr.team.notes import who
 
 if TYPE_CHECKING:
+    from expmgr.log.events import Event
     from expmgr.log.logs import Told
     from expmgr.project import Project
 
@@ -149,6 +150,11 @@ def note(
     _tell(project, Draft(Noted, values), as_json)
 
 
+def _subject(event: Event) -> str:
+    """What a note on the subject of an event names: its run, or its variant."""
+    return str(getattr(event, "run_id", None) or getattr(event, "variant", "VARIANT"))
+
+
 def retract(
     event: Annotated[str, typer.Argument(metavar="EVENT", help="The event's id or its beginning: expmgr log.")],
     message: Message,
@@ -176,13 +182,13 @@ def retract(
         raise EventProblem(
             f"{who(told)} said this, and only they can take it back, in the clone that it was said in",
             left_alone="Nothing was changed.",
-            hint='say otherwise: expmgr note VARIANT -m "..."',
+            hint=f'say otherwise: expmgr note {_subject(told.event)} -m "..."',
         )
     if told.kind not in TAKEN_BACK:
         raise EventProblem(
             f"what happened ({told.kind}) is not taken back",
             left_alone="Nothing was changed.",
-            hint='say what is wrong with it: expmgr note VARIANT -m "..."',
+            hint=f'say what is wrong with it: expmgr note {_subject(told.event)} -m "..."',
         )
     if told.id in taken_back(project, [told]):
         raise EventProblem(f"{told.id[:12]} was taken back before", left_alone="Nothing was changed.")

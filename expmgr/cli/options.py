@@ -39,12 +39,12 @@ def usage() -> Iterator[None]:
         raise typer.BadParameter(error.message) from None
 
 
-def parse_rules(ids: Sequence[str]) -> list[str]:
+def parse_rules(ids: Sequence[str], variant: str) -> list[str]:
     """The ids of the rules that `--allow` names."""
     from expmgr.guard.allowing import allowed_rules
 
     with usage():
-        return allowed_rules(ids)
+        return allowed_rules(ids, variant)
 
 
 def parse_pairs(maps: Sequence[str]) -> tuple[tuple[str, str], ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from expmgr.cli import output
-from expmgr.errors import ExitCode
+from expmgr.errors import ExitCode, ExpmgrError, worst
 from expmgr.escape import one_line
 
 if TYPE_CHECKING:
@@ -60,15 +60,17 @@ def push(
 
     project = Project.open(output.folder(), output.note)
     name = remotes.remote_of(project, remote)
-    fetch, sent = 0, 0
+    stored, sent, problems = 0, 0, list[ExpmgrError]()
     if checkpoints not in (None, Which.NONE) or (project.settings.store is not None and checkpoints is None):
         which, is_asked = (checkpoints or Which.SELECTED).value, checkpoints is not None
-        fetch, sent = _upload(project, which, is_asked=is_asked, quiet=as_json)
+        stored, sent, problems = _upload(project, which, is_asked=is_asked, quiet=as_json)
     done = remotes.push(project, name)
-    code = ExitCode.MISTAKE if done.refused else ExitCode.DONE
+    for problem in problems:
+        output.tell(problem.lines())
+    code = worst([ExitCode.MISTAKE if done.refused else ExitCode.DONE, *(one.exit_code for one in problems)])
     if as_json:
         about = {"remote": done.remote, "events": done.events, "branches": done.branches, "refused": done.refused}
-        about |= {"checkpoints": fetch, "sent_bytes": sent}
+        about |= {"checkpoints": stored, "sent_bytes": sent}
         output.show_json({"format": 1, **about, "new_writer": done.new_writer})
         raise typer.Exit(code)
     if done.new_writer:
@@ -91,20 +93,21 @@ def push(
     raise typer.Exit(code)
 
 
-def _upload(project: Project, which: Any, *, is_asked: bool, quiet: bool) -> tuple[int, int]:
-    """Send checkpoints to the store; how many, and the bytes that it did not have. Where somebody asked for them, the store
-    is asked whether it still holds what the log says."""
+def _upload(project: Project, which: Any, *, is_asked: bool, quiet: bool) -> tuple[int, int, list[ExpmgrError]]:
+    """Send checkpoints to the store: how many, the bytes that it did not have, and which model_dirs cannot be read. Where
+    somebody asked for them, the store is asked whether it still holds what the log says."""
     from expmgr.store import find, upload
 
     store = find.store_of(project)
-    wanted = upload.plan_uploads(project, which, store if is_asked else None)
+    problems: list[ExpmgrError] = []
+    wanted = upload.plan_uploads(project, which, store if is_asked else None, problems.append)
     total = sum(one.size_bytes for one in wanted)
     with _progress("to the store", total, quiet=quiet) as moved:
         sent = upload.upload(project, store, wanted, moved)
     if wanted and not quiet:
         count = f"{len(wanted)} checkpoint{'' if len(wanted) == 1 else 's'}"
         output.show(f"stored {count} in {store.name}: {output.size(total)}, {output.size(sent)} of it new there")
-    return len(wanted), sent
+    return len(wanted), sent, problems
 
 
 @contextlib.contextmanager

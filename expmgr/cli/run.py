@@ -87,7 +87,7 @@ def run(
     """
     from expmgr.launch.call import RunCall
 
-    rules = tuple(parse_rules(allow or []))
+    rules = tuple(parse_rules(allow or [], variants[0]))
     with usage():
         call = RunCall(
             tuple(variants),

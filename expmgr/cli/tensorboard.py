@@ -104,5 +104,6 @@ def _folders(project: Project, names: list[str]) -> dict[str, Path]:
                 found[f"{variant.name}/{seed.name}"] = seed.resolve()
     if not found:
         shown = ", ".join(str(one.name) for one in asked) or "no variant"
-        raise NothingToShow(f"there are no curves of {shown}", hint="expmgr run VARIANT makes some")
+        command = f"expmgr run {asked[0].name}" if asked else "expmgr new EXPERIMENT/VARIANT"
+        raise NothingToShow(f"there are no curves of {shown}", hint=f"train one: {command}")
     return found

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from expmgr.comparison.statistics import MeanDifference, difference
 from expmgr.paths import VariantName, seeds_text
@@ -54,6 +54,15 @@ class Check:
         }
 
 
+class Lost(NamedTuple):
+    """What is wrong with the code or the selected checkpoint of a run."""
+
+    answer: Answer
+    message: str
+    fix: str | None = None
+    """The command that helps; None: train it again from the start."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """A variant as it goes into a comparison: its spec and code now, and all its runs."""
@@ -64,7 +73,7 @@ class Subject:
     runs: Sequence[RunRecord]
     commit: str = ""
     """The newest commit of its branch."""
-    lost: Mapping[str, tuple[Answer, str]] = field(default_factory=dict)
+    lost: Mapping[str, Lost] = field(default_factory=dict)
     """Run id to what is wrong with its code or its selected checkpoint."""
 
     @cached_property

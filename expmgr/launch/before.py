@@ -6,8 +6,10 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 
-from expmgr.errors import ExpmgrError
+from expmgr.checkpoints.model_dir import ModelDir
+from expmgr.errors import CheckpointDamaged, ExpmgrError
 from expmgr.launch.plan import Task
+from expmgr.paths import VariantName
 from expmgr.project import Project
 from expmgr.runs.record import RunRecord
 from expmgr.variants.code_digest import uncommitted_code
@@ -73,3 +75,38 @@ def from_store(
             on_note(f"{shown} was fetched from {project.settings.store}")
             return True
     return False
+
+
+def with_store(project: Project, task: Task, error: ExpmgrError | None) -> ExpmgrError | None:
+    """`error`; if it is of a damaged checkpoint that the store has, its hint is to fetch it again."""
+    if not isinstance(error, CheckpointDamaged) or project.settings.store is None or project.is_scratch:
+        return error
+    from expmgr.store.fetch import InTheStore
+
+    asked = [(str(task.name), task.seed), *((one.variant, one.seed) for one in task.candidates)]
+    if task.warm_start is not None:
+        seed = task.seed if task.warm_start.seed is None else task.warm_start.seed
+        asked.append((str(task.warm_start.name), seed))
+    for variant, seed in asked:
+        folder = project.model_dir(VariantName(*variant.split("/", 1)), seed)
+        shown, _, step = error.message.partition(" ")[0].rpartition("/model.ckpt-")
+        if shown == folder.shown and step.isdigit():
+            store = InTheStore(project)
+            runs = reversed(
+                [one for one in project.records.of_variant(VariantName(*variant.split("/", 1))) if one.seed == seed]
+            )
+            for record in runs:
+                command = store.command(record, int(step))
+                if command is not None and _is_listed(folder, record, int(step)):
+                    error.hint = f"fetch it again from the store: {command}"
+                    return error
+    return error
+
+
+def _is_listed(folder: ModelDir, record: RunRecord, step: int) -> bool:
+    """Whether the checkpoint of `step` in a model_dir is that of the run."""
+    from expmgr.store.contents import digests_of, recorded_digests
+
+    manifest = folder.read_manifest()
+    saved = manifest.at(step) if manifest is not None else None
+    return saved is not None and digests_of(saved) == recorded_digests(record, step)

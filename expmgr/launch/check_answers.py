@@ -10,7 +10,7 @@ from expmgr.checkpoints.manifest import SavedCheckpoint
 from expmgr.errors import ExpmgrError, reported, worst
 from expmgr.guard.judge import Judgement
 from expmgr.guard.rules import Verdict
-from expmgr.launch.before import OnNote, tell_before
+from expmgr.launch.before import OnNote, tell_before, with_store
 from expmgr.launch.check_plan import plan_checks, plan_listing
 from expmgr.launch.local import run_tasks
 from expmgr.launch.plan import Outcome, Task
@@ -102,7 +102,7 @@ def ask_guard(
     from whom, all ways. Changes nothing."""
     tasks = plan_checks(project, variant, seeds, against=against)
     outcomes = _asked(project, tasks, on_note)
-    answers = [answer for outcome in outcomes for answer in _answers(outcome)]
+    answers = [answer for outcome in outcomes for answer in _answers(project, outcome)]
     sources = dict.fromkeys(ref.variant for task in tasks for ref in task.candidates)
     return GuardAnswers(answers, list(sources), worst([one.exit_code for one in outcomes]))
 
@@ -112,7 +112,7 @@ def _asked(project: Project, tasks: Sequence[Task], on_note: OnNote) -> list[Out
     return run_tasks(project, tasks)
 
 
-def _answers(outcome: Outcome) -> Iterator[GuardAnswer]:
+def _answers(project: Project, outcome: Outcome) -> Iterator[GuardAnswer]:
     task = outcome.task
     about = (str(task.name), task.seed)
     is_fixed = task.spec.run_config.tf_random_seed is not None  # then no command takes --seeds
@@ -122,7 +122,7 @@ def _answers(outcome: Outcome) -> Iterator[GuardAnswer]:
         yield GuardAnswer(*about, None, None, None, int(outcome.exit_code), None, outcome.error, command)
     for told in outcome.candidates:
         judgement = Judgement.from_dict(told.judgement) if told.judgement is not None else None
-        error = reported(told.error) if told.error is not None else None
+        error = with_store(project, task, reported(told.error)) if told.error is not None else None
         out = None
         if judgement is not None and not judgement.verdict.may_restore:
             out = judgement.differences[0].rule.way_out(str(task.name), seed)

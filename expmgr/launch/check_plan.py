@@ -34,7 +34,7 @@ def parse_checkpoint(text: str) -> tuple[str, int | str | None]:
         raise BadName(
             f"{text!r} names no checkpoint",
             left_alone="Nothing was changed.",
-            hint="VARIANT@STEP, such as iris/wide@200, or VARIANT@best, or VARIANT@last",
+            hint=f"name a step, such as {name}@200, or {name}@best, or {name}@last",
         )
     return name, int(step)
 

@@ -27,6 +27,7 @@ from expmgr.errors import (
     reported,
     worst,
 )
+from expmgr.launch.before import with_store
 from expmgr.launch.check_plan import decided
 from expmgr.launch.environments import Environment, environment_of
 from expmgr.launch.plan import Outcome, Task, already_complete
@@ -385,6 +386,7 @@ class _Batch:
         self.waiting.clear()
 
     def _end(self, number: int, outcome: Outcome) -> None:
+        with_store(self.project, outcome.task, outcome.error)
         self.outcomes[number] = outcome
         if number in self._reserved:
             give_back(self._reserved.pop(number))

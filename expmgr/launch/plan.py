@@ -16,7 +16,7 @@ from expmgr.paths import VariantName, run_command
 from expmgr.project import Project
 from expmgr.runs.counting import is_outdated
 from expmgr.runs.events import CandidateJudged, JudgedEvent
-from expmgr.runs.record import RunRecord
+from expmgr.runs.record import RunRecord, selected_step
 from expmgr.runs.request import Adopt, Ask, CheckpointRef
 from expmgr.spec.changes import learned_from
 from expmgr.spec.experiment import ExperimentSpec
@@ -132,7 +132,7 @@ def _seeds(variant: Variant, spec: ExperimentSpec, seeds: Sequence[int] | None) 
     fixed = spec.run_config.tf_random_seed
     if fixed is None:
         return (0,) if seeds is None else seeds
-    if seeds is not None:
+    if seeds is not None and tuple(seeds) != (fixed,):  # a hint names the seed, also where there is no other
         raise SpecProblem(
             f"{variant.name} fixes its seed (run_config.tf_random_seed: {fixed}), so --seeds cannot choose others",
             left_alone="Nothing was started.",
@@ -157,7 +157,10 @@ def _check_committed(project: Project, variant: Variant) -> None:
 
 
 def already_complete(project: Project, task: Task) -> RunRecord | None:
-    """The finished run that makes `task` needless: same commit, all steps done, its checkpoint still there."""
+    """The finished run that makes `task` needless: same commit, all steps done, its checkpoint still there.
+
+    `CheckpointDamaged` where the manifest lists its last or its selected checkpoint, and files of it are missing or cut.
+    """
     record, _ = gone_on_from(project, task)
     if (
         record is None
@@ -170,10 +173,14 @@ def already_complete(project: Project, task: Task) -> RunRecord | None:
         return None
     if task.warm_start is not None and not _began_there(record, task.warm_start):
         return None  # the worker says why it cannot be
-    manifest = project.model_dir(task.name, task.seed).read_manifest()
+    folder = project.model_dir(task.name, task.seed)
+    manifest = folder.read_manifest()
     is_at_its_end = record.step >= task.max_steps or record.attempts[-1].ended_early is not None
     if manifest is None or manifest.at(record.step) is None or not is_at_its_end:
         return None
+    for step in {record.step, selected_step(record)}:
+        if manifest.at(step) is not None:
+            folder.inspect(step, thorough=False)
     return record
 
 

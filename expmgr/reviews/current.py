@@ -16,6 +16,7 @@ from expmgr.reviews.report import ended, kept, report
 from expmgr.reviews.review import Review, all_reviews, find_review
 from expmgr.reviews.standing import Standing, is_landed, reopened, require_open, standing
 from expmgr.team.publish import tell
+from expmgr.variants.variants import all_variants
 
 #: The exit codes of a check, the gravest last.
 _GRAVITY = (ExitCode.DONE, ExitCode.NOT_COMPARABLE, ExitCode.MISTAKE)
@@ -108,10 +109,12 @@ def between(project: Project, base: str, head: str) -> list[Standing]:
     reviewed = {one.review.opened.candidate.partition("/")[0] for one in found}
     changed = [one for one in changed_experiments(project, onto, tip) if one not in reviewed]
     if changed:
+        here = (str(one.name) for one in all_variants(project.repo) if one.commit == tip)
+        candidate = next((one for one in here if one.partition("/")[0] in changed), f"{changed[0]}/VARIANT")
         raise ReviewProblem(
             f"{', '.join(changed)} would change, and no open review is of {tip[:12]}"
             + (f" and {'it' if len(changed) == 1 else 'them'}" if found else ""),
-            hint="expmgr review open VARIANT --against BASELINE; expmgr push; and here expmgr pull before this",
+            hint=f"expmgr review open {candidate} --against BASELINE; expmgr push; and here expmgr pull before this",
         )
     return found
 

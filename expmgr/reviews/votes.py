@@ -59,7 +59,11 @@ def _place(project: Project, review: Review, on: str) -> dict[str, object]:
     if kind == "run" and name:
         record = run_named(project, name)
         if record is None:
-            raise UnknownRun(f"there is no run {name}", left_alone=_UNTOUCHED, hint="expmgr show VARIANT has their ids")
+            raise UnknownRun(
+                f"there is no run {name}",
+                left_alone=_UNTOUCHED,
+                hint=f"expmgr show {review.opened.candidate} has their ids",
+            )
         return {"on": f"run:{record.run_id}"}
     path, _, line = on.rpartition(":")
     commit = question_of(project, review.opened).candidate.commit

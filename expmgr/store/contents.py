@@ -124,9 +124,10 @@ def recorded_digests(record: RunRecord, step: int) -> dict[str, str] | None:
 
 
 def is_in_model_dir(folder: ModelDir, contents: Contents) -> bool:
+    """Whether the model_dir holds the checkpoint: its manifest lists it, and its files have the content that was saved."""
     manifest = folder.read_manifest()
     saved = manifest.at(contents.saved.step) if manifest is not None else None
-    return saved is not None and digests_of(saved) == digests_of(contents.saved)
+    return saved is not None and digests_of(saved) == digests_of(contents.saved) and not folder.damage(saved)
 
 
 def is_of(folder: ModelDir, record: RunRecord) -> bool:

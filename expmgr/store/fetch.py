@@ -28,7 +28,7 @@ from expmgr.errors import Busy, ExpmgrError, ModelDirProblem, StoreProblem
 from expmgr.log.events import Stored
 from expmgr.paths import VariantName
 from expmgr.project import Project
-from expmgr.runs.record import RunRecord
+from expmgr.runs.record import RunRecord, selected_step
 from expmgr.store.backends import PIECE_BYTES, Store
 from expmgr.store.contents import (
     Contents,
@@ -205,6 +205,12 @@ class InTheStore:
     def has(self, record: RunRecord, step: int) -> bool:
         """Whether it has a checkpoint of a run, by the word of who trained it."""
         return bool(self._told.get((record.run_id, step), set()) & writers_of(self._project, record.run_id))
+
+    def command(self, record: RunRecord, step: int) -> str | None:
+        """What to type to fetch a checkpoint of a run; None if the store does not have it."""
+        if self._project.settings.store is None or not self.has(record, step):
+            return None
+        return f"expmgr pull {record.run_id}{'' if step == selected_step(record) else f'@{step}'}"
 
 
 def check_free(project: Project, record: RunRecord) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
-from expmgr.checkpoints.manifest import SavedCheckpoint
+from expmgr.checkpoints.manifest import Manifest, SavedCheckpoint
 from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.checkpoints.signature import read_signature
 from expmgr.errors import ExpmgrError, StoreProblem
@@ -60,11 +60,17 @@ class Upload:
         return sum((*(file.size_bytes for file in self.saved.files.values()), *beside))
 
 
-def plan_uploads(project: Project, which: Which, store: Store | None = None) -> list[Upload]:
+def plan_uploads(
+    project: Project,
+    which: Which,
+    store: Store | None = None,
+    on_problem: Callable[[ExpmgrError], object] = lambda _: None,
+) -> list[Upload]:
     """The checkpoints of this clone's runs of which it has not told that they are in the store: of each run the selected
     one, or the newest where none was selected; or all that are kept. What is not as the record says is left.
 
-    A `store` is asked whether it still holds what was told of; what it lost is to go there again.
+    A `store` is asked whether it still holds what was told of; what it lost is to go there again. `on_problem` is told, once,
+    of a model_dir that cannot be read though something of it may have to go there.
     """
     if which == "none":
         return []
@@ -74,15 +80,24 @@ def plan_uploads(project: Project, which: Which, store: Store | None = None) -> 
         if event.writer in mine:
             told.setdefault((event.run_id, event.step), []).append(event)
     found: list[Upload] = []
+    problems: set[str] = set()
     for head in project.records.heads():
         if head.status in ("starting", "running") or head.by_hand is not None:
             continue
         name = VariantName(*head.variant.split("/", 1))
         folder = project.model_dir(name, head.seed)
-        if not (folder.path / "manifest.json").exists() or is_foreign(project.records.run_dir(head.run_id)):
+        if not folder.path.is_dir() or is_foreign(project.records.run_dir(head.run_id)):
             continue
         for record in project.records.whole([head]):
-            for saved in _wanted_of(folder, record, which):
+            try:
+                manifest = folder.read_manifest()
+            except ExpmgrError as problem:
+                is_told = store is None and (record.run_id, selected_step(record)) in told
+                if record.checkpoints and not is_told and problem.message not in problems:
+                    problems.add(problem.message)
+                    on_problem(problem)
+                continue
+            for saved in _wanted_of(manifest, record, which):
                 before = told.get((record.run_id, saved.step), [])
                 is_there = before if store is None else any(_is_whole(store, record, one) for one in reversed(before))
                 if not is_there:
@@ -91,11 +106,7 @@ def plan_uploads(project: Project, which: Which, store: Store | None = None) -> 
     return found
 
 
-def _wanted_of(folder: ModelDir, record: RunRecord, which: Which) -> Iterator[SavedCheckpoint]:
-    try:
-        manifest = folder.read_manifest()
-    except ExpmgrError:
-        return
+def _wanted_of(manifest: Manifest | None, record: RunRecord, which: Which) -> Iterator[SavedCheckpoint]:
     wanted = selected_step(record)
     for saved in manifest.checkpoints if manifest else ():
         if (which == "all" or saved.step == wanted) and recorded_digests(record, saved.step) == digests_of(saved):

@@ -79,7 +79,9 @@ def remote_of(project: Project, name: str | None) -> str:
     raise RemoteProblem(
         f"several remotes, and none is called origin: {', '.join(known)}" if known else "this repository has no remote",
         left_alone="Nothing was changed.",
-        hint="expmgr push --remote NAME" if known else "git remote add origin URL",
+        hint=f"name the remote: expmgr push --remote {known[0]}, or expmgr pull --remote {known[0]}"
+        if known
+        else "git remote add origin URL",
     )
 
 

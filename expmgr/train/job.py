@@ -29,7 +29,7 @@ from expmgr.guard.adoption import Adoption, plan_adoption
 from expmgr.guard.judge import Judgement, judge
 from expmgr.guard.refusal import refusal
 from expmgr.guard.warm_start import Plan, plan_warm_start
-from expmgr.paths import RunDir
+from expmgr.paths import RunDir, seeds_option
 from expmgr.runs.events import AdoptionPlanned, CandidateJudged, Ended, Ready, Withdrawn
 from expmgr.runs.record import Status
 from expmgr.runs.request import CheckpointRef, read_request
@@ -251,11 +251,12 @@ def _look_at_what_is_left(built: Built, newest: Whole, judgement: Judgement) -> 
     changed = [one for one in judgement.differences if one.rule.effect == "training"]
     if changed:
         name, step = built.request.variant, newest.saved.step
+        run = f"expmgr run {name}{seeds_option(built.request.seed)}"
         raise WarmStartProblem(
             f"{newest.shown} is at step {step}, so nothing would be trained with what changed",
             details=[f"{one.what}   saved {one.saved}   wanted {one.wanted}" for one in changed[:5]],
             left_alone="Nothing was changed.",
-            hint=f"train on: expmgr run {name} --max-steps N, above {step}; or start anew: expmgr run {name} --fresh",
+            hint=f"train on: {run} --max-steps N, above {step}; or start anew: {run} --fresh",
         )
 
 

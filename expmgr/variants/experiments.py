@@ -92,7 +92,7 @@ def from_csv(experiment: str, path: Path, label: str) -> dict[str, bytes]:
         raise DataProblem(
             f"{path} has {len(content):,} bytes, too many for a copy in git (at most {_MOST_BYTES:,})",
             left_alone="Nothing was changed.",
-            hint="take a part of it, or write the spec yourself: expmgr init --experiment NAME without --csv",
+            hint=f"take a part of it, or write the spec yourself: expmgr init --experiment {experiment}",
         )
     table = read_table(content, str(path))
     require_column(table, label)

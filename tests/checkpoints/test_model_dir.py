@@ -89,8 +89,12 @@ def test_a_lost_manifest_is_no_fresh_start(folder: Folder) -> None:
         "  model.ckpt-100.data-00000-of-00001",
         "  model.ckpt-100.index",
         "Nothing was changed on disk.",
-        "Hint: to start anew and keep the old model_dir aside: expmgr run iris/wide --fresh",
+        "Hint: rebuild the manifest from the checkpoints that are whole: expmgr checkpoints iris/wide --rebuild",
     ]
+    (folder.path / "model.ckpt-100.json").unlink()
+    assert refused(folder.opened())[-1] == (
+        "Hint: to start anew and keep the old model_dir aside: expmgr run iris/wide --fresh"
+    )
 
 
 def test_a_manifest_that_cannot_be_read(folder: Folder) -> None:

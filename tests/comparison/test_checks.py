@@ -11,7 +11,7 @@ import pytest
 
 from expmgr.comparison.checks.table import CHECKS, checks_of
 from expmgr.comparison.comparison import compare
-from expmgr.comparison.sides import Answer, Case, Side, Subject, Tried
+from expmgr.comparison.sides import Answer, Case, Lost, Side, Subject, Tried
 from expmgr.paths import VariantName
 from expmgr.runs.record import Attempt, Checkpoint, DataSplit, RunRecord
 from expmgr.spec.experiment import ExperimentSpec
@@ -154,7 +154,7 @@ FIRES: list[tuple[str, Answer, Callable[[], Case]]] = [
     (
         "checkpoint",
         Answer.UNKNOWN,
-        lambda: case(other=replace(other(), lost={"2026-iris/wide-1": (Answer.UNKNOWN, "not recorded")})),
+        lambda: case(other=replace(other(), lost={"2026-iris/wide-1": Lost(Answer.UNKNOWN, "not recorded")})),
     ),
     ("evaluated-rows", Answer.BLOCK, lambda: case(other=other(data=split("eval", sha256="others")))),
     ("evaluated-rows", Answer.UNKNOWN, lambda: case(other=other(data=split("eval", sha256=None)))),
@@ -209,12 +209,12 @@ FIRES: list[tuple[str, Answer, Callable[[], Case]]] = [
     (
         "checkpoint",
         Answer.BLOCK,
-        lambda: case(other=replace(other(), lost={"2026-iris/wide-1": (Answer.BLOCK, "its commit is gone")})),
+        lambda: case(other=replace(other(), lost={"2026-iris/wide-1": Lost(Answer.BLOCK, "its commit is gone")})),
     ),
     (
         "checkpoint",
         Answer.WARN,
-        lambda: case(other=replace(other(), lost={"2026-iris/wide-1": (Answer.WARN, "its checkpoint is gone")})),
+        lambda: case(other=replace(other(), lost={"2026-iris/wide-1": Lost(Answer.WARN, "its checkpoint is gone")})),
     ),
     ("environment", Answer.WARN, lambda: case(other=other(environment={**ENVIRONMENT, "gpus": ["A100"]}))),
     ("environment", Answer.WARN, lambda: case(other=other(environment={**ENVIRONMENT, "tensorflow": "2.16.1"}))),
@@ -437,7 +437,7 @@ def test_it_keeps_still_where_nothing_is_wrong(number: int) -> None:
 
 
 def test_the_way_out_names_each_variant_that_needs_it() -> None:
-    both = [replace(subject(name, runs(name)), lost={f"2026-iris/{name}-1": (Answer.UNKNOWN, "not recorded")})
+    both = [replace(subject(name, runs(name)), lost={f"2026-iris/{name}-1": Lost(Answer.UNKNOWN, "not recorded")})
             for name in ("base", "wide")]  # fmt: skip
     found = {one.id: one for one in checks_of(case(base=both[0], other=both[1]))}["checkpoint"]
     assert found.mend == "expmgr run iris/base --seeds 1 --fresh; expmgr run iris/wide --seeds 1 --fresh"

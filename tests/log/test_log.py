@@ -264,7 +264,7 @@ def test_notes_are_said_and_taken_back(iris: Repo) -> None:
     assert refused.stderr.splitlines() == [
         "Error: what happened (run) is not taken back",
         "Nothing was changed.",
-        'Hint: say what is wrong with it: expmgr note VARIANT -m "..."',
+        f'Hint: say what is wrong with it: expmgr note {record.run_id} -m "..."',
     ]
     assert iris.expmgr("retract", "ffff", "-m", "x").stderr.splitlines()[0] == "Error: there is no event ffff"
     assert iris.expmgr("note", "wide", "-m", "  ").code == 2

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from expmgr.comparison.checks.finding import SHORT_S, Found, again, differ
-from expmgr.comparison.sides import Answer, Case, chain, trained_s
+from expmgr.comparison.sides import Answer, Case, Lost, chain, trained_s
 from expmgr.guard.rules import allowed_by
 from expmgr.paths import seeds_text
 from expmgr.spec.experiment import ExperimentSpec
@@ -87,12 +87,13 @@ def guarded(case: Case) -> Iterator[Found | str]:
 
 def checkpoint(case: Case) -> Iterator[Found | str]:
     for side in case.sides:
-        seeds: dict[tuple[Answer, str], list[int]] = {}
+        seeds: dict[Lost, list[int]] = {}
         for record in side.runs:
             if record.run_id in side.subject.lost:
                 seeds.setdefault(side.subject.lost[record.run_id], []).append(record.seed)
-        for (answer, told), of in seeds.items():
-            yield Found(answer, f"{side.name} seeds {seeds_text(of)}: {told}", f"{side.command(of)} --fresh")
+        for lost, of in seeds.items():
+            fix = lost.fix or f"{side.command(of)} --fresh"
+            yield Found(lost.answer, f"{side.name} seeds {seeds_text(of)}: {lost.message}", fix)
     yield "code and selected checkpoint of every run are there, as recorded"
 
 

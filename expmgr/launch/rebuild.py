@@ -1,0 +1,176 @@
+"""Rebuilds the lost or damaged manifest of a model_dir, for `checkpoints --rebuild`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from expmgr.checkpoints.manifest import Manifest
+from expmgr.checkpoints.model_dir import ModelDir
+from expmgr.checkpoints.rebuild import Known, NotTaken, RebuiltManifest, rebuilt
+from expmgr.disk.locks import held
+from expmgr.errors import Busy, CheckpointRefused, ManifestDamaged
+from expmgr.project import Project
+from expmgr.runs.record import RunRecord
+from expmgr.spec.experiment import ExperimentSpec
+from expmgr.spec.training import BestCheckpoint
+from expmgr.variants.variants import find_variant, spec_of
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What became of the manifest of one seed."""
+
+    variant: str
+    seed: int
+    model_dir: str
+    """As it is shown."""
+    steps: Sequence[int]
+    """The checkpoints that the manifest lists now."""
+    selected_step: int | None
+    not_taken: Sequence[NotTaken] = ()
+    """Checkpoints that are not whole, and why; their files are as they were."""
+    notes: Sequence[str] = ()
+    """What is not known of the checkpoints."""
+    set_aside: str | None = None
+    """Where the damaged manifest is kept; None if there was none."""
+    was_whole: bool = False
+    """The manifest can be read, so nothing was changed."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**vars(self), "steps": list(self.steps), "not_taken": [one.as_dict() for one in self.not_taken],
+                "notes": list(self.notes)}  # fmt: skip
+
+    def __repr__(self) -> str:
+        what = "can be read" if self.was_whole else f"rebuilt, {len(self.steps)} checkpoints"
+        return f"<manifest of {self.variant} seed {self.seed}: {what}>"
+
+
+class RebuiltManifests(Sequence[Rebuilt]):
+    """What became of the manifests, by seed. `as_dict()` is what `expmgr checkpoints --rebuild --json` prints."""
+
+    def __init__(self, rebuilt: Sequence[Rebuilt]) -> None:
+        self._rebuilt = rebuilt
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"format": 1, "rebuilt": [one.as_dict() for one in self]}
+
+    def __len__(self) -> int:
+        return len(self._rebuilt)
+
+    def __getitem__(self, number: Any) -> Any:
+        return self._rebuilt[number]
+
+    def __iter__(self) -> Iterator[Rebuilt]:
+        return iter(self._rebuilt)
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self))
+
+
+def rebuild_manifests(project: Project, variant: str, seeds: Sequence[int] | None = None) -> RebuiltManifests:
+    """Rebuild the manifest of each seed (None: 0, or the seed that the spec sets) from the checkpoints that are whole.
+
+    `CheckpointRefused` if a folder has none, `Busy` if somebody trains or fetches there; its files are unchanged then.
+    """
+    found = find_variant(project.repo, variant)
+    spec = spec_of(project.repo, found)
+    chosen = seeds if seeds is not None else (spec.run_config.tf_random_seed or 0,)
+    return RebuiltManifests([_rebuilt(project, project.model_dir(found.name, seed), spec) for seed in chosen])
+
+
+def _rebuilt(project: Project, folder: ModelDir, spec: ExperimentSpec) -> Rebuilt:
+    manifest = _readable(folder)
+    if manifest is not None:
+        return _unchanged(folder, manifest)
+    folder.check_usable()
+    with held(folder.lock_dir, folder.shown, undo_on_error=True) as lock:
+
+        def check() -> None:
+            if not lock.is_held():
+                raise Busy(f"{folder.shown} was taken over by another process, so nothing more was written to it")
+
+        folder.may_write = check
+        manifest = _readable(folder)
+        if manifest is not None:  # somebody else was quicker
+            return _unchanged(folder, manifest)
+        made = rebuilt(folder.path, folder.shown, folder.variant, folder.seed, _known(project, folder, spec))
+        if not made.manifest.checkpoints:
+            raise _none_whole(folder, made)
+        aside = folder.replace_manifest(made.manifest, time.time())
+    return Rebuilt(
+        folder.variant,
+        folder.seed,
+        folder.shown,
+        [one.step for one in made.manifest.checkpoints],
+        made.manifest.selected_step,
+        made.not_taken,
+        made.notes,
+        project.shown(aside) if aside is not None else None,
+    )
+
+
+def _readable(folder: ModelDir) -> Manifest | None:
+    """The manifest; None if it is damaged, or missing while checkpoints are there. What a newer expmgr wrote, or another
+    variant owns, is not damaged: that error is raised."""
+    try:
+        manifest = folder.read_manifest()
+    except ManifestDamaged:
+        return None
+    if manifest is None:
+        raise CheckpointRefused(
+            f"{folder.shown} has no checkpoints, so there is no manifest to rebuild",
+            left_alone="Nothing was changed.",
+            hint=f"train it: expmgr run {folder.variant}",
+        )
+    return manifest
+
+
+def _unchanged(folder: ModelDir, manifest: Manifest) -> Rebuilt:
+    steps = [one.step for one in manifest.checkpoints]
+    return Rebuilt(folder.variant, folder.seed, folder.shown, steps, manifest.selected_step, was_whole=True)
+
+
+def _none_whole(folder: ModelDir, made: RebuiltManifest) -> CheckpointRefused:
+    return CheckpointRefused(
+        f"the manifest of {folder.shown} was not rebuilt: none of its checkpoints is whole",
+        details=[f"{one.name}: {one.why}" for one in made.not_taken[:5]],
+        left_alone="Nothing was changed.",
+        hint=folder.fresh_hint,
+    )
+
+
+def _known(project: Project, folder: ModelDir, spec: ExperimentSpec) -> Known:
+    """What the records of a seed, this clone's and others', say of its checkpoints."""
+    runs: dict[str, RunRecord] = {}
+    for head in project.records.heads():
+        if (head.variant, head.seed) == (folder.variant, folder.seed):
+            runs |= {one.run_id: one for one in project.records.whole([head])}
+    newest = next((one for one in reversed(runs.values()) if one.by_hand is None), None)
+
+    def recorded(run_id: str | None, step: int) -> Mapping[str, str] | None:
+        record = runs.get(run_id or "")
+        saved = record.checkpoints if record is not None else []
+        return next((one.files for one in reversed(saved) if one.step == step), None)
+
+    selection = spec.selection
+    chosen = None
+    if isinstance(selection, BestCheckpoint):
+        mode = selection.mode or spec.direction(selection.metric)
+        chosen = {"metric": selection.metric, "split": selection.split, "mode": mode}
+    about: dict[str, Any] = {}
+    if newest is not None:
+        points: dict[int, dict[str, float]] = {}
+        for metric, values in newest.curves.get("eval", {}).items() if spec.eval.steps is None else ():
+            for step, value in values:
+                points.setdefault(step, {})[metric] = value
+        about = {
+            "examples_seen": {newest.step: newest.examples_seen} if newest.has_ended else {},
+            "points": points,
+            "rows": {split: one.sha256 for split, one in newest.data.items() if one.sha256 is not None},
+            "selected_step": newest.selected_step if newest.is_complete and chosen is not None else None,
+            "began_at": newest.attempts[0].started_at,
+        }
+    return Known(recorded, selection=chosen, **about)

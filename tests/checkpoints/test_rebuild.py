@@ -1,0 +1,235 @@
+"""A lost or damaged manifest: who meets it offers the rebuild, and the rebuild lists what is whole. No TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import expmgr
+from checkpoints.test_model_dir import write
+from clones import ok, saved, signature
+from expmgr.checkpoints.manifest import CheckpointMetadata, Manifest
+from expmgr.checkpoints.model_dir import ModelDir
+from expmgr.checkpoints.rebuild import Known, rebuilt
+from expmgr.disk.locks import held
+from expmgr.errors import Busy, CheckpointRefused
+from train.runs import tree
+from world import Repo
+
+MODEL_DIR = "models/iris/wide/seed-1"
+
+
+@pytest.fixture
+def trained(iris: Repo) -> Repo:
+    """Seed 1 of iris/wide has three checkpoints."""
+    ok(iris, "new", "iris/wide", "--set", "train.max_steps=30")
+    saved(iris, "iris/wide", 1, b"weights", steps=3)
+    return iris
+
+
+def manifest_of(repo: Repo) -> Path:
+    return repo.path / MODEL_DIR / "manifest.json"
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def no_object(path: Path) -> None:
+    path.write_text("[]")
+
+
+def no_manifest(path: Path) -> None:
+    path.write_text('{"checkpoints": []}')
+
+
+def not_text(path: Path) -> None:
+    path.write_bytes(os.urandom(64))
+
+
+DAMAGES: tuple[Callable[[Path], object], ...] = (cut, empty, no_object, no_manifest, not_text, Path.unlink)
+
+
+def named(damage: Callable[[Path], object]) -> str:
+    return damage.__name__
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=named)
+def test_the_rebuilt_manifest_is_the_old_one(trained: Repo, damage: Callable[[Path], object]) -> None:
+    before, state = manifest_of(trained).read_bytes(), (trained.path / MODEL_DIR / "checkpoint").read_bytes()
+    damage(manifest_of(trained))
+    damaged = manifest_of(trained).read_bytes() if manifest_of(trained).exists() else None
+    (trained.path / MODEL_DIR / "checkpoint").unlink()
+    refused = trained.expmgr("checkpoints", "iris/wide", "--seeds", "1")
+    assert refused.code == 3
+    hint = "Hint: rebuild the manifest from the checkpoints that are whole: "
+    assert refused.stderr.splitlines()[-2:] == [
+        "Nothing was changed on disk.",
+        f"{hint}expmgr checkpoints iris/wide --rebuild --seeds 1",
+    ]
+    command = refused.stderr.splitlines()[-1].removeprefix(hint).split()
+    result = trained.expmgr(*command[1:])
+    assert (result.code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"{MODEL_DIR}/manifest.json was rebuilt: it lists steps 28, 29, 30"
+    assert manifest_of(trained).read_bytes() == before
+    assert (trained.path / MODEL_DIR / "checkpoint").read_bytes() == state
+    if damaged is None:
+        assert len(lines) == 1
+    else:
+        kept = lines[1].removeprefix("the damaged one is kept in ")
+        assert re.fullmatch(r"models/iris/wide/\.set-aside/seed-1-\d{8}T\d{9}Z-manifest/manifest\.json", kept)
+        assert (trained.path / kept).read_bytes() == damaged
+    assert trained.expmgr("checkpoints", "iris/wide", "--rebuild", "--seeds", "1").stdout == (
+        f"{MODEL_DIR}/manifest.json can be read, so nothing was changed: it lists steps 28, 29, 30\n"
+    )
+
+
+#: What meets a damaged manifest and does not need TensorFlow to say so.
+COMMANDS = (
+    ("run", "iris/wide", "--seeds", "1"),
+    ("check", "iris/wide", "--seeds", "1"),
+    ("check", "iris/wide@30", "--seeds", "1"),
+    ("checkpoints", "iris/wide", "--seeds", "1"),
+    ("push", "--checkpoints", "all"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_who_meets_it_offers_the_rebuild(trained: Repo, command: tuple[str, ...]) -> None:
+    ok(trained, "list")
+    (trained.path / "expmgr.toml").write_text('store = "shared"\n')
+    trained.git("init", "--quiet", "--bare", str(trained.path.parent / "hub.git"))
+    trained.git("remote", "add", "origin", str(trained.path.parent / "hub.git"))
+    cut(manifest_of(trained))
+    before = tree(trained.path / "models")
+    result = trained.expmgr(*command)
+    assert "expmgr checkpoints iris/wide --rebuild --seeds 1\n" in result.stderr
+    assert f"{MODEL_DIR}/manifest.json cannot be read" in result.stderr
+    assert tree(trained.path / "models") == before
+    assert result.code == 3, result.stderr
+
+
+def test_compare_offers_it_too(trained: Repo) -> None:
+    ok(trained, "new", "iris/other")
+    saved(trained, "iris/other", 1, b"others")
+    cut(manifest_of(trained))
+    result = trained.expmgr("compare", "iris/other", "iris/wide")
+    assert f"{MODEL_DIR}/manifest.json cannot be read" in result.stderr
+    assert ": expmgr checkpoints iris/wide --rebuild --seeds 1" in result.stderr
+
+
+def test_what_is_not_whole_is_not_taken(trained: Repo) -> None:
+    folder = trained.path / MODEL_DIR
+    with open(folder / "model.ckpt-30.data-00000-of-00001", "r+b") as file:
+        file.truncate(3)
+    index = bytearray((folder / "model.ckpt-28.index").read_bytes())
+    index[0] ^= 1
+    (folder / "model.ckpt-28.index").write_bytes(index)
+    (folder / "model.ckpt-7.index").write_bytes(b"somebody else's")
+    manifest_of(trained).unlink()
+    left = {name: content for name, content in tree(folder).items() if "29" not in name}
+    told = json.loads(ok(trained, "checkpoints", "iris/wide", "--rebuild", "--seeds", "1", "--json"))
+    assert told["format"] == 1
+    (one,) = told["rebuilt"]
+    assert (one["steps"], one["seed"], one["set_aside"], one["was_whole"]) == ([29], 1, None, False)
+    whys = {found["name"]: found["why"] for found in one["not_taken"]}
+    assert whys == {
+        "model.ckpt-7": "its signature model.ckpt-7.json is missing",
+        "model.ckpt-28": "model.ckpt-28.index has other content than was saved",
+        "model.ckpt-30": "model.ckpt-30.data-00000-of-00001 has 3 bytes, 9 were saved",
+    }
+    after = tree(folder)
+    assert {name: after[name] for name in left if not name.endswith("checkpoint")} == {
+        name: content for name, content in left.items() if not name.endswith("checkpoint")
+    }
+
+
+def test_without_a_whole_checkpoint_nothing_changes(trained: Repo) -> None:
+    folder = trained.path / MODEL_DIR
+    for path in folder.glob("*.data-*"):
+        path.unlink()
+    cut(manifest_of(trained))
+    before = tree(trained.path / "models")
+    result = trained.expmgr("checkpoints", "iris/wide", "--rebuild", "--seeds", "1")
+    assert result.code == 3
+    assert result.stderr == (
+        f"Error: the manifest of {MODEL_DIR} was not rebuilt: none of its checkpoints is whole\n"
+        "  model.ckpt-28: model.ckpt-28.data-00000-of-00001 is missing\n"
+        "  model.ckpt-29: model.ckpt-29.data-00000-of-00001 is missing\n"
+        "  model.ckpt-30: model.ckpt-30.data-00000-of-00001 is missing\n"
+        "Nothing was changed.\n"
+        "Hint: to start anew and keep the old model_dir aside: expmgr run iris/wide --seeds 1 --fresh\n"
+    )
+    assert tree(trained.path / "models") == before
+
+
+def test_it_takes_the_lock(trained: Repo) -> None:
+    cut(manifest_of(trained))
+    before = manifest_of(trained).read_bytes()
+    with held(trained.path / "models/iris/wide/.locks/seed-1", "the model_dir"):
+        result = trained.expmgr("checkpoints", "iris/wide", "--rebuild", "--seeds", "1")
+        with pytest.raises(Busy):
+            expmgr.open(trained.path).rebuild_checkpoints("iris/wide", seeds=[1])
+    assert result.code == 4, result.stderr
+    assert manifest_of(trained).read_bytes() == before
+
+
+def test_from_python(trained: Repo) -> None:
+    repository = expmgr.open(trained.path)
+    cut(manifest_of(trained))
+    (one,) = repository.rebuild_checkpoints("iris/wide", seeds=[1])
+    assert (one.steps, one.selected_step, list(one.not_taken), list(one.notes)) == ([28, 29, 30], None, [], [])
+    assert one.set_aside is not None
+    with pytest.raises(CheckpointRefused, match="has no checkpoints, so there is no manifest to rebuild"):
+        repository.rebuild_checkpoints("iris/wide")
+
+
+def test_another_variants_manifest_is_not_damaged(trained: Repo) -> None:
+    values = json.loads(manifest_of(trained).read_text())
+    manifest_of(trained).write_text(json.dumps({**values, "variant": "iris/other"}))
+    assert trained.expmgr("checkpoints", "iris/wide", "--rebuild", "--seeds", "1").code == 1
+    manifest_of(trained).write_text(json.dumps({**values, "format": 2}))
+    result = trained.expmgr("checkpoints", "iris/wide", "--rebuild", "--seeds", "1")
+    assert result.code == 3
+    assert "has format 2, this expmgr reads format 1" in result.stderr
+
+
+def test_everything_that_the_manifest_said_comes_back(tmp_path: Path) -> None:
+    """Metrics, what early stopping and callbacks carry over a stop, what was preserved, and which one is selected."""
+    folder = ModelDir(tmp_path / "iris/wide/seed-0", shown="models/iris/wide/seed-0", variant="iris/wide", seed=0)
+    folder.prepare(now=1000.0)
+    for number, value in enumerate((0.5, 0.9, 0.9, 0.7, 0.6, 0.8, 0.1), start=1):
+        carried = {"early_stopping": {"waited": number}, "callbacks": {"a": [0.1 * number]}}
+        about = CheckpointMetadata(
+            1000.0 + 1800.0 * number, number * 32, {"eval": {"accuracy": value}}, {"eval": "rows"}, carried
+        )
+        folder.save(number * 10, write, signature(number * 10), about)
+        if number == 2:
+            folder.select(20)
+        if number < 7:  # what is preserved after the last save is decided after the next one
+            folder.retain(2, 1.0)
+    wanted = Manifest.model_validate_json((folder.path / "manifest.json").read_bytes())
+    assert {one.step: one.preserved for one in wanted.checkpoints if one.preserved}
+    (folder.path / "manifest.json").unlink()
+    known = Known(
+        selection={"metric": "accuracy", "split": "eval", "mode": "max"}, rows={"eval": "rows"}, began_at=1000.0
+    )
+    found = rebuilt(folder.path, folder.shown, "iris/wide", 0, known)
+    assert (found.not_taken, found.notes) == ([], [])
+    assert found.manifest == wanted
+    # On other rows than the record names the metrics do not count.
+    other = rebuilt(
+        folder.path, folder.shown, "iris/wide", 0, Known(selection=known.selection, rows={"eval": "others"})
+    )
+    assert other.manifest.selected_step is None
+    assert other.notes == ["no checkpoint is selected: none has eval accuracy"]
