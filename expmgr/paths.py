@@ -199,6 +199,10 @@ class RunDir:
         """Append-only: what happened, a line each with length and CRC (`durable.append_line`)."""
         return self.path / "events.jsonl"
 
+    def damaged_events(self, attempt: int) -> Path:
+        """The events of an attempt of which some could not be read, kept when the others were folded into the record."""
+        return self.path / f"events-{attempt}.damaged.jsonl"
+
     @property
     def progress(self) -> Path:
         """Where the run stands now; replaced often, never fsynced, read only to be shown."""

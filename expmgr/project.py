@@ -75,7 +75,7 @@ class Project:
                     record = None
                 except RecordDamaged:  # the command that needs it says so
                     continue
-                if record is None or record.attempts[-1].from_step is None:
+                if record is None or not self.records.has_begun(record):
                     self._forget(run_id, record)
                 else:
                     ended.append(self.records.finish(run_id, killed=True))

@@ -300,6 +300,10 @@ def _said(record: RunRecord) -> Iterator[str]:
         for change in one.changes:
             allowed = f", {allowed_by(change['rule'])}" if change.get("allowed") else ""
             yield f"attempt {one.number}: {change['what']} {change['saved']} -> {change['wanted']}{allowed}"
+        if one.damaged_lines:
+            kept = f"events-{one.number}.damaged.jsonl"
+            lines = "1 line" if one.damaged_lines == 1 else f"{one.damaged_lines} lines"
+            yield f"attempt {one.number}: {lines} of its events could not be read, and are missing here; kept in {kept}"
         for reason in one.not_exact:
             yield f"attempt {one.number}: not exact: {reason}"
         for told in (one.ended_early, one.error["message"] if one.error else None):

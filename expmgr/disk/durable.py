@@ -104,11 +104,11 @@ def append_line(path: Path, value: Any) -> None:
         os.close(descriptor)
 
 
-def read_lines(path: Path, start: int = 0) -> tuple[list[Any], int]:
+def read_lines(path: Path, start: int = 0, damaged: list[bytes] | None = None) -> tuple[list[Any], int]:
     """The whole lines of `path` from byte `start`, and the byte after the last of them.
 
-    A line that a crash cut, or whose CRC does not hold, is passed over; a line without its end is left for the next
-    call.
+    A line that a crash cut, or whose CRC does not hold, is skipped and added to `damaged`; a line without its end is left for
+    the next call.
     """
     try:
         with open(path, "rb") as file:
@@ -121,9 +121,14 @@ def read_lines(path: Path, start: int = 0) -> tuple[list[Any], int]:
     for line in whole.split(b"\n") if newline else []:
         length, _, remainder = line.partition(b" ")
         crc, _, body = remainder.partition(b" ")
-        with contextlib.suppress(ValueError):
-            if int(length) == len(body) and int(crc, 16) == zlib.crc32(body):
-                values.append(json.loads(body))
+        try:
+            is_whole = int(length) == len(body) and int(crc, 16) == zlib.crc32(body)
+        except ValueError:
+            is_whole = False
+        if is_whole:
+            values.append(json.loads(body))
+        elif damaged is not None:
+            damaged.append(line)
     return values, start + len(whole) + len(newline)
 
 

@@ -8,6 +8,7 @@ fails by it. Runs that go on are never taken from it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -153,6 +154,8 @@ class Index:
     def __init__(self, path: Path, runs: Path) -> None:
         self._path, self._runs = path, runs
         self._specs: dict[str, dict[str, Any]] = {}
+        self.without_record: list[str] = []
+        """Folders of runs without a `run.json`, when `heads` looked last."""
 
     def heads(
         self, read: Callable[[str], tuple[Mapping[str, Any], bool, str] | None], is_current: Callable[[str], bool]
@@ -237,9 +240,13 @@ class Index:
             names = sorted(os.listdir(self._runs))
         except FileNotFoundError:
             return found
+        self.without_record = []
         for name in names:
-            with contextlib.suppress(OSError):
+            try:
                 found[name] = stamp_of(f"{self._runs}/{name}/run.json")
+            except OSError as error:
+                if error.errno == errno.ENOENT:
+                    self.without_record.append(name)
         return found
 
     def _head(self, record: Mapping[str, Any], stamp: str, checked: str) -> Head:

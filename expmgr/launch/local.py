@@ -35,7 +35,17 @@ from expmgr.launch.preemption import watching
 from expmgr.launch.prepare import Prepared, give_back, prepare, reserve, take_back
 from expmgr.launch.worker import WorkerProcess
 from expmgr.project import Project
-from expmgr.runs.events import CandidateJudged, Ended, JudgedEvent, Ready, RunEvent, Withdrawn, last_of, read_events
+from expmgr.runs.events import (
+    CandidateJudged,
+    CheckpointSaved,
+    Ended,
+    JudgedEvent,
+    Ready,
+    RunEvent,
+    Withdrawn,
+    last_of,
+    read_events,
+)
 from expmgr.runs.record import RunRecord
 from expmgr.spec.model import EstimatorModel
 from expmgr.team.publish import tell_runs
@@ -103,6 +113,8 @@ class _Running:
     environment: Environment
     read_to: int = 0
     told: list[RunEvent] = field(default_factory=list)
+    damaged: list[bytes] = field(default_factory=list)
+    """Lines of its events that cannot be read."""
     shown: float = 0.0
 
 
@@ -225,7 +237,7 @@ class _Batch:
             self._show_progress(running)
 
     def _read(self, running: _Running) -> None:
-        events, running.read_to = read_events(running.prepared.folder, running.read_to)
+        events, running.read_to = read_events(running.prepared.folder, running.read_to, running.damaged)
         for event in events:
             running.told.append(event)
             if isinstance(event, Ready):  # a clone in which nobody called init
@@ -267,8 +279,10 @@ class _Batch:
         """The run's process has ended with `status`: an exit code, or a signal's number below zero."""
         self._read(running)
         prepared, task = running.prepared, running.prepared.task
-        if last_of(Ready, running.told) is not None:
-            self._end(running.number, self._outcome(prepared, last_of(Ended, running.told), status))
+        has_begun = last_of(Ready, running.told) is not None or last_of(CheckpointSaved, running.told) is not None
+        if has_begun or (running.damaged and task.mode == "train" and last_of(Withdrawn, running.told) is None):
+            outcome = self._outcome(prepared, last_of(Ended, running.told), status, is_damaged=bool(running.damaged))
+            self._end(running.number, outcome)
             return
         log = self._kept_log(prepared, status)
         take_back(self.project, prepared)
@@ -292,13 +306,13 @@ class _Batch:
             error.exit_code = ExitCode.INTERRUPTED
         return error
 
-    def _outcome(self, prepared: Prepared, ended: Ended | None, status: int) -> Outcome:
+    def _outcome(self, prepared: Prepared, ended: Ended | None, status: int, *, is_damaged: bool) -> Outcome:
         task = prepared.task
         with durable.disk_errors(f"the record of run {prepared.record.run_id}"):
             record = self.project.records.finish(prepared.record.run_id, killed=ended is None)
         log = prepared.folder.log
         if ended is None:
-            error: ExpmgrError = _died(task, status)
+            error: ExpmgrError = _no_last_word(prepared) if is_damaged and status == 0 else _died(task, status)
             return Outcome(task, error.exit_code, record, error, log=log)
         if ended.error:
             error = reported(ended.error)
@@ -407,6 +421,17 @@ def _is_whole(task: Task, judged: Sequence[JudgedEvent], status: int) -> bool:
     asked = len(task.candidates) if task.adopt is None and task.ask is None else 1
     codes = [one.exit_code for one in judged if isinstance(one, CandidateJudged)]
     return bool(judged) and len(judged) == asked and status == worst(codes)
+
+
+def _no_last_word(prepared: Prepared) -> ExpmgrError:
+    """The run's process did its work, and what it said of the end cannot be read."""
+    kept = prepared.folder.damaged_events(prepared.record.attempts[-1].number)
+    return RunFolderProblem(
+        f"the end of run {prepared.record.run_id} is not recorded: lines of its events.jsonl are damaged",
+        details=[f"kept: {kept}"],
+        left_alone="Its checkpoints are as they were saved.",
+        hint=f"check the disk, then run it again: it resumes from its newest checkpoint: {prepared.task.command}",
+    )
 
 
 def _died(task: Task, status: int) -> ExpmgrError:

@@ -216,9 +216,10 @@ def event_of(line: Mapping[str, Any]) -> RunEvent | None:
     return kind.of_line(line) if kind is not None else None
 
 
-def read_events(folder: RunDir, start: int = 0) -> tuple[list[RunEvent], int]:
-    """The events of the run in `folder` from byte `start` of their file, and the byte after the last whole line."""
-    lines, end = durable.read_lines(folder.events, start)
+def read_events(folder: RunDir, start: int = 0, damaged: list[bytes] | None = None) -> tuple[list[RunEvent], int]:
+    """The events of the run in `folder` from byte `start` of their file, and the byte after the last whole line. Lines that
+    cannot be read are added to `damaged`."""
+    lines, end = durable.read_lines(folder.events, start, damaged)
     return [event for event in map(event_of, lines) if event is not None], end
 
 

@@ -23,8 +23,10 @@ def fold(record: RunRecord, events: Iterable[RunEvent]) -> RunRecord:
         split: {name: list(points) for name, points in metrics.items()} for split, metrics in record.curves.items()
     }
     for event in events:
-        if isinstance(event, Ready):
+        is_of_training = isinstance(event, (Ready, CurvePoint, CheckpointSaved, Ended))
+        if is_of_training and attempt.status == "starting":  # also if the line `ready` is damaged
             attempt.status = record.status = "running"
+        if isinstance(event, Ready):
             attempt.worker = event.worker
             attempt.from_step = record.step = event.from_step
             attempt.changes = event.changes

@@ -52,6 +52,8 @@ class Attempt(StoredPart):
     """What the probe said of the restored model; None where nothing was restored."""
     not_exact: list[str] = Field(default_factory=list)
     """Why it may not end bit for bit as a run that was left alone; a line each."""
+    damaged_lines: int = 0
+    """Lines of its `events.jsonl` that could not be read: what they said is missing here. The file is kept."""
     ended_early: str | None = None
     """Why training ended before `max_steps`, where it did: early stopping, or a callback."""
     selected_step: int | None = None
@@ -206,8 +208,17 @@ def is_gone(marker: Path) -> bool:
     """Whether the process that wrote the marker of an active run is not there any more."""
     try:
         return Process.from_dict(json.loads(marker.read_text(encoding="utf-8"))).is_alive() is False
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def has_process(marker: Path) -> bool:
+    """Whether the marker of an active run names a process, alive or not."""
+    try:
+        Process.from_dict(json.loads(marker.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return True
 
 
 def is_abandoned(record: RunRecord) -> bool:

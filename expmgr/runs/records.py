@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expmgr.disk import durable
@@ -55,6 +56,23 @@ class SkippedRun:
         }
 
 
+@dataclass(frozen=True)
+class EmptyFolder:
+    """The folder of a run that has no record."""
+
+    run_id: str
+    path: Path
+    age_s: float
+    is_dead: bool
+    """Whether the process that made it is known to be gone, or it named none and is older than a start takes."""
+    holds: tuple[str, ...]
+    """Names of what is in it."""
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.holds
+
+
 class Records:
     """All runs of a repository, as folders below `.git/expmgr/runs/`."""
 
@@ -66,6 +84,8 @@ class Records:
         self.on_note = on_note
         self.skipped: dict[str, SkippedRun] = {}
         """By run id: the records that `heads` and `abandoned` skipped."""
+        self._damaged: set[str] = set()
+        """Runs of whose damaged events `on_note` was told."""
         self.index = Index(layout.own / "index.sqlite", layout.runs)
         self._log = LogCheck(repo, self.index, layout.own) if repo is not None else None
         self._confirmed: dict[str, str] = {}
@@ -113,6 +133,10 @@ class Records:
             record = self._folded(run_id)
             if killed and not record.has_ended:
                 record = ended_by(record, "killed", None)
+            if record.attempts[-1].damaged_lines and folder.events.exists():
+                kept = folder.damaged_events(record.attempts[-1].number)
+                kept.unlink(missing_ok=True)
+                durable.copy_file(folder.events, kept)
             self._write(record)
         else:  # folded before, and never rewritten
             record = as_written
@@ -176,7 +200,60 @@ class Records:
         for head in heads:  # it may have been restored
             self.skipped.pop(head.run_id, None)
         self._confirmed |= {head.run_id: head.stamp for head in heads if not head.checked}
+        for one in self._empty(self.index.without_record) if self.index.without_record else ():
+            if one.is_dead and one.is_empty:
+                self._remove(one.path)
         return heads
+
+    def empty_folders(self) -> list[EmptyFolder]:
+        """Folders of runs without a record: what a crash left of a start, or somebody deleted `run.json` of. `heads` removes
+        those that are empty, once it is sure that nobody is about to write there."""
+        try:
+            names = sorted(path.name for path in self.layout.runs.iterdir() if not (path / "run.json").exists())
+        except (FileNotFoundError, NotADirectoryError):
+            names = []
+        markers = self.layout.active.iterdir() if self.layout.active.is_dir() else ()
+        return list(self._empty([*names, *(one.name for one in markers if not self.run_dir(one.name).path.exists())]))
+
+    def _empty(self, names: Iterable[str]) -> Iterator[EmptyFolder]:
+        from expmgr.runs.record import ON_ITS_WAY_SECS, has_process, is_gone
+
+        now = time.time()
+        for name in names:
+            path, marker = self.run_dir(name).path, self.layout.active / name
+            with contextlib.suppress(OSError):
+                if not path.is_dir():
+                    if path.exists() or not marker.is_file():
+                        continue
+                    age_s = now - marker.stat().st_mtime
+                else:
+                    age_s = now - path.stat().st_mtime
+                held = sorted(one.name for one in path.iterdir()) if path.is_dir() else []
+                if "run.json" in held:  # written since
+                    continue
+                is_old = age_s > ON_ITS_WAY_SECS
+                is_dead = is_gone(marker) or (is_old and not has_process(marker))
+                left = [one for one in held if not (one.startswith(".") and one.endswith(".tmp"))]
+                yield EmptyFolder(name, path, age_s, is_dead=is_dead, holds=tuple(left))
+
+    @staticmethod
+    def _is_cut(marker: Path) -> bool:
+        """Whether a marker names no process, and is older than it takes to write it."""
+        from expmgr.runs.record import ON_ITS_WAY_SECS, has_process
+
+        with contextlib.suppress(OSError):
+            return time.time() - marker.stat().st_mtime > ON_ITS_WAY_SECS and not has_process(marker)
+        return False
+
+    def _remove(self, path: Path) -> None:
+        """Remove the folder of a run that never began, and its marker: not with what is in it, if somebody writes there now."""
+        with contextlib.suppress(OSError):
+            for one in path.glob(".*.tmp"):
+                one.unlink(missing_ok=True)
+            path.rmdir()
+        if not path.exists():
+            with contextlib.suppress(OSError):
+                (self.layout.active / path.name).unlink(missing_ok=True)
 
     def _forget_log(self) -> None:
         if self._log is not None:
@@ -322,7 +399,7 @@ class Records:
             try:
                 record = self._folded(path.name)
             except FileNotFoundError:
-                if is_gone(path):
+                if is_gone(path) or self._is_cut(path):
                     found.append(path.name)
                 continue
             except ExpmgrError as problem:
@@ -334,14 +411,66 @@ class Records:
                 found.append(path.name)
         return found
 
+    def has_begun(self, record: RunRecord) -> bool:
+        """Whether the newest attempt of a run got as far as to train: by its events, or, if these are damaged, by a checkpoint
+        that it saved."""
+        attempt = record.attempts[-1]
+        if attempt.from_step is not None:
+            return True
+        folder = self.run_dir(record.run_id)
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if json.loads(folder.request.read_bytes()).get("mode") != "train":
+                return False
+        return attempt.damaged_lines > 0 or self._has_saved(record)
+
+    def _has_saved(self, record: RunRecord) -> bool:
+        """Whether a checkpoint in its model_dir says that the newest attempt saved it."""
+        from expmgr.checkpoints.signature import unpacked
+
+        for path in self.layout.model_dir(record.name, record.seed).glob("model.ckpt-*.json"):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                made = json.loads(path.read_bytes())["provenance"]
+                made = unpacked(made) if isinstance(made, str) else made
+                started = record.attempts[-1].started_at
+                if made.get("run_id") == record.run_id and made["saved"]["saved_at"] >= started:
+                    return True
+        return False
+
     def _folded(self, run_id: str) -> RunRecord:
         from expmgr.runs.events import read_events
         from expmgr.runs.folding import fold
-        from expmgr.runs.record import parse_record
+        from expmgr.runs.record import is_abandoned, parse_record
 
         folder = self.run_dir(run_id)
         record = parse_record(folder.record)
         if record.has_ended:  # folded before, and the crash came before the events went
             return record
-        events, _ = read_events(folder)
-        return fold(record, events) if events else record
+        damaged: list[bytes] = []
+        events, end = read_events(folder, damaged=damaged)
+        record = fold(record, events) if events else record
+        # Nobody writes the rest of the last line any more. If it is the only one, the run had not begun.
+        if (events or damaged) and is_abandoned(record) and _has_more(folder.events, end):
+            damaged.append(b"")
+        if damaged:
+            record = record.model_copy(deep=True)
+            record.attempts[-1].damaged_lines = len(damaged)
+            self._note_damage(record)
+        return record
+
+    def _note_damage(self, record: RunRecord) -> None:
+        lines = record.attempts[-1].damaged_lines
+        told = "1 line of its events.jsonl" if lines == 1 else f"{lines} lines of its events.jsonl"
+        if record.run_id not in self._damaged:
+            self._damaged.add(record.run_id)
+            self.on_note(
+                f"run {record.run_id} ({record.variant}, seed {record.seed}): {told} cannot be read, and what they said is "
+                "missing from its record; the file is kept"
+            )
+
+
+def _has_more(path: Path, end: int) -> bool:
+    """Whether a file goes on behind byte `end`."""
+    try:
+        return path.stat().st_size > end
+    except FileNotFoundError:
+        return False

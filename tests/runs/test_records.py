@@ -308,3 +308,45 @@ def test_lines_are_read_on_from_where_one_stopped(tmp_path: Path) -> None:
     first, at = durable.read_lines(path)
     durable.append_line(path, 2)
     assert (first, durable.read_lines(path, at)[0]) == ([1], [2])
+
+
+def aged(path: Path) -> None:
+    long_ago = time.time() - 600
+    os.utime(path, (long_ago, long_ago))
+
+
+def test_an_empty_folder_is_removed_once_nobody_can_write_there(records: Records) -> None:
+    """What a crash leaves between the folder of a run and its record."""
+    whole = records.begin(fold(record("1"), [ready()]))
+    records.layout.active.mkdir(exist_ok=True)
+    names = ("2-old", "3-new", "4-dead", "5-elsewhere", "6-cut-marker", "7-holds-something", "8-temporary")
+    for name in names:
+        records.run_dir(name).path.mkdir()
+    elsewhere = {**ALIVE, "host": "another"}
+    for name, process in (("4-dead", json.dumps(DEAD)), ("5-elsewhere", json.dumps(elsewhere)), ("6-cut-marker", "{")):
+        (records.layout.active / name).write_text(process)
+    (records.run_dir("7-holds-something").path / "log.txt").write_text("what it said")
+    (records.run_dir("8-temporary").path / ".run.json.0a0b0c0d.tmp").write_text("{")
+    (records.layout.active / "9-no-folder").write_text("")
+    for name in names:
+        if name not in ("3-new", "4-dead"):
+            aged(records.run_dir(name).path)
+    found = {one.run_id: (one.is_dead, one.holds) for one in records.empty_folders()}
+    assert found == {
+        "2-old": (True, ()), "3-new": (False, ()), "4-dead": (True, ()), "5-elsewhere": (False, ()),
+        "6-cut-marker": (True, ()), "7-holds-something": (True, ("log.txt",)), "8-temporary": (True, ()),
+        "9-no-folder": (False, ()),
+    }  # fmt: skip
+    assert [one.run_id for one in records.heads()] == ["1"]
+    left = sorted(path.name for path in records.layout.runs.iterdir())
+    assert left == ["1", "3-new", "5-elsewhere", "7-holds-something"]
+    assert whole.record.exists()
+    assert sorted(path.name for path in records.layout.active.iterdir()) == ["1", "5-elsewhere", "9-no-folder"]
+    assert [one.run_id for one in records.empty_folders()] == [
+        "3-new",
+        "5-elsewhere",
+        "7-holds-something",
+        "9-no-folder",
+    ]
+    aged(records.layout.active / "9-no-folder")
+    assert records.abandoned() == ["9-no-folder"]
