@@ -276,6 +276,10 @@ class ModelDirProblem(ExpmgrError):
     """A model_dir that cannot be used: it belongs to another variant, or it cannot be written."""
 
 
+class OwnerDamaged(ModelDirProblem):
+    """`variant.json`, which says whose model_dir a folder is, cannot be read."""
+
+
 class CheckpointRefused(ExpmgrError):
     """The guard: the checkpoint does not fit the model."""
 

@@ -48,6 +48,7 @@ from expmgr.errors import (
     ExpmgrError,
     ManifestDamaged,
     ModelDirProblem,
+    OwnerDamaged,
     UnknownCheckpoint,
 )
 from expmgr.paths import seeds_option
@@ -131,7 +132,7 @@ class ModelDir:
 
     def check_usable(self) -> None:
         """`ModelDirProblem` where another variant owns the folder, or it cannot be written."""
-        self._check_owner()
+        self.check_owner()
         for folder in (self.path, self.variant_dir, self.lock_dir):
             reason = unwritable(folder)
             if reason:
@@ -141,19 +142,23 @@ class ModelDir:
                     hint="give yourself the right to write there, or move the root: models_dir in [tool.expmgr]",
                 )
 
-    def _check_owner(self) -> None:
+    def check_owner(self) -> None:
+        """`ModelDirProblem` where another variant owns the folder, `OwnerDamaged` where that cannot be read."""
         path = self.variant_dir / "variant.json"
         shown = self.shown.rpartition("/")[0] or str(self.variant_dir)
         try:
-            values = json.loads(path.read_bytes())
-            owner = str(values["variant"])
+            owner = json.loads(path.read_bytes())["variant"]
+            if not isinstance(owner, str):
+                raise TypeError(owner)
         except (FileNotFoundError, NotADirectoryError):
             return
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = f" ({error.strerror})" if isinstance(error, OSError) else ""
-            raise ModelDirProblem(
-                f"{shown}/variant.json cannot be read{reason}, so whose model_dir this is stays unknown",
+        except OSError as error:
+            raise self._no_access(f"{shown}/variant.json", error) from None
+        except (ValueError, KeyError, TypeError):
+            raise OwnerDamaged(
+                f"{shown}/variant.json cannot be read, so whose model_dir this is stays unknown",
                 left_alone=_KEPT,
+                hint=f"rebuild it from what its checkpoints say: {self.rebuild_command}",
             ) from None
         if owner != self.variant:
             raise ModelDirProblem(
@@ -168,7 +173,7 @@ class ModelDir:
         What is damaged or foreign is never None, and a step that is not there is `UnknownCheckpoint`. Not `thorough`,
         the content of weights is not read: whether their file has the size that was saved is looked at.
         """
-        self._check_owner()
+        self.check_owner()
         manifest = self.read_manifest()
         if manifest is None or not manifest.checkpoints:
             return None
@@ -300,26 +305,46 @@ class ModelDir:
             durable.fsync_dir(self.variant_dir)
         return target
 
+    def other_owners(self) -> list[str]:
+        """The variants that manifests of the seeds in the folder name, except this one."""
+        found = set()
+        for path in self.variant_dir.glob("seed-*/manifest.json"):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                found.add(str(json.loads(path.read_bytes())["variant"]))
+        return sorted(found - {self.variant})
+
+    def replace_owner(self, now: float) -> Path:
+        """Write `variant.json` in place of one that cannot be read, which is kept in `.set-aside/seed-<n>-<UTC time>-owner`;
+        its path."""
+        owner = self.variant_dir / "variant.json"
+        with self._problems(f"{self.shown.rpartition('/')[0]}/variant.json"):
+            kept = self._keep(owner, f"{self.path.name}-{_stamp(now)}-owner")
+            durable.write_json(owner, {"format": 1, "variant": self.variant})
+        return kept
+
     def replace_manifest(self, manifest: Manifest, now: float) -> Path | None:
         """Write `manifest` in place of one that cannot be read, which is kept as `manifest.json` in
         `.set-aside/seed-<n>-<UTC time>-manifest`; its path, None if there was none."""
         damaged = self.path / "manifest.json"
-        target = None
         with self._problems(f"{self.shown}/manifest.json"):
             durable.make_folder(self.path)
             self._say_whose()
-            if damaged.exists():
-                folder = self.variant_dir / ".set-aside" / f"{self.path.name}-{_stamp(now)}-manifest"
-                durable.make_folder(folder)
-                target = folder / damaged.name
-                try:
-                    os.link(damaged, target)  # it stays where it is until the new one replaces it
-                except OSError as error:
-                    if error.errno in durable.DISK_ERRORS:
-                        raise
-                    os.rename(damaged, target)
-                durable.fsync_dir(folder)
+            kept = self._keep(damaged, f"{self.path.name}-{_stamp(now)}-manifest") if damaged.exists() else None
             self._write(manifest)
+        return kept
+
+    def _keep(self, damaged: Path, name: str) -> Path:
+        """Keep a damaged file in the folder `name` of `.set-aside/`; where."""
+        folder = self.variant_dir / ".set-aside" / name
+        durable.make_folder(folder)
+        target = folder / damaged.name
+        try:
+            os.link(damaged, target)  # it stays where it is until the new one replaces it
+        except OSError as error:
+            if error.errno in durable.DISK_ERRORS:
+                raise
+            os.rename(damaged, target)
+        durable.fsync_dir(folder)
         return target
 
     def rewind(self, step: int, now: float) -> None:

@@ -121,7 +121,9 @@ def checkpoints(
     seeds: Seeds = None,
     rebuild: Annotated[
         bool,
-        typer.Option("--rebuild", help="Rebuild a damaged or lost manifest.json from the checkpoints that are whole."),
+        typer.Option(
+            "--rebuild", help="Rebuild a damaged manifest.json or variant.json from the checkpoints that are whole."
+        ),
     ] = False,
     as_json: output.AsJson = False,
     as_csv: output.AsCsv = False,
@@ -166,8 +168,11 @@ def _rebuild(variant: str, seeds: Sequence[int] | None, how: output.Form) -> Non
 
 def _show_rebuilt(one: Rebuilt) -> None:
     manifest, steps = f"{one.model_dir}/manifest.json", ", ".join(map(str, one.steps))
+    if one.owner_set_aside is not None:
+        owner = f"{one.model_dir.rpartition('/')[0]}/variant.json"
+        output.show(f"{owner} was rebuilt; the damaged one is kept in {one.owner_set_aside}")
     if one.was_whole:
-        output.show(f"{manifest} can be read, so nothing was changed: it lists steps {steps or 'none'}")
+        output.show(f"{manifest} can be read, so it was not changed: it lists steps {steps or 'none'}")
         return
     selected = "" if one.selected_step is None else f"; step {one.selected_step} is selected"
     output.show(f"{manifest} was rebuilt: it lists steps {steps}{selected}")

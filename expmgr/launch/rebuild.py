@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from expmgr.checkpoints.manifest import Manifest
 from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.checkpoints.rebuild import Known, NotTaken, RebuiltManifest, rebuilt
 from expmgr.disk.locks import held
-from expmgr.errors import Busy, CheckpointRefused, ManifestDamaged
+from expmgr.errors import Busy, CheckpointRefused, ManifestDamaged, ModelDirProblem, OwnerDamaged
 from expmgr.project import Project
 from expmgr.runs.record import RunRecord
 from expmgr.spec.experiment import ExperimentSpec
@@ -36,8 +36,10 @@ class Rebuilt:
     """What is not known of the checkpoints."""
     set_aside: str | None = None
     """Where the damaged manifest is kept; None if there was none."""
+    owner_set_aside: str | None = None
+    """Where the damaged `variant.json` is kept, which was rebuilt too; None if it can be read."""
     was_whole: bool = False
-    """The manifest can be read, so nothing was changed."""
+    """The manifest can be read, so it was not changed."""
 
     def as_dict(self) -> dict[str, Any]:
         return {**vars(self), "steps": list(self.steps), "not_taken": [one.as_dict() for one in self.not_taken],
@@ -82,10 +84,10 @@ def rebuild_manifests(project: Project, variant: str, seeds: Sequence[int] | Non
 
 
 def _rebuilt(project: Project, folder: ModelDir, spec: ExperimentSpec) -> Rebuilt:
+    is_owned = _is_owned(folder)
     manifest = _readable(folder)
-    if manifest is not None:
+    if manifest is not None and is_owned:
         return _unchanged(folder, manifest)
-    folder.check_usable()
     with held(folder.lock_dir, folder.shown, undo_on_error=True) as lock:
 
         def check() -> None:
@@ -93,9 +95,11 @@ def _rebuilt(project: Project, folder: ModelDir, spec: ExperimentSpec) -> Rebuil
                 raise Busy(f"{folder.shown} was taken over by another process, so nothing more was written to it")
 
         folder.may_write = check
+        owner = None if is_owned else _rebuild_owner(project, folder)
+        folder.check_usable()
         manifest = _readable(folder)
-        if manifest is not None:  # somebody else was quicker
-            return _unchanged(folder, manifest)
+        if manifest is not None:  # or somebody else was quicker
+            return replace(_unchanged(folder, manifest), owner_set_aside=owner)
         made = rebuilt(folder.path, folder.shown, folder.variant, folder.seed, _known(project, folder, spec))
         if not made.manifest.checkpoints:
             raise _none_whole(folder, made)
@@ -109,7 +113,31 @@ def _rebuilt(project: Project, folder: ModelDir, spec: ExperimentSpec) -> Rebuil
         made.not_taken,
         made.notes,
         project.shown(aside) if aside is not None else None,
+        owner,
     )
+
+
+def _is_owned(folder: ModelDir) -> bool:
+    """Whether `variant.json` can be read; what names another variant is an error."""
+    try:
+        folder.check_owner()
+    except OwnerDamaged:
+        return False
+    return True
+
+
+def _rebuild_owner(project: Project, folder: ModelDir) -> str | None:
+    """Write `variant.json` again if nothing in the folder is another variant's; where the damaged one is kept."""
+    if _is_owned(folder):  # somebody else was quicker
+        return None
+    others = folder.other_owners()
+    if others:
+        raise ModelDirProblem(
+            f"the variant.json of {folder.shown} was not rebuilt: manifests beside it name {', '.join(others)}",
+            left_alone="Nothing was changed.",
+            hint="no two variants share a model_dir: move back what belongs to another one",
+        )
+    return project.shown(folder.replace_owner(time.time()))
 
 
 def _readable(folder: ModelDir) -> Manifest | None:

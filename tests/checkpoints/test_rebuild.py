@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def test_the_rebuilt_manifest_is_the_old_one(trained: Repo, damage: Callable[[Pa
         assert re.fullmatch(r"models/iris/wide/\.set-aside/seed-1-\d{8}T\d{9}Z-manifest/manifest\.json", kept)
         assert (trained.path / kept).read_bytes() == damaged
     assert trained.expmgr("checkpoints", "iris/wide", "--rebuild", "--seeds", "1").stdout == (
-        f"{MODEL_DIR}/manifest.json can be read, so nothing was changed: it lists steps 28, 29, 30\n"
+        f"{MODEL_DIR}/manifest.json can be read, so it was not changed: it lists steps 28, 29, 30\n"
     )
 
 
@@ -233,3 +234,42 @@ def test_everything_that_the_manifest_said_comes_back(tmp_path: Path) -> None:
     )
     assert other.manifest.selected_step is None
     assert other.notes == ["no checkpoint is selected: none has eval accuracy"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format": 1}', b'{"variant": 5}', b"\xff\xfe"])
+def test_a_damaged_variant_json_is_rebuilt(trained: Repo, content: bytes) -> None:
+    path = trained.path / "models/iris/wide/variant.json"
+    before = path.read_bytes()
+    path.write_bytes(content)
+    refused = trained.expmgr("run", "iris/wide", "--seeds", "1", "--max-steps", "40")
+    assert refused.stderr.splitlines()[1:] == [
+        "Error: models/iris/wide/variant.json cannot be read, so whose model_dir this is stays unknown",
+        "Nothing was changed on disk.",
+        "Hint: rebuild it from what its checkpoints say: expmgr checkpoints iris/wide --rebuild --seeds 1",
+    ]
+    assert refused.code == 1
+    shown, whole = ok(trained, "checkpoints", "iris/wide", "--rebuild", "--seeds", "1").splitlines()
+    assert whole == f"{MODEL_DIR}/manifest.json can be read, so it was not changed: it lists steps 28, 29, 30"
+    start, _, kept = shown.partition("; the damaged one is kept in ")
+    assert start == "models/iris/wide/variant.json was rebuilt"
+    assert ((trained.path / kept).read_bytes(), path.read_bytes()) == (content, before)
+
+
+def test_both_files_damaged(trained: Repo) -> None:
+    (trained.path / "models/iris/wide/variant.json").write_text("{")
+    cut(manifest_of(trained))
+    lines = ok(trained, "checkpoints", "iris/wide", "--rebuild", "--seeds", "1").splitlines()
+    assert [line.partition(" ")[2][:12] for line in lines[:2]] == ["was rebuilt;", "was rebuilt:"]
+    assert lines[1].endswith("it lists steps 28, 29, 30")
+
+
+def test_a_variant_json_is_not_rebuilt_beside_what_another_variant_owns(trained: Repo) -> None:
+    ok(trained, "new", "iris/other")
+    saved(trained, "iris/other", 0, b"others")
+    shutil.copytree(trained.path / "models/iris/other/seed-0", trained.path / "models/iris/wide/seed-0")
+    (trained.path / "models/iris/wide/variant.json").write_text("{")
+    before = tree(trained.path / "models")
+    result = trained.expmgr("checkpoints", "iris/wide", "--rebuild", "--seeds", "1")
+    assert result.code == 1
+    assert f"the variant.json of {MODEL_DIR} was not rebuilt: manifests beside it name iris/other" in result.stderr
+    assert tree(trained.path / "models") == before
