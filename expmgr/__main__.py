@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import sys
 
+from expmgr.cli.streams import prepare_streams
+
 #: Commands that ask or train a model, whatever their arguments say.
 _WITH_A_MODEL = frozenset({"run", "evaluate", "predict", "export"})
 #: Words with which they do not, or not in this process.
@@ -14,6 +16,7 @@ _WITHOUT = frozenset({"--help", "--detach"})
 def entry() -> None:
     """Do what was typed. Importing TensorFlow takes longest of all, so that begins before anything else is imported."""
     gc.set_threshold(100_000, 50, 50)  # a command is short: what it makes is rarely garbage before it ends
+    prepare_streams()
     command, *rest = sys.argv[1:] or [""]
     is_early = command in _WITH_A_MODEL and bool(rest) and not _WITHOUT.intersection(rest)
     try:

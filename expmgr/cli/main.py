@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from expmgr import __version__
 from expmgr.cli import output
+from expmgr.cli.streams import give_up_output
 from expmgr.disk.durable import DISK_ERRORS
 from expmgr.errors import DiskFull, ExitCode, ExpmgrError
 from expmgr.redact import redacted
@@ -111,12 +111,11 @@ def _start(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Errors are told on stderr, and on stdout as JSON with `--json`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    before = Path.cwd()
+    before = _current_folder()
     try:
-        is_overview = arguments in ([], ["--help"]) and "_EXPMGR_COMPLETE" not in os.environ  # a shell asks for options
-        make_app(_typed(arguments), names_only=is_overview)(args=arguments, prog_name="expmgr")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
+        code = _done(arguments)
+        sys.stdout.flush()  # a full disk is noticed here at the latest
+        return code
     except ExpmgrError as error:
         return _told(error, arguments)
     except KeyboardInterrupt:
@@ -130,10 +129,38 @@ def main(argv: Sequence[str] | None = None) -> int:
                 DiskFull(f"{error.filename or 'the output'} could not be written: {error.strerror}"), arguments
             )
         return _bug(error, arguments)
+    except UnicodeEncodeError as error:
+        wrong = next((one for one in arguments if not _is_utf8(one)), None)
+        if wrong is None:
+            return _bug(error, arguments)
+        return _told(ExpmgrError(f"the argument {wrong!a} is not UTF-8"), arguments)
     except Exception as error:
         return _bug(error, arguments)
     finally:
-        os.chdir(before)
+        if before is not None:
+            with contextlib.suppress(OSError):  # the command may have removed it
+                os.chdir(before)
+
+
+def _current_folder() -> Path | None:
+    try:
+        return Path.cwd()
+    except OSError:  # it was removed: with `-C DIR` a command works all the same
+        return None
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether `text` is characters alone: a byte that is no UTF-8 is half of a pair in Python."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _done(arguments: Sequence[str]) -> int:
+    """Run the command of `arguments`; the code that it exits with."""
+    is_overview = arguments in ([], ["--help"]) and "_EXPMGR_COMPLETE" not in os.environ  # a shell asks for options
+    try:
+        make_app(_typed(arguments), names_only=is_overview)(args=arguments, prog_name="expmgr")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     return ExitCode.DONE
 
 
@@ -147,10 +174,22 @@ def _wants_json(arguments: Sequence[str]) -> bool:
 
 def _told(error: ExpmgrError, arguments: Sequence[str]) -> int:
     if _wants_json(arguments):
-        with contextlib.suppress(OSError):  # stdout may be what is full
-            print(json.dumps({"format": 1, **error.as_dict()}, ensure_ascii=False), flush=True)
+        _print_json(error.as_dict())
+    _end_output()
     output.tell(error.lines())
     return error.exit_code
+
+
+def _print_json(story: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):  # stdout may be what is full
+        output.show_json({"format": 1, **story}, indent=None)
+
+
+def _end_output() -> None:
+    """Print what was shown before the error; what cannot be printed must not change the exit code."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    give_up_output()
 
 
 def _bug(error: Exception, arguments: Sequence[str]) -> int:
@@ -172,8 +211,8 @@ def _bug(error: Exception, arguments: Sequence[str]) -> int:
             "details": [],
             "left_alone": None,
         }
-        with contextlib.suppress(OSError):
-            print(json.dumps({"format": 1, **told, "hint": f"report: {file.name}"}, ensure_ascii=False), flush=True)
+        _print_json({**told, "hint": f"report: {file.name}"})
+    _end_output()
     output.tell(
         [
             f"Error: expmgr met a fault of its own: {type(error).__name__}: {error}",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from expmgr import escape
+from expmgr.errors import ExpmgrError
 from expmgr.escape import CONTROL, clean, markdown
 from expmgr.redact import redacted
 
@@ -47,7 +50,14 @@ def form(as_json: bool, as_csv: bool, as_markdown: bool) -> Form:
 
 def folder() -> Path:
     """Where the command works."""
-    return Path.cwd()
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise ExpmgrError(
+            f"the current folder cannot be used: {error.strerror}",
+            left_alone="Nothing was changed.",
+            hint="change to a folder that exists, or name it: expmgr -C DIR ...",
+        ) from None
 
 
 def tell_unsaid(reason: str) -> None:
@@ -81,10 +91,32 @@ def show(*lines: str) -> None:
         print(clean(line))
 
 
-def show_json(value: Any) -> None:
-    text = json.dumps(value, indent=1, ensure_ascii=False)
+def show_json(value: Any, *, indent: int | None = 1) -> None:
+    text = json.dumps(value, indent=indent, ensure_ascii=not _prints_all())
     # Escapes mean the same to whoever parses it, and nothing to a terminal.
-    print(CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    print(_NOT_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+#: Also what is no character: half of a pair, which stands for a byte that is not UTF-8.
+_NOT_IN_JSON = re.compile(f"{CONTROL.pattern}|[\ud800-\udfff]")
+
+
+def _prints_all() -> bool:
+    """Whether stdout takes every character."""
+    return (sys.stdout.encoding or "utf-8").lower().replace("_", "-") in ("utf-8", "utf8")
+
+
+#: A terminal with fewer columns has no room for a table: lines are as long as they need to be.
+_NARROWEST = 20
+
+
+def _room() -> int:
+    """The columns of the terminal."""
+    import shutil
+
+    return (
+        int(os.environ["COLUMNS"]) if os.environ.get("COLUMNS", "").isdecimal() else shutil.get_terminal_size().columns
+    )
 
 
 @dataclass
@@ -124,7 +156,7 @@ class Table:
 
     def _terminal(self) -> None:
         """Fitted to the terminal; a pipe has no width, so lines there are as long as they need to be."""
-        if sys.stdout.isatty():
+        if sys.stdout.isatty() and _room() >= _NARROWEST:
             self._narrowed().show_fitted()
             return
         cells = [[clean(cell) for cell in row] for row in (self.columns, *self.rows)]
@@ -138,9 +170,7 @@ class Table:
 
     def _narrowed(self) -> Table:
         """Without the columns that have no room."""
-        import shutil
-
-        room = shutil.get_terminal_size().columns
+        room = _room()
         columns, rows = list(self.columns), [list(row) for row in self.rows]
         for name in self.dropped:
             lengths = [[len(cell) for cell in row] for row in (columns, *rows)]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from expmgr.cli import output
+from expmgr.cli.streams import has_reader
 from expmgr.disk import durable
 from expmgr.errors import Busy, ExitCode, UnknownRun
 from expmgr.escape import clean
@@ -106,7 +107,7 @@ def logs(
             lines = content.decode("utf-8", "replace").expandtabs().split("\n")
             sys.stdout.write("\n".join(map(clean, lines)))
             sys.stdout.flush()
-        if has_ended or not follow:
+        if has_ended or not follow or not has_reader():
             return
         time.sleep(_POLL_S)
 

@@ -145,6 +145,8 @@ class _Batch:
         """Count SIGINT, SIGTERM and SIGHUP instead of dying of them."""
 
         def count(number: int, _frame: FrameType | None) -> None:
+            if number == signal.SIGHUP and self.interrupts:
+                return  # a terminal that is closed sends it several times: no person insists
             self.interrupts += 1
             self.signal = number
 
@@ -158,6 +160,8 @@ class _Batch:
             yield
         finally:
             for handled, handler in old.items():
+                if handled == signal.SIGHUP and self.signal == handled and handler == signal.SIG_DFL:
+                    handler = signal.SIG_IGN  # the terminal is gone; what was saved has still to be recorded
                 signal.signal(handled, handler)
 
     def preempt(self) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
+import termios
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -302,3 +307,73 @@ def test_stopped_before_anything_began(base: Repo, number: signal.Signals, wante
     after = base.snapshot()
     assert {**after, "expmgr": None} == {**before, "expmgr": None}
     assert not processes_of(base)
+
+
+class OnTerminal:
+    """`expmgr <argv>` on a terminal of its own, as the leader of its session; `through` is what a shell puts before it."""
+
+    def __init__(self, repo: Repo, *argv: str, through: str = 'exec "$@"', streams: str = "all") -> None:
+        self.repo = repo
+        self.terminal, self.stream = pty.openpty()
+
+        def take_terminal() -> None:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        self.process = subprocess.Popen(
+            ["sh", "-c", through, "sh", sys.executable, "-m", "expmgr", *argv],
+            cwd=repo.path,
+            stdin=self.stream,
+            stdout=self.stream if streams == "all" else subprocess.DEVNULL,
+            stderr=self.stream,
+            start_new_session=True,
+            preexec_fn=take_terminal,
+        )
+        os.close(self.stream)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._is_closed = threading.Event()
+        self._reader.start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            while not self._is_closed.is_set():
+                if select.select([self.terminal], [], [], 0.05)[0] and not os.read(self.terminal, 4096):
+                    return
+
+    def close(self) -> None:
+        """As a person who closes the window."""
+        self._is_closed.set()
+        self._reader.join()
+        os.close(self.terminal)
+
+
+def test_a_terminal_that_is_closed_stops_a_run_which_saves(base: Repo) -> None:
+    """The system sends SIGHUP, a shell does too, and nothing more can be printed."""
+    started = OnTerminal(base, "run", "iris/baseline", *LONG)
+    until(lambda: newest_step(base.path / "models/iris/baseline/seed-0") > 0)
+    started.close()
+    for _ in range(2):
+        started.process.send_signal(signal.SIGHUP)
+    assert started.process.wait(timeout=PATIENCE_S) == 75
+    assert shown(base)["status"] == "preempted"
+    assert shown(base)["step"] == newest_step(base.path / "models/iris/baseline/seed-0")
+    assert not processes_of(base)
+
+
+@pytest.mark.slow
+def test_a_terminal_that_is_closed_is_nothing_to_nohup(base: Repo) -> None:
+    """SIGHUP stays ignored, and what cannot be printed fails nothing."""
+    started = OnTerminal(base, "run", "iris/baseline", "--max-steps", "3000", through='trap "" HUP; exec "$@"')
+    until(lambda: newest_step(base.path / "models/iris/baseline/seed-0") > 0)
+    started.close()
+    assert started.process.wait(timeout=PATIENCE_S) == 0
+    assert (shown(base)["status"], shown(base)["step"]) == ("finished", 3000)
+
+
+@pytest.mark.slow
+def test_a_detached_run_outlives_its_terminal(base: Repo) -> None:
+    started = OnTerminal(base, "run", "iris/baseline", "--max-steps", "3000", "--detach", through='"$@"; exec sleep 60')
+    until(lambda: newest_step(base.path / "models/iris/baseline/seed-0") > 0)
+    started.close()
+    started.process.wait(timeout=PATIENCE_S)
+    until(lambda: shown(base)["status"] != "running")
+    assert (shown(base)["status"], shown(base)["step"]) == ("finished", 3000)
