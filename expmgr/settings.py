@@ -45,6 +45,8 @@ class Settings(BaseModel):
     pass_environment: list[str] | None = None
     """Variables of the environment that a run is given besides those of the system, `AWS_*` for all of a kind; None:
     all that the command was given."""
+    code_packages: list[str] = []
+    """Installed packages that a spec may name code of (`package.module:function`), besides Keras, TensorFlow and NumPy."""
     environments: dict[str, str] = {}
     """Name to the Python that runs what names it (`environment` in a spec): a virtual environment's folder or an
     interpreter, relative to the main worktree's root, absolute, or below `~`."""

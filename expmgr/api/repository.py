@@ -121,7 +121,9 @@ class Repository:
         from expmgr.variants.variants import plan_variant
 
         assignments = [f"{key}={json.dumps(value)}" for key, value in (set or {}).items()]
-        plan = plan_variant(self._project.repo, variant, base, assignments, why)
+        plan = plan_variant(
+            self._project.repo, variant, base, assignments, why, packages=self._project.settings.code_packages
+        )
         new_variant(self._project, plan, lambda reason: _note(f"the log does not have it yet: {reason}"), _note)
         return str(plan.name)
 

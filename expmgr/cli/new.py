@@ -53,7 +53,7 @@ def new(
     if switch and project.repo.root is None:
         raise typer.BadParameter("--switch needs a checkout: this is a bare repository")
     editing = (lambda spec_text, check: edited(project, spec_text, check)) if edit else None
-    plan = plan_variant(project.repo, variant, base, assignments or [], why, editing)
+    plan = plan_variant(project.repo, variant, base, assignments or [], why, editing, project.settings.code_packages)
     commit = new_variant(project, plan, output.tell_unsaid, output.note)
     if switch:
         switch_to(project.repo, plan.name)

@@ -181,12 +181,15 @@ def _commit(project: Project, variant: str, message: str) -> str | None:
 
 def _detach(call: RunCall, as_json: bool) -> None:
     """The same call in a session of its own; back when its first run has begun, or as soon as it fails."""
+    from expmgr.launch.announce import announce
     from expmgr.launch.before import telling_what_stays
     from expmgr.launch.detached import start_detached
 
     done: list[str] = []
     with telling_what_stays(done):
         project, tasks = _planned(call, done)
+        for task in tasks:
+            announce(project, task)
         started = start_detached(project, call.arguments, tasks)
     if as_json:
         output.show_json(

@@ -28,6 +28,7 @@ from expmgr.errors import (
     worst,
 )
 from expmgr.launch.before import with_store
+from expmgr.launch.announce import announce
 from expmgr.launch.check_plan import decided
 from expmgr.launch.environments import Environment, environment_of
 from expmgr.launch.plan import Outcome, Task, already_complete
@@ -200,6 +201,7 @@ class _Batch:
                     task.name, task.seed
                 ).check_usable()  # before seconds go into starting TensorFlow
             environment = environment_of(self.project, task.spec)
+            announce(self.project, task)
             worker = self._worker(task, environment)  # it imports TensorFlow while the checkout is made
             with durable.disk_errors("the run's folder"):
                 prepared = prepare(self.project, task, environment)

@@ -184,6 +184,7 @@ def _request(project: Project, task: Task, record: RunRecord, folder: RunDir, en
         variant_dir=project.layout.variant_dir(task.name),
         repository=project.repo.root,
         module_roots=roots_of(project.repo, task.commit, task.name),
+        code_packages=project.settings.code_packages,
         data_root=project.settings.data_root,
         pass_environment=project.settings.pass_environment,
         environment=environment.as_dict(),

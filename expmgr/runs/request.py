@@ -91,6 +91,8 @@ class Request(BaseModel):
     """The user's own checkout, of which the run imports nothing."""
     module_roots: list[str] = ["", "src/"]
     """Folders of the run's checkout in which modules are looked for, besides the experiment's."""
+    code_packages: list[str] = []
+    """Installed packages that the spec may name code of."""
     pass_environment: list[str] | None = None
     """Variables of the environment that user code may see besides the system's; None: all."""
     environment: dict[str, Any] = {}

@@ -208,7 +208,9 @@ def build(run_dir: RunDir) -> Built:
     """Read everything, the data before the model is built, since it is what fails most."""
     request = read_request(run_dir)
     spec = request.experiment_spec
-    code = UserCode(request.experiment_dir, run_dir.code, request.repository, request.module_roots)
+    code = UserCode(
+        request.experiment_dir, run_dir.code, request.repository, request.module_roots, request.code_packages
+    )
     if isinstance(spec.model, ScriptModel):
         return _of_script(spec, request, code)
     data = source_of(spec, request, code)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from posixpath import normpath
 from typing import Any
 
 from expmgr.errors import SpecProblem, did_you_mean
 from expmgr.paths import has_tensorflow, module_roots
+from expmgr.spec.code_packages import may_be_named, refused, way_out
 from expmgr.spec.data import PythonData, ScriptData
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.model import EstimatorModel, PythonModel, ScriptModel
@@ -64,16 +66,21 @@ def _named(value: Any) -> Iterator[Named]:
             yield from _named(one)
 
 
-def check_references(spec: ExperimentSpec, folder: str, paths: Collection[str], read: Read) -> None:
+def check_references(
+    spec: ExperimentSpec, folder: str, paths: Collection[str], read: Read, packages: Collection[str] = ()
+) -> None:
     """`SpecProblem` where `spec` names code that is not among the files `paths`, or params that its model has not.
 
-    `folder` is the experiment's; `read` gives the content of one of `paths`. What another package has is not looked at.
+    `folder` is the experiment's; `read` gives the content of one of `paths`. Of installed packages only those that a spec may
+    name (`packages`, the setting `code_packages`, besides the usual ones) pass; what they have is not looked at.
     """
     found = {}
     for key, reference in references_of(spec):
         module, _, name = reference.partition(":")
         path = _file_of(module, folder, paths)
         if path is None:
+            if not may_be_named(module, packages):
+                raise _not_here(key, reference, module, folder, paths)
             if spec.environment is None:  # what another environment has is its own affair
                 _require_installed(key, reference, module, folder, paths)
             continue
@@ -89,7 +96,12 @@ def check_references(spec: ExperimentSpec, folder: str, paths: Collection[str], 
                     name, names, f"it has {', '.join(names) or 'nothing'}", typed=f"{module}:{{}}".format
                 ),
             )
-        found[key] = names.get(name)
+        found[key] = node = names.get(name)
+        # A name that a module of the repository only imports is code of where it comes from.
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            is_ours = _file_of(node.module, folder, paths) is not None or may_be_named(node.module, packages)
+            if not is_ours and _is_installed(node.module.partition(".")[0]):
+                raise _refused(key, reference, node.module)
     if isinstance(spec.model, PythonModel | EstimatorModel):
         _check_params("model", spec.model.params, found.get("model.params_model"))
     if isinstance(spec.model, ScriptModel):
@@ -139,17 +151,38 @@ def _file_of(module: str, folder: str, paths: Collection[str]) -> str | None:
 
 
 def _require_installed(key: str, reference: str, module: str, folder: str, paths: Collection[str]) -> None:
+    if _is_installed(module.partition(".")[0]) or not has_tensorflow():
+        return  # without TensorFlow nothing runs in this environment, so it need not have what a run imports
+    raise _missing(key, reference, module, folder, paths)
+
+
+def _not_here(key: str, reference: str, module: str, folder: str, paths: Collection[str]) -> SpecProblem:
+    """The error for a module that the commit does not have, and that is of no package that a spec may name."""
+    if not _is_installed(module.partition(".")[0]):
+        return _missing(key, reference, module, folder, paths)
+    return _refused(key, reference, module)
+
+
+def _refused(key: str, reference: str, module: str) -> SpecProblem:
+    return SpecProblem(f"{key}: {refused(reference, module)}", left_alone=_UNTOUCHED, hint=way_out(module))
+
+
+def _is_installed(top: str) -> bool:
+    if top in sys.stdlib_module_names:
+        return True
     try:
-        module_spec = importlib.util.find_spec(module.partition(".")[0])
-    except (ImportError, ValueError):
-        module_spec = None
-    if module_spec is not None and not _is_namespace(module_spec):
-        return
+        found = importlib.util.find_spec(top)
+    except ValueError:  # such as `__main__`
+        return True
+    except ImportError:
+        return False
+    return found is not None and not _is_namespace(found)
+
+
+def _missing(key: str, reference: str, module: str, folder: str, paths: Collection[str]) -> SpecProblem:
     modules = [path.removeprefix(f"{folder}/").removesuffix(".py") for path in paths if path.endswith(".py")]
     hint = did_you_mean(module, modules)
-    if hint is None and not has_tensorflow():
-        return  # nothing runs in this environment, so it need not have what a run imports
-    raise SpecProblem(
+    return SpecProblem(
         f"{key}: {reference}: the commit has no {folder}/{module.replace('.', '/')}.py",
         left_alone=_UNTOUCHED,
         hint=hint or "add the file with git, and commit",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -175,10 +175,12 @@ def plan_variant(
     assignments: Sequence[str],
     why: str | None,
     edit: Callable[[bytes, Callable[[bytes], None]], bytes] | None = None,
+    packages: Collection[str] = (),
 ) -> VariantPlan:
     """Decide everything about a new variant; raise where it cannot be made. Nothing is written.
 
     `edit` is given the text of the spec and a function that raises for one that is wrong, and gives the text that is wanted.
+    `packages`: installed packages that the spec may name code of.
     """
     from expmgr.spec.yaml_file import set_values
 
@@ -194,9 +196,9 @@ def plan_variant(
     source = f"{branch}:{name.spec_path}" if branch else name.spec_path
     spec_text = set_values(content, assignments, source, name.experiment)
     of_data = any(assignment.partition("=")[0].split(".")[0] == "data" for assignment in assignments)
-    check_spec(repo, commit, name, spec_text, data=of_data)
+    check_spec(repo, commit, name, spec_text, packages, data=of_data)
     if edit is not None:
-        spec_text = edit(spec_text, lambda text: check_spec(repo, commit, name, text, data=True))
+        spec_text = edit(spec_text, lambda text: check_spec(repo, commit, name, text, packages, data=True))
     title = (why or "").strip() or f"New variant {name}"
     body = "".join(f"{assignment}\n" for assignment in assignments)
     trailers = f"Expmgr-Variant: {name}\nExpmgr-From: {called}\n"
@@ -204,7 +206,9 @@ def plan_variant(
     return VariantPlan(name, commit, spec_text, message, folders, called, title if why else "")
 
 
-def check_spec(repo: GitRepo, commit: CommitId, name: VariantName, content: bytes, *, data: bool) -> None:
+def check_spec(
+    repo: GitRepo, commit: CommitId, name: VariantName, content: bytes, packages: Collection[str], *, data: bool
+) -> None:
     """Raise `SpecProblem` or `DataProblem` where the commit has not the code that the new spec names, or not the data."""
     from expmgr.spec.data import CsvData
     from expmgr.spec.model import ScriptModel
@@ -214,7 +218,7 @@ def check_spec(repo: GitRepo, commit: CommitId, name: VariantName, content: byte
     spec = read_spec(content, name.spec_path, name.experiment)
     if any(references_of(spec)) or isinstance(spec.model, ScriptModel):
         paths = {entry.path for entry in repo.tree(commit)}
-        check_references(spec, name.folder, paths, lambda path: repo.read(commit, path))
+        check_references(spec, name.folder, paths, lambda path: repo.read(commit, path), packages)
     if data and isinstance(spec.data, CsvData):
         _check_data(repo, commit, name, spec.data, is_classifier=spec.is_classifier)
 

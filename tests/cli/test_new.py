@@ -410,3 +410,46 @@ def test_code_of_a_package_is_not_looked_into(own: Repo) -> None:
     setting = "callbacks=['keras.callbacks:TerminateOnNaN']"
     result = own.expmgr("new", "own/base", "--set", setting, "--set", "model.params.units=4")
     assert result.code == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "package"),
+    [
+        ("data.train=os:getcwd", "os"),
+        ("data.eval=os.path:abspath", "os"),
+        ("data.test=subprocess:run", "subprocess"),
+        ("model.build=builtins:exec", "builtins"),
+        ("model.params_model=typer:Typer", "typer"),
+        ("callbacks=['rich.console:Console']", "rich"),
+        ("metrics=['importlib:import_module']", "importlib"),
+        ("loss=expmgr.errors:ExpmgrError", "expmgr"),
+        ("data.train=__main__:main", "__main__"),
+        ("data.train=data:getcwd", "os"),
+    ],
+)
+def test_code_from_elsewhere_is_refused(own: Repo, setting: str, package: str) -> None:
+    own.write("experiments/own/data.py", "from os import getcwd\ndef train(): ...\n")
+    own.commit()
+    before = own.snapshot()
+    result = own.expmgr("new", "own/base", "--set", setting)
+    assert (result.code, result.stdout) == (1, "")
+    story = f"is code of {package}, not of the repository, Keras, TensorFlow or NumPy\nNothing was changed.\nHint: name"
+    assert story in result.stderr
+    assert own.snapshot() == before
+
+
+def test_the_checkout_allows_a_package_and_a_variant_does_not(own: Repo) -> None:
+    setting = "callbacks=['rich.console:Console']"
+    refused = own.expmgr("new", "own/base", "--set", setting)
+    line = refused.stderr.partition("allow the package: ")[2].partition(" in [tool.expmgr]")[0]
+    assert line == 'code_packages = ["rich"]'
+    own.git("switch", "--quiet", "--create", "exp/own/theirs")
+    own.write("pyproject.toml", f"[tool.expmgr]\n{line}\n")
+    own.commit()
+    own.git("switch", "--quiet", "main")
+    assert own.expmgr("new", "own/base", "--from", "own/theirs", "--set", setting).stderr == refused.stderr
+    own.write("pyproject.toml", f"[tool.expmgr]\n{line}\n")
+    done = own.expmgr("new", "own/base", "--set", setting)
+    assert done.code == 0, done.stderr
+    own.write("pyproject.toml", '[tool.expmgr]\ncode_packages = ["os"]\n')
+    assert own.expmgr("new", "own/other", "--set", "data.train=os:getcwd").code == 1

@@ -170,7 +170,9 @@ def build(run_dir: RunDir) -> BuiltEstimator:
             left_alone=_UNTOUCHED,
             hint="give its constructor warm_start_from, on a variant of its own",
         )
-    code = UserCode(request.experiment_dir, run_dir.code, request.repository, request.module_roots)
+    code = UserCode(
+        request.experiment_dir, run_dir.code, request.repository, request.module_roots, request.code_packages
+    )
     data = Inputs(source_of(spec, request, code), spec.data, request.random_seed)
     # Only a training writes into the model_dir, once it may: until then a folder that goes with the worker.
     estimator = _built(spec, request, code, tempfile.mkdtemp(prefix="expmgr-estimator-"))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
+import importlib.util
 import inspect
 import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from expmgr.errors import ExpmgrError, UserCodeFailed, did_you_mean
+from expmgr.spec.code_packages import may_be_named, refused, way_out
 
 _MOST_LINES = 12
 #: Errors that speak of the machine, not of the code.
@@ -41,16 +45,22 @@ def _hides_python(folder: str) -> bool:
 class UserCode:
     """The modules that a spec names, of the run's own checkout `root`: the experiment's folder first, then `roots`.
 
-    `repository` is the user's own checkout, from which nothing may come.
+    `repository` is the user's own checkout, from which nothing may come; `packages` are installed ones that a spec may name.
     """
 
     def __init__(
-        self, experiment_dir: Path, root: Path, repository: Path | None = None, roots: Sequence[str] = ("", "src/")
+        self,
+        experiment_dir: Path,
+        root: Path,
+        repository: Path | None = None,
+        roots: Sequence[str] = ("", "src/"),
+        packages: Sequence[str] = (),
     ) -> None:
         self._root = root
         self.experiment_dir = experiment_dir
         """The experiment's folder in it."""
         self._repository = repository
+        self._packages = packages
         self.params: dict[str, Any] = {}
         """What functions were given as params: "model" or "data" to a dict, or what a params_model made of it."""
         own = ("", "src/")
@@ -63,9 +73,14 @@ class UserCode:
         return self._root
 
     def find(self, reference: str, key: str) -> Any:
-        """What `module:name` means. `key` is the place in the spec that says it, for errors."""
+        """What `module:name` means. `key` is the place in the spec that says it, for errors.
+
+        It is code of the repository, or of a package that a spec may name; anything else is refused, and is not imported.
+        """
         self.prepare()
         module_name, _, name = reference.partition(":")
+        if self._is_elsewhere(module_name):
+            raise self._refused(reference, key, module_name)
         with self.errors(f"{key}: {reference} cannot be imported"):
             module = importlib.import_module(module_name)
         self.look_at_modules(key)
@@ -77,7 +92,52 @@ class UserCode:
                 left_alone="Nothing was changed.",
                 hint=did_you_mean(name, there, f"it has {', '.join(there[:20])}" if there else None),
             )
+        if (elsewhere := self._defined_elsewhere(found, module, name)) is not None:
+            raise self._refused(reference, key, elsewhere)
         return found
+
+    def _refused(self, reference: str, key: str, module: str) -> UserCodeFailed:
+        return UserCodeFailed(
+            f"{self._at(key)}: {refused(reference, module)}", left_alone="Nothing was changed.", hint=way_out(module)
+        )
+
+    def _is_elsewhere(self, module_name: str) -> bool:
+        """Whether the module is there, but neither in the repository nor of a package that may be named; nothing is run."""
+        if may_be_named(module_name, self._packages):
+            return False
+        try:
+            found = importlib.util.find_spec(module_name.partition(".")[0])
+        except (ImportError, ValueError):  # such as `__main__`
+            return module_name.partition(".")[0] in sys.modules
+        return found is not None and not any(
+            map(self._is_here, [found.origin, *(found.submodule_search_locations or ())])
+        )
+
+    def _is_here(self, file: str | None) -> bool:
+        """Whether a file is the repository's. Of the user's own checkout `look_at_modules` says that it must not be."""
+        if not file or _is_installed(file):
+            return False
+        path = Path(file)
+        return path.is_relative_to(self._root) or (
+            self._repository is not None
+            and path.is_relative_to(self._repository)
+            and not path.is_relative_to(sys.prefix)
+        )
+
+    def _defined_elsewhere(self, found: Any, module: ModuleType, name: str) -> str | None:
+        """The module that defines the function or class `found`, which `module` only has, if no spec may name it."""
+        if not isinstance(found, type | FunctionType | MethodType | BuiltinFunctionType):
+            return None  # an object, such as a partial, is made where it was found
+        defined_in = getattr(found, "__module__", None)
+        if not defined_in or defined_in == module.__name__ or may_be_named(defined_in, self._packages):
+            return None
+        there = sys.modules.get(defined_in)
+        if there is None or self._is_here(getattr(there, "__file__", None)):
+            return None
+        # What a decorator made of a function of the repository may say that it is the decorator's.
+        file = getattr(module, "__file__", None)
+        is_ours = file is not None and self._is_here(file) and _defines(Path(file), name)
+        return None if is_ours else str(defined_in)
 
     def prepare(self) -> None:
         """Let imports find the run's own checkout before what is installed, in editable mode or as a copy.
@@ -208,6 +268,16 @@ class UserCode:
                     text = Path(file).read_text(encoding="utf-8").splitlines()[number - 1].strip()
                     found.append((file, number, match["name"], text))
         return list(dict.fromkeys(found))
+
+
+def _defines(path: Path, name: str) -> bool:
+    """Whether a file has a function or a class `name`, as its syntax says."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return False
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return any(isinstance(node, kinds) and node.name == name for node in ast.walk(tree))
 
 
 def _parameters(function: Any) -> dict[str, inspect.Parameter]:
