@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help env estimator-env demo matrix matrix-env test test-fast test-all test-alone test-estimators nightly lint format package docs source-files bench clean
+.PHONY: help env estimator-env demo matrix matrix-env test test-fast test-all test-alone test-estimators nightly mutants mutant-env lint format package docs source-files bench clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,25 @@ nightly: env estimator-env ## the widest and the longest: every test, 500 exampl
 	$(BIN)/python -m pytest --hypothesis-profile=nightly -m alone
 	$(MAKE) matrix MATRIX_TESTS="tf and not slow"
 	EXPMGR_ESTIMATOR_PYTHON="$(abspath .venv-tf215/bin/python)" $(MAKE) bench
+	$(MAKE) mutants
+
+# A new sample each time, whose seed is printed. One survivor again: make mutants MUTANT=FILE:OPERATOR:NUMBER.
+MUTANTS ?= 200
+
+mutants: mutant-env ## plant mutants where the product's promises are kept, and count how many the tests notice
+	.venv-mutants/bin/python tests/mutants/run.py --jobs $(JOBS) --count $(MUTANTS) \
+	  $(if $(MUTANT_SEED),--seed $(MUTANT_SEED)) $(if $(MUTANT),--mutant $(MUTANT))
+
+mutant-env: .venv-mutants/.made
+
+# It sees all of $(VENV). The name begins with a0: coverage's own file, which imports our plugin, is called a1_coverage.pth.
+.venv-mutants/.made: $(VENV)/.made Makefile
+	$(BIN)/python -m venv .venv-mutants
+	.venv-mutants/bin/python -m pip install --quiet --disable-pip-version-check 'cosmic-ray==8.*' 'coverage>=7.10'
+	@printf '%s\n' "$(abspath tests/mutants)" \
+	  "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+	  >"$$(.venv-mutants/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/a0_expmgr.pth"
+	@touch $@
 
 lint: env ## style, types, and which module may import which
 	$(BIN)/ruff check .
@@ -107,5 +126,5 @@ bench: env ## measure commands, logs, reviews, steps a second, and what the guar
 	$(BIN)/python benchmarks/guard.py
 
 clean: ## remove the environment and caches
-	rm -rf $(VENV) .venv-tf215 .matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) .venv-tf215 .venv-mutants .mutants .matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

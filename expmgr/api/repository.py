@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from expmgr.launch.inference import EvaluateResult, ExportResult, PredictResult
     from expmgr.launch.plan import Outcome
     from expmgr.launch.prepare import Prepared
-    from expmgr.team.restore import RestoredRun
     from expmgr.launch.rebuild import RebuiltManifests
+    from expmgr.team.restore import RestoredRun
 
 _Names = list[str]  # `Repository.list` hides the builtin in its class
 _RestoredRuns = list["RestoredRun"]

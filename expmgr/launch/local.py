@@ -27,8 +27,8 @@ from expmgr.errors import (
     reported,
     worst,
 )
-from expmgr.launch.before import with_store
 from expmgr.launch.announce import announce
+from expmgr.launch.before import with_store
 from expmgr.launch.check_plan import decided
 from expmgr.launch.environments import Environment, environment_of
 from expmgr.launch.plan import Outcome, Task, already_complete
