@@ -200,6 +200,10 @@ class StoreProblem(ExpmgrError):
     """The store of checkpoints cannot be used, or does not hold what it should."""
 
 
+class PieceDamaged(StoreProblem):
+    """A piece of a checkpoint in the store is missing, or is not what was stored."""
+
+
 class UnknownReview(ExpmgrError):
     """No review, or more than one, is called so."""
 

@@ -49,6 +49,13 @@ def push(
             "--checkpoints", help="Which go to the store: of each run the selected one (default), all kept, none."
         ),
     ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Read the store's checkpoints and send damaged pieces again; always for a folder with --checkpoints.",
+        ),
+    ] = False,
     as_json: output.AsJson = False,
 ) -> None:
     """Push what this clone has to say (variants, runs, notes), the branches of all variants, and checkpoints to the store.
@@ -62,8 +69,8 @@ def push(
     name = remotes.remote_of(project, remote)
     stored, sent, problems = 0, 0, list[ExpmgrError]()
     if checkpoints not in (None, Which.NONE) or (project.settings.store is not None and checkpoints is None):
-        which, is_asked = (checkpoints or Which.SELECTED).value, checkpoints is not None
-        stored, sent, problems = _upload(project, which, is_asked=is_asked, quiet=as_json)
+        which, is_asked = (checkpoints or Which.SELECTED).value, checkpoints is not None or verify
+        stored, sent, problems = _upload(project, which, is_asked=is_asked, verify=verify, quiet=as_json)
     done = remotes.push(project, name)
     for problem in problems:
         output.tell(problem.lines())
@@ -93,17 +100,20 @@ def push(
     raise typer.Exit(code)
 
 
-def _upload(project: Project, which: Any, *, is_asked: bool, quiet: bool) -> tuple[int, int, list[ExpmgrError]]:
+def _upload(
+    project: Project, which: Any, *, is_asked: bool, verify: bool, quiet: bool
+) -> tuple[int, int, list[ExpmgrError]]:
     """Send checkpoints to the store: how many, the bytes that it did not have, and which model_dirs cannot be read. Where
     somebody asked for them, the store is asked whether it still holds what the log says."""
     from expmgr.store import find, upload
 
     store = find.store_of(project)
     problems: list[ExpmgrError] = []
-    wanted = upload.plan_uploads(project, which, store if is_asked else None, problems.append)
+    verify = verify or (is_asked and store.is_near)
+    wanted = upload.plan_uploads(project, which, store if is_asked else None, problems.append, verify=verify)
     total = sum(one.size_bytes for one in wanted)
     with _progress("to the store", total, quiet=quiet) as moved:
-        sent = upload.upload(project, store, wanted, moved)
+        sent = upload.upload(project, store, wanted, moved, verify=verify)
     if wanted and not quiet:
         count = f"{len(wanted)} checkpoint{'' if len(wanted) == 1 else 's'}"
         output.show(f"stored {count} in {store.name}: {output.size(total)}, {output.size(sent)} of it new there")

@@ -20,10 +20,12 @@ from typing import Any
 
 from expmgr.data.locations import is_url
 from expmgr.disk import durable
-from expmgr.errors import StoreProblem
+from expmgr.errors import PieceDamaged, StoreProblem
 from expmgr.redact import redacted
 
 PIECE_BYTES = 8 << 20
+#: What sends again what the store has lost.
+SEND_AGAIN = "expmgr push --checkpoints selected --verify"
 #: How often one piece is tried before the whole is said to have failed.
 _TRIES = 3
 
@@ -38,9 +40,26 @@ class Store(ABC):
         """Whether the store can be seen; False for a folder that is not there, or not mounted."""
         return True
 
-    @abstractmethod
-    def has(self, digest: str) -> bool:
-        """Whether the piece is there."""
+    #: Whether reading a piece costs little more than asking for its size.
+    is_near = False
+
+    def place(self, digest: str) -> str:
+        """Where a piece is, as people see it."""
+        return f"{self.name.rstrip('/')}/{_path(digest)}"
+
+    def has(self, digest: str, size_bytes: int | None = None, *, verify: bool = False) -> bool:
+        """Whether the piece is there, with the size that it has to have. To `verify`, its content is read."""
+        found = self._size(digest)
+        if found is None or size_bytes not in (None, found):
+            return False
+        if not verify:
+            return True
+        content = self._get(digest, found)
+        return content is not None and hashlib.sha256(content).hexdigest() == digest
+
+    def _size(self, digest: str) -> int | None:
+        """The size of the piece in bytes; None where it is not there."""
+        raise NotImplementedError
 
     @abstractmethod
     def _put(self, digest: str, content: bytes) -> None: ...
@@ -49,10 +68,10 @@ class Store(ABC):
     def _get(self, digest: str, most: int) -> bytes | None:
         """The piece, None where it is not there; of a larger one than `most` bytes, `most` and one."""
 
-    def put(self, content: bytes) -> str:
-        """Store a piece, unless it is there; its digest."""
+    def put(self, content: bytes, *, verify: bool = False) -> str:
+        """Store a piece, unless it is there; its digest. To `verify`, what is there is read, and replaced if it is damaged."""
         digest = hashlib.sha256(content).hexdigest()
-        if not self.has(digest):
+        if not self.has(digest, len(content), verify=verify):
             self._put(digest, content)
         return digest
 
@@ -67,17 +86,21 @@ class Store(ABC):
                     left_alone="Nothing was changed.",
                     hint="is it mounted? store in [tool.expmgr] says where it is",
                 )
-            raise StoreProblem(
+            raise PieceDamaged(
                 f"{self.name} does not hold {digest[:12]}",
+                details=[f"{self.place(digest)} is missing"],
                 left_alone="Nothing was changed.",
-                hint="expmgr push --checkpoints selected, in the clone that trained it, sends what the store has lost",
+                hint=f"push it again, from a clone that has it: {SEND_AGAIN}",
             )
         if len(content) > most or hashlib.sha256(content).hexdigest() != digest:
-            raise StoreProblem(
-                f"{self.name} holds other content than {digest[:12]} is",
-                details=["it was damaged, or written by somebody else"],
+            size = f"more than {most:,}" if len(content) > most else f"{len(content):,}"
+            raise PieceDamaged(
+                f"{self.place(digest)} holds other content than was stored",
+                details=[
+                    f"it has {size} bytes, whose sha256 is not its name: it was damaged, or written by somebody else"
+                ],
                 left_alone="Nothing was changed.",
-                hint="delete it there, and push it again from the clone that trained it",
+                hint=f"push it again, from a clone that has it: {SEND_AGAIN}",
             )
         return content
 
@@ -103,9 +126,12 @@ class FolderStore(Store):
     def is_there(self) -> bool:
         return self._folder.is_dir()
 
-    def has(self, digest: str) -> bool:
+    is_near = True
+
+    def _size(self, digest: str) -> int | None:
         with self._problems():
-            return (self._folder / _path(digest)).is_file()
+            path = self._folder / _path(digest)
+            return path.stat().st_size if path.is_file() else None
 
     def _put(self, digest: str, content: bytes) -> None:
         path = self._folder / _path(digest)
@@ -149,8 +175,17 @@ class UrlStore(Store):
             # What others put there since is asked for, not remembered; nor is an endpoint that was another before.
             self._files, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
 
-    def has(self, digest: str) -> bool:
-        return bool(self._tried(lambda: self._files.exists(self._at(digest))))
+    def _size(self, digest: str) -> int | None:
+        def ask() -> int | None:
+            try:
+                about = self._files.info(self._at(digest))
+            except FileNotFoundError:
+                return None
+            size = about.get("size")
+            return len(self._files.cat_file(self._at(digest))) if size is None else int(size)
+
+        found = self._tried(ask)
+        return found if isinstance(found, int) else None
 
     def _put(self, digest: str, content: bytes) -> None:
         self._tried(lambda: self._write(self._at(digest), content))

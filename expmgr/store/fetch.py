@@ -24,7 +24,7 @@ from pathlib import Path
 from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.disk import durable
 from expmgr.disk.locks import held
-from expmgr.errors import Busy, ExpmgrError, ModelDirProblem, StoreProblem
+from expmgr.errors import Busy, ExpmgrError, ModelDirProblem, PieceDamaged, StoreProblem
 from expmgr.log.events import Stored
 from expmgr.paths import VariantName
 from expmgr.project import Project
@@ -39,7 +39,7 @@ from expmgr.store.contents import (
     read_contents,
 )
 from expmgr.store.fetched import FETCHED
-from expmgr.store.find import find_stored, runs_of, store_of, stored_events, writers_of
+from expmgr.store.find import find_stored, own_writers, runs_of, store_of, stored_events, writers_of
 
 
 def fetch(
@@ -63,9 +63,23 @@ def fetch(
             return _fetch(project, store, record, one, fresh, progress)
         except StoreProblem as problem:
             problems.append(problem)
-    last = problems[-1]
+    last, place = problems[-1], stored[-1]
+    if isinstance(last, PieceDamaged):
+        last.details = (*last.details, *_who_has_it(project, record, place))
+        if place.step != selected_step(record):
+            last.hint = (last.hint or "").replace("--checkpoints selected", "--checkpoints all")
     last.details = (*last.details, *(f"tried before: {one.message}" for one in problems[:-1][:5]))
     raise last
+
+
+def _who_has_it(project: Project, record: RunRecord, stored: Stored) -> list[str]:
+    """Who can send a checkpoint again, and in which clone."""
+    by = stored.actor.name if stored.actor is not None else None
+    told = f"writer {stored.writer}" if by is None else f"{by} (writer {stored.writer})"
+    if stored.writer in own_writers(project):
+        told = "this clone"
+    trained = f"; run {record.run_id} was trained on {record.host}" if record.host else ""
+    return [f"the checkpoint of step {stored.step} was pushed by {told}{trained}"]
 
 
 def _fetch(

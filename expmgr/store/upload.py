@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from expmgr.checkpoints.manifest import Manifest, SavedCheckpoint
 from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.checkpoints.signature import read_signature
-from expmgr.errors import ExpmgrError, StoreProblem
+from expmgr.errors import ExpmgrError, PieceDamaged, StoreProblem
 from expmgr.log.events import Stored
 from expmgr.log.logs import Draft
 from expmgr.paths import VariantName
@@ -32,7 +32,8 @@ from expmgr.store.contents import (
     read_contents,
     recorded_digests,
 )
-from expmgr.store.find import own_writers, stored_events
+from expmgr.store.fetched import fetched_run
+from expmgr.store.find import own_writers, stored_events, writers_of
 from expmgr.team.publish import tell, tell_runs
 
 Which = Literal["selected", "all", "none"]
@@ -65,11 +66,14 @@ def plan_uploads(
     which: Which,
     store: Store | None = None,
     on_problem: Callable[[ExpmgrError], object] = lambda _: None,
+    *,
+    verify: bool = False,
 ) -> list[Upload]:
     """The checkpoints of this clone's runs of which it has not told that they are in the store: of each run the selected
     one, or the newest where none was selected; or all that are kept. What is not as the record says is left.
 
-    A `store` is asked whether it still holds what was told of; what it lost is to go there again. `on_problem` is told, once,
+    A `store` is asked whether it still holds what was told of, also by whoever trained a run whose checkpoint was fetched here:
+    what it lost is to go there again. To `verify`, it is read. `on_problem` is told, once,
     of a model_dir that cannot be read though something of it may have to go there.
     """
     if which == "none":
@@ -77,7 +81,7 @@ def plan_uploads(
     mine = own_writers(project)
     told: dict[tuple[str, int], list[Stored]] = {}
     for event in stored_events(project):
-        if event.writer in mine:
+        if event.writer in mine or event.writer in writers_of(project, event.run_id):
             told.setdefault((event.run_id, event.step), []).append(event)
     found: list[Upload] = []
     problems: set[str] = set()
@@ -86,7 +90,8 @@ def plan_uploads(
             continue
         name = VariantName(*head.variant.split("/", 1))
         folder = project.model_dir(name, head.seed)
-        if not folder.path.is_dir() or is_foreign(project.records.run_dir(head.run_id)):
+        foreign = is_foreign(project.records.run_dir(head.run_id))
+        if not folder.path.is_dir() or (foreign and (store is None or fetched_run(folder.path) != head.run_id)):
             continue
         for record in project.records.whole([head]):
             try:
@@ -99,8 +104,11 @@ def plan_uploads(
                 continue
             for saved in _wanted_of(manifest, record, which):
                 before = told.get((record.run_id, saved.step), [])
-                is_there = before if store is None else any(_is_whole(store, record, one) for one in reversed(before))
-                if not is_there:
+                if store is None:
+                    is_there = bool(before)
+                else:
+                    is_there = any(_is_whole(store, record, one, verify=verify) for one in reversed(before))
+                if not is_there and (before or not foreign):
                     lists = frozenset(one.contents for one in before)
                     found.append(Upload(record, folder, saved, _probe_of(folder, saved), lists))
     return found
@@ -113,12 +121,15 @@ def _wanted_of(manifest: Manifest | None, record: RunRecord, which: Which) -> It
             yield saved
 
 
-def _is_whole(store: Store, record: RunRecord, stored: Stored) -> bool:
-    """Whether the store still holds a checkpoint: the list of its files, and every piece by name."""
-    if not store.has(stored.contents):
+def _is_whole(store: Store, record: RunRecord, stored: Stored, *, verify: bool) -> bool:
+    """Whether the store still holds a checkpoint: the list of its files, and every piece with its size; to `verify`, with its
+    content."""
+    try:
+        contents = read_contents(store, record, stored)
+    except PieceDamaged:
         return False
-    pieces = {piece for file in read_contents(store, record, stored).files.values() for piece in file.pieces}
-    return all(store.has(piece) for piece in pieces)
+    pieces = dict(one for file in contents.files.values() for one in file.sized())
+    return all(store.has(piece, size, verify=verify) for piece, size in pieces.items())
 
 
 def _probe_of(folder: ModelDir, saved: SavedCheckpoint) -> tuple[str, ...]:
@@ -130,8 +141,16 @@ def _probe_of(folder: ModelDir, saved: SavedCheckpoint) -> tuple[str, ...]:
     return ()
 
 
-def upload(project: Project, store: Store, wanted: Sequence[Upload], progress: Progress = lambda _: None) -> int:
-    """Send what the store does not have, and say in the log what is there; the bytes that were sent."""
+def upload(
+    project: Project,
+    store: Store,
+    wanted: Sequence[Upload],
+    progress: Progress = lambda _: None,
+    *,
+    verify: bool = False,
+) -> int:
+    """Send what the store does not have, and say in the log what is there; the bytes that were sent. To `verify`, pieces that
+    are there are read, and replaced if they are damaged."""
     if wanted and not store.is_there() and stored_events(project):
         raise _not_there(store)
     tell_runs(project)
@@ -139,11 +158,11 @@ def upload(project: Project, store: Store, wanted: Sequence[Upload], progress: P
     for one in wanted:
         files = {}
         for name in (*one.saved.files, *one.extra):
-            file, bytes_sent = _send(store, one.folder.path / name, progress)
+            file, bytes_sent = _send(store, one.folder.path / name, progress, verify=verify)
             files[name] = file
             sent += bytes_sent
         _check_sent(one, files)
-        digest = store.put(_list_of(one, files))
+        digest = store.put(_list_of(one, files), verify=True)
         if digest not in one.told:
             about = {"run_id": one.record.run_id, "variant": one.record.variant, "seed": one.record.seed}
             size = sum(file.size_bytes for file in files.values())
@@ -174,14 +193,14 @@ def _not_there(store: Store) -> StoreProblem:
     )
 
 
-def _send(store: Store, path: Path, progress: Progress) -> tuple[Pieces, int]:
+def _send(store: Store, path: Path, progress: Progress, *, verify: bool) -> tuple[Pieces, int]:
     whole, pieces, size, sent = hashlib.sha256(), [], 0, 0
     with open(path, "rb") as file:
         while block := file.read(PIECE_BYTES):
             whole.update(block)
             digest = hashlib.sha256(block).hexdigest()
-            if not store.has(digest):
-                store.put(block)
+            if not store.has(digest, len(block), verify=verify):
+                store.put(block, verify=verify)
                 sent += len(block)
             pieces.append(digest)
             size += len(block)

@@ -293,6 +293,51 @@ def test_another_or_a_damaged_piece_does_not_come_in(ann: Repo, team: Team, plac
     assert bob.digest(skip_git=True) == before
 
 
+DAMAGES = {
+    "cut": lambda content: content[:-1],
+    "a byte flipped": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    "empty": lambda content: b"",
+}
+
+
+@pytest.mark.parametrize("of", ["weights", "list"])
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_piece_is_named_and_sent_again(ann: Repo, team: Team, place: str, how: str, of: str) -> None:
+    content = os.urandom(2 * PIECE)
+    record = saved(ann, "iris/baseline", 0, content)
+    ok(ann, "push")
+    bob, eve = pulled(team, place), pulled(team, place, "eve")
+    ok(eve, "pull", "iris/baseline")
+    (event,) = [one for one in told(ann, "log")["events"] if one["kind"] == "stored"]
+    piece = open_store(place, team.root).get(event["contents"]) if of == "list" else content[PIECE:]
+    digest = hashlib.sha256(piece).hexdigest()
+    damaged = DAMAGES[how](piece)
+    damage(place, digest, damaged)
+    refused = bob.expmgr("pull", "iris/baseline")
+    assert refused.code == 1
+    lines = refused.stderr.splitlines()
+    assert lines[0] == f"Error: {place}/sha256/{digest[:2]}/{digest} holds other content than was stored"
+    assert lines[1].startswith(f"  it has {len(damaged):,} bytes")
+    assert lines[2] == (
+        f"  the checkpoint of step {record.step} was pushed by Ann (writer {event['writer']}); run {record.run_id} was "
+        f"trained on {record.host}"
+        if record.host
+        else f"  the checkpoint of step {record.step} was pushed by Ann (writer {event['writer']})"
+    )
+    hint = "Hint: push it again, from a clone that has it: "
+    assert lines[-1].startswith(hint)
+    command = lines[-1].removeprefix(hint).split()[1:]
+    for one in (ann, eve):  # who trained it, and who fetched it before
+        sent = told(one, *command)
+        assert sent["checkpoints"] == 1
+        assert open_store(place, team.root).get(digest) == piece
+        assert told(one, *command)["checkpoints"] == 0
+        damage(place, digest, damaged)
+    assert told(ann, *(word for word in command if place.startswith("s3") or word != "--verify"))["checkpoints"] == 1
+    ok(bob, "pull", "iris/baseline")
+    assert next(model_dir(bob).glob("*.data-*")).read_bytes() == content
+
+
 def test_a_list_that_names_other_files_than_the_record_does_not_come_in(ann: Repo, team: Team, place: str) -> None:
     """Whoever writes to the store and the log cannot give another checkpoint than the run's record has."""
     one, two = saved(ann, "iris/baseline", 0, b"right"), saved(ann, "iris/baseline", 1, b"wrong")
@@ -614,10 +659,12 @@ def test_an_older_word_is_tried_before_giving_up(fetching: Fetching, ann: Repo) 
     assert (failed.code, failed.stderr) == (
         1,
         f"Error: {name} does not hold {real[:12]}\n"
+        f"  {fetching.store.place(real)} is missing\n"
+        f"  the checkpoint of step {fetching.record.step} was pushed by Ann (writer {fetching.events[0].writer})\n"
         f"  tried before: {name} does not hold 222222222222\n"
         f"  tried before: {name} does not hold 111111111111\n"
         "Nothing was changed.\n"
-        "Hint: expmgr push --checkpoints selected, in the clone that trained it, sends what the store has lost\n",
+        "Hint: push it again, from a clone that has it: expmgr push --checkpoints selected --verify\n",
     )
 
 
