@@ -1,4 +1,4 @@
-"""The checks of `expmgr doctor`: git, the repository, locks, disks, index, remote, store, TensorFlow.
+"""The checks of `expmgr doctor`: git, the repository, locks, disks, index, records, model_dirs, remote, store, TensorFlow.
 
 A check is a function from `Setup` to findings, and an entry in `CHECKS`. It reads only; what `--fix` may do is in the
 `repair` of a finding, and has to lose nothing. An error that a check raises becomes its finding.
@@ -19,8 +19,10 @@ from expmgr.disk.durable import unwritable
 from expmgr.errors import ExpmgrError, GitFailed
 from expmgr.git.process import OLDEST_GIT, call_git, run_git
 from expmgr.git.repo import GitRepo
-from expmgr.paths import Layout, has_tensorflow
+from expmgr.paths import Layout, VariantName, has_tensorflow
+from expmgr.project import Project
 from expmgr.redact import redacted
+from expmgr.runs.records import Records, SkippedRun
 from expmgr.settings import Settings, models_root, read_settings
 
 if TYPE_CHECKING:
@@ -72,6 +74,12 @@ class Setup:
     @cached_property
     def layout(self) -> Layout:
         return Layout(self.repo.git_common_dir, models_root(self.settings, self.repo.main_root))
+
+    @property
+    def project(self) -> Project:
+        """Read without the index, and as it is: nothing that a crash left is swept up."""
+        records = Records(self.layout, repo=self.repo, is_diagnosis=True)
+        return Project(self.repo, self.settings, self.layout, records)
 
 
 Check = Callable[[Setup], Iterable[Finding]]
@@ -247,6 +255,55 @@ def _index(setup: Setup) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _records(setup: Setup) -> Iterator[Finding]:
+    """Records of runs are those that the event log names; no folder of a run is empty."""
+    project = setup.project
+    heads = project.records.heads()
+    for _, run in sorted(project.records.skipped.items()):
+        fix = f"expmgr restore {run.run_id}" if run.is_damaged else ""
+        repair = _restoring(project, run) if run.is_damaged else None
+        yield Finding("records", "error", f"run {run.run_id}: {run.reason}", fix, repair=repair)
+    empty = project.records.empty_folders()
+    for folder in empty:
+        doubt = "" if folder.is_dead else "; a run may be starting there"
+        held = f"; it contains {', '.join(folder.holds[:5])}" if folder.holds else ""
+        told = f"{project.shown(folder.path)} has no run.json{doubt}{held}"
+        if folder.is_dead and folder.is_empty:
+            yield Finding("records", "warn", told, "expmgr doctor --fix", repair=Records(setup.layout).heads)
+        else:
+            yield Finding("records", "warn", told, f"ls -la {shlex.quote(str(folder.path))}")
+    if not project.records.skipped and not empty:
+        yield Finding("records", "ok", f"{len(heads)} run{'' if len(heads) == 1 else 's'}, none damaged")
+
+
+def _restoring(project: Project, run: SkippedRun) -> Callable[[], object]:
+    def restore() -> None:
+        from expmgr.team.restore import restore
+
+        restore(project, [run.run_id])
+
+    return restore
+
+
+def _model_dirs(setup: Setup) -> Iterator[Finding]:
+    """The manifest of every model_dir can be read."""
+    project = setup.project
+    count = damaged = 0
+    for path in sorted(setup.layout.models_root.glob("*/*/seed-*")):
+        seed = path.name.removeprefix("seed-")
+        if not seed.isdigit() or not path.is_dir():
+            continue
+        count += 1
+        name = VariantName(path.parent.parent.name, path.parent.name)
+        try:
+            project.model_dir(name, int(seed)).read_manifest()
+        except ExpmgrError as error:
+            damaged += 1
+            yield Finding("model_dirs", "error", error.message, error.hint or "")
+    if not damaged:
+        yield Finding("model_dirs", "ok", f"{count} model_dir{'' if count == 1 else 's'}, each manifest can be read")
+
+
 def _remote(setup: Setup) -> Iterator[Finding]:
     from expmgr.git.remotes import refs_at, remote_names
 
@@ -313,6 +370,8 @@ CHECKS: Mapping[str, Check] = {
     "locks": _locks,
     "disk": _disk,
     "index": _index,
+    "records": _records,
+    "model_dirs": _model_dirs,
     "remote": _remote,
     "store": _store,
     "tensorflow": _tensorflow,

@@ -151,7 +151,8 @@ def damage_of(path: Path) -> str | None:
 class Index:
     """The cache of one repository, in `path`; `runs` is the folder of its records."""
 
-    def __init__(self, path: Path, runs: Path) -> None:
+    def __init__(self, path: Path | None, runs: Path) -> None:
+        """With no `path` nothing is cached."""
         self._path, self._runs = path, runs
         self._specs: dict[str, dict[str, Any]] = {}
         self.without_record: list[str] = []
@@ -299,7 +300,7 @@ class Index:
                 except sqlite3.OperationalError:  # locked for long, read-only, no space
                     return []
                 except sqlite3.DatabaseError:  # no database, or a damaged one
-                    self._path.unlink(missing_ok=True)
+                    self._forget()
         return []
 
     def _write(self, write: Callable[[sqlite3.Connection], object]) -> None:
@@ -310,12 +311,16 @@ class Index:
             except sqlite3.OperationalError:
                 pass  # the next command tries again
             except sqlite3.DatabaseError:
-                self._path.unlink(missing_ok=True)
+                self._forget()
+
+    def _forget(self) -> None:
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
 
     def _connect(self) -> sqlite3.Connection:
         """The index, with its tables; another version's is emptied."""
-        if not self._path.parent.is_dir():
-            raise FileNotFoundError(self._path.parent)
+        if self._path is None or not self._path.parent.is_dir():
+            raise FileNotFoundError(self._path)
         database = sqlite3.connect(self._path, timeout=_BUSY_S)
         try:
             # A killed process leaves it whole all the same; what a power cut tears is found broken, and made anew.

@@ -77,16 +77,23 @@ class Records:
     """All runs of a repository, as folders below `.git/expmgr/runs/`."""
 
     def __init__(
-        self, layout: Layout, on_note: Callable[[str], None] = lambda _: None, repo: GitRepo | None = None
+        self,
+        layout: Layout,
+        on_note: Callable[[str], None] = lambda _: None,
+        repo: GitRepo | None = None,
+        *,
+        is_diagnosis: bool = False,
     ) -> None:
-        """`on_note` is told of each record that is skipped, once. Records are checked against the event logs of `repo`."""
+        """`on_note` is told of each record that is skipped, once. Records are checked against the event logs of `repo`. A
+        diagnosis trusts no index, and reading changes nothing."""
         self.layout = layout
         self.on_note = on_note
         self.skipped: dict[str, SkippedRun] = {}
         """By run id: the records that `heads` and `abandoned` skipped."""
         self._damaged: set[str] = set()
         """Runs of whose damaged events `on_note` was told."""
-        self.index = Index(layout.own / "index.sqlite", layout.runs)
+        self._is_diagnosis = is_diagnosis
+        self.index = Index(None if is_diagnosis else layout.own / "index.sqlite", layout.runs)
         self._log = LogCheck(repo, self.index, layout.own) if repo is not None else None
         self._confirmed: dict[str, str] = {}
         """Run id to the stamp of the record that the log was seen to name."""
@@ -201,7 +208,7 @@ class Records:
             self.skipped.pop(head.run_id, None)
         self._confirmed |= {head.run_id: head.stamp for head in heads if not head.checked}
         for one in self._empty(self.index.without_record) if self.index.without_record else ():
-            if one.is_dead and one.is_empty:
+            if one.is_dead and one.is_empty and not self._is_diagnosis:
                 self._remove(one.path)
         return heads
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import expmgr
-from clones import ok
+from clones import Team, ok, ran, saved
 from expmgr.api.doctor import CHECKS
 from world import Repo, sealed
 
@@ -172,3 +172,43 @@ def test_a_disk_that_is_nearly_full(iris: Repo, tmp_path: Path) -> None:
     found = [one for one in json.loads(done.stdout)["checks"] if one["id"] == "disk"]
     assert [one["state"] for one in found] == ["ok", "error"]
     assert found[1]["fix"] == f"df -h {tmp_path}/disk"
+
+
+def test_damaged_records_and_empty_folders(team: Team) -> None:
+    ann = team.join("ann")
+    ok(ann, "new", "iris/wide")
+    (run,) = ran(ann, "iris/wide", 0.9)
+    folder = ann.path / ".git/expmgr/runs"
+    path = folder / run.run_id / "run.json"
+    whole = path.read_bytes()
+    assert checks(ann)["records"] == [("ok", "1 run, none damaged", None)]
+    ok(ann, "list")
+    path.write_bytes(whole.replace(b"0.9", b"0.8"))
+    empty, held = folder / "20260101-120000000-a1b2c3", folder / "20260101-120000000-a1b2c4"
+    for one in (empty, held):
+        one.mkdir()
+    (held / "log.txt").write_text("it began")
+    for one in (empty, held):
+        os.utime(one, (1.0, 1.0))
+    before = ann.digest(".git")
+    assert checks(ann, code=1)["records"] == [
+        ("error", f"run {run.run_id}: its record differs from the event log", f"expmgr restore {run.run_id}"),
+        ("warn", f".git/expmgr/runs/{empty.name} has no run.json", "expmgr doctor --fix"),
+        ("warn", f".git/expmgr/runs/{held.name} has no run.json; it contains log.txt", f"ls -la {held}"),
+    ]
+    assert ann.digest(".git") == before
+    assert [one[0] for one in checks(ann, "--fix")["records"]] == ["fixed", "fixed", "warn"]
+    assert (path.read_bytes(), empty.exists(), held.exists()) == (whole, False, True)
+
+
+def test_a_damaged_manifest(team: Team) -> None:
+    ann = team.join("ann")
+    ok(ann, "new", "iris/wide")
+    saved(ann, "iris/wide", 0, b"weights")
+    assert checks(ann)["model_dirs"] == [("ok", "1 model_dir, each manifest can be read", None)]
+    (ann.path / "models/iris/wide/seed-0/manifest.json").write_text("{")
+    ((state, message, fix),) = checks(ann, code=1)["model_dirs"]
+    assert (state, "manifest.json" in message) == ("error", True)
+    assert fix == "rebuild the manifest from the checkpoints that are whole: expmgr checkpoints iris/wide --rebuild"
+    ok(ann, "checkpoints", "iris/wide", "--rebuild")
+    assert checks(ann)["model_dirs"][0][0] == "ok"
