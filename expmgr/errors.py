@@ -162,6 +162,12 @@ class GitFailed(ExpmgrError):
     """git itself said no. `details` holds its words."""
 
 
+class CheckoutNotPutBack(ExpmgrError):
+    """A command of git failed in the middle, and what it had written could not be taken back."""
+
+    exit_code = ExitCode.DISK
+
+
 class UnknownVariant(ExpmgrError):
     """No branch of that name."""
 

@@ -142,6 +142,19 @@ def new_team(folder: Path) -> Team:
     return found
 
 
+def copied_team(made: Path, folder: Path, *names: str) -> list[Repo]:
+    """A copy of the team in `made`, as if it had been made in `folder`; the clones of these people."""
+    shutil.copytree(made, folder, symlinks=True, dirs_exist_ok=True)
+    clones = [Repo(folder / name) for name in names]
+    for name, repo in zip(names, clones, strict=True):
+        repo.git("config", "remote.origin.url", str(folder / "hub.git"))
+        known = repo.path / ".git/expmgr/writer.json"  # or the copy would be another writer
+        old, new = (str(place.stat().st_ino) for place in (made / name / ".git", repo.path / ".git"))
+        if known.exists():
+            known.write_text(known.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    return clones
+
+
 def ok(repo: Repo, *argv: str) -> str:
     """stdout of a command that has to succeed."""
     result = repo.expmgr(*argv)

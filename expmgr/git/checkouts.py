@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shlex
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from expmgr.errors import GitFailed
+from expmgr.disk import durable
+from expmgr.errors import CheckoutNotPutBack, GitFailed
 from expmgr.git.commits import commit_tree
-from expmgr.git.process import call_git, run_git
+from expmgr.git.process import call_git, git_folders, run_git
 from expmgr.git.repo import CommitId, GitRepo
 
 #: Larger files are data, not code.
 _SNAPSHOT_BYTES = 10_000_000
+#: What git writes in its own folder before it moves a ref.
+_GIT_FILES = ("index", "HEAD", "ORIG_HEAD", "COMMIT_EDITMSG")
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,124 @@ def changed_in(root: Path) -> list[str]:
     return [line[3:] for line in lines if line]
 
 
+@contextlib.contextmanager
+def put_back_on_failure(root: Path, commit: str | None) -> Iterator[None]:
+    """Put the checkout `root` back exactly as it is now where what happens inside fails: git writes files and its index before
+    it moves a ref, and stops in the middle where a disk is full.
+
+    Saved are the files by which HEAD differs from `commit` (None: no files), and git's index, as further names of what is
+    there, which needs no room. Raises `CheckoutNotPutBack` where that fails.
+    """
+    folders = git_folders(root)
+    if folders is None:
+        raise GitFailed(f"{root} is no checkout of git")
+    common, git_dir = folders
+    paths = [] if commit is None else _paths_between(root, commit)
+    durable.make_folder(common / "expmgr")
+    with tempfile.TemporaryDirectory(prefix=".put-back.", dir=common / "expmgr", ignore_cleanup_errors=True) as beside:
+        places = [*(root / path for path in paths), *(git_dir / name for name in _GIT_FILES)]
+        with durable.disk_errors(f"a copy of what git changes in {root}"):
+            saved = [_save(place, Path(beside, str(number))) for number, place in enumerate(places)]
+        folders_before = _folders_above(root, paths)
+        branch = call_git(root, ["symbolic-ref", "--quiet", "HEAD"]).text.strip()
+        head = call_git(root, ["rev-parse", "--quiet", "--verify", "HEAD"]).text.strip()
+        logs = [git_dir / "logs" / "HEAD", *([common / "logs" / branch] if branch else [])]
+        sizes = {path: path.stat().st_size for path in logs if path.is_file()}
+        try:
+            yield
+        except BaseException as failure:
+            try:
+                _put_back(saved, folders_before)
+                if head and call_git(root, ["rev-parse", "--quiet", "--verify", "HEAD"]).text.strip() != head:
+                    call_git(root, ["update-ref", "-m", "expmgr: put back", "HEAD", head])
+                for path, size in sizes.items():  # git writes there before it moves a ref
+                    if path.stat().st_size > size:
+                        os.truncate(path, size)
+            except OSError as error:
+                shutil.copytree(beside, f"{beside}-kept", symlinks=True, dirs_exist_ok=True)
+                raise CheckoutNotPutBack(
+                    f"{root} could not be put back as it was: {error.strerror}: {error.filename}",
+                    details=str(failure).splitlines()[:5],
+                    left_alone="Files that git had changed are changed.",
+                    hint=f"git -C {shlex.quote(str(root))} status shows them; what they held before is in {beside}-kept",
+                ) from failure
+            raise
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """A file before it is changed: `copy` holds it, None where there was none."""
+
+    place: Path
+    copy: Path | None
+    status: os.stat_result | None
+
+
+def _paths_between(root: Path, commit: str) -> list[str]:
+    """The files by which HEAD and `commit` differ."""
+    head = call_git(root, ["rev-parse", "--quiet", "--verify", "HEAD^{tree}"]).text.strip()
+    old = head or run_git(root, ["hash-object", "-t", "tree", "--stdin"], stdin=b"").text.strip()  # an unborn branch
+    answer = run_git(root, ["diff-tree", "-r", "-z", "--name-only", "--no-renames", old, commit])
+    return answer.text.split("\0")[:-1]
+
+
+def _save(place: Path, copy: Path) -> _Saved:
+    try:
+        status = place.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return _Saved(place, None, None)
+    if stat.S_ISDIR(status.st_mode):  # a submodule
+        return _Saved(place, place, status)
+    try:
+        os.link(place, copy, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in durable.DISK_ERRORS:
+            raise
+        shutil.copy2(place, copy, follow_symlinks=False)  # another file system, or one without links
+    return _Saved(place, copy, status)
+
+
+def _folders_above(root: Path, paths: Iterable[str]) -> dict[Path, int | None]:
+    """The folders of `paths`, from the outermost on, and the mode of each; None where it is not there."""
+    folders = sorted({"/".join(path.split("/")[:depth]) for path in paths for depth in range(1, path.count("/") + 1)})
+    there = {root / one: (root / one).lstat() if os.path.lexists(root / one) else None for one in folders}
+    return {
+        place: stat.S_IMODE(status.st_mode) if status is not None and stat.S_ISDIR(status.st_mode) else None
+        for place, status in there.items()
+    }
+
+
+def _put_back(saved: Sequence[_Saved], folders: Mapping[Path, int | None]) -> None:
+    for one in saved:
+        was_folder = one.copy == one.place
+        if (one.copy is None or was_folder) and (one.place.is_symlink() or one.place.is_file()):
+            one.place.unlink()
+    for place, mode in sorted(folders.items(), reverse=True):
+        if mode is None and place.is_dir() and not place.is_symlink():
+            with contextlib.suppress(OSError):  # somebody put something there
+                place.rmdir()
+    for place, mode in folders.items():
+        if mode is not None and not place.exists():
+            place.mkdir()
+            place.chmod(mode)
+    for one in saved:
+        if one.copy is not None and one.copy != one.place and not _is_same(one):
+            os.replace(one.copy, one.place)
+
+
+def _is_same(one: _Saved) -> bool:
+    """Whether a file is still the one that was saved."""
+    assert one.status is not None
+    with contextlib.suppress(OSError):
+        now = one.place.lstat()
+        return (now.st_ino, now.st_dev, now.st_mtime_ns) == (
+            one.status.st_ino,
+            one.status.st_dev,
+            one.status.st_mtime_ns,
+        )
+    return False
+
+
 def fast_forward(root: Path, ref: str, commit: str) -> None:
     """Move `ref`, the branch that is checked out in `root`, on to `commit`, as the user's own `git merge --ff-only`
     would.
@@ -92,7 +216,8 @@ def fast_forward(root: Path, ref: str, commit: str) -> None:
     head = call_git(root, ["symbolic-ref", "--quiet", "HEAD"]).text.strip()
     if head != ref:
         raise GitFailed(f"{root} has another branch checked out by now", details=[head or "none"])
-    run_git(root, ["merge", "--quiet", "--ff-only", commit])
+    with put_back_on_failure(root, commit):
+        run_git(root, ["merge", "--quiet", "--ff-only", commit])
 
 
 def take_snapshot(repo: GitRepo, message: str) -> tuple[CommitId, list[str]]:
@@ -130,7 +255,8 @@ def switch_branch(root: Path, branch: str) -> None:
 
     `GitFailed` with git's words where it would overwrite changes; the checkout is then as it was.
     """
-    run_git(root, ["switch", "--quiet", "--no-guess", branch])
+    with put_back_on_failure(root, f"refs/heads/{branch}^{{commit}}"):
+        run_git(root, ["switch", "--quiet", "--no-guess", branch])
 
 
 def commit_paths(
@@ -148,15 +274,10 @@ def commit_paths(
     _check_can_commit(root, paths)
     rules = [] if also_ignored else ["--exclude-standard"]
     new = run_git(root, ["ls-files", "--others", *rules, "-z", "--", *paths]).text.split("\0")[:-1]
-    if new:  # `commit --only` takes the paths that the index knows
-        force = ["--force"] if also_ignored else []
-        options = [*force, "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul"]
-        run_git(root, ["add", *options], stdin=_nul(new))
-    try:
+    with put_back_on_failure(root, None):
+        if new:  # `commit --only` takes the paths that the index knows
+            force = ["--force"] if also_ignored else []
+            options = [*force, "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul"]
+            run_git(root, ["add", *options], stdin=_nul(new))
         run_git(root, ["commit", "--quiet", "--only", "--message", message, "--", *paths])
-    except BaseException:
-        if new:
-            forget = ("rm", "--cached", "--force", "--quiet", "--pathspec-from-file=-", "--pathspec-file-nul")
-            call_git(root, forget, stdin=_nul(new))
-        raise
     return CommitId(run_git(root, ["rev-parse", "--verify", "HEAD"]).text.strip())

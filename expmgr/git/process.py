@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -145,8 +146,12 @@ def git_failed(
     if is_disk_full(answer, folder):
         free = _free_bytes(folder)
         room = "" if free is None else f": {free:,} bytes are free"
-        return DiskFull(f"{message.partition(' (exit ')[0]}: no space left in {folder}{room}", details=details,
-                        left_alone=left_alone)  # fmt: skip
+        return DiskFull(
+            f"{message.partition(' (exit ')[0]}: no space left in {folder}{room}",
+            details=details,
+            left_alone=left_alone,
+            hint=f"make room: df -h {shlex.quote(str(folder))}",
+        )
     locks = locks_met(answer, folder)
     if not locks:
         return GitFailed(message, details=details, left_alone=left_alone, hint=hint)

@@ -385,9 +385,9 @@ class GitRepo:
         """Point `ref`, one of our own, to `commit`."""
         self.run("update-ref", "-m", why, ref, commit)
 
-    def delete_ref(self, ref: str) -> None:
-        """Delete `ref`, one of our own, if it is there."""
-        self.run("update-ref", "-d", ref)
+    def delete_ref(self, ref: str, old: str | None = None) -> None:
+        """Delete `ref`, one of our own, if it is there; with `old`, if it still points there."""
+        self.run("update-ref", "-d", ref, *([old] if old else []))
 
     def chain(self, tip: str, after: str | None = None) -> list[str]:
         """The commits from `tip` along first parents, the oldest first; those after `after` alone, where it is one of them."""

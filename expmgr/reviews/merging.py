@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
-from expmgr.errors import ExitCode, ExpmgrError, GitFailed, MergeRefused, ReviewProblem
+from expmgr.errors import DiskFull, ExitCode, ExpmgrError, GitFailed, MergeRefused, ReviewProblem
 from expmgr.escape import clean, one_line
 from expmgr.git.checkouts import Worktree, changed_in, fast_forward, worktrees
 from expmgr.git.commits import check_can_sign, write_merge
@@ -79,14 +79,13 @@ def merge(project: Project, standing: Standing) -> Merge:
     if checkout is not None and is_ours:
         try:
             fast_forward(checkout.path, ref, commit)
-        except GitFailed as error:
-            raise ReviewProblem(
-                f"{evidence.question.target} is checked out in {checkout.path}, and git cannot move it on",
-                details=error.details,
-                left_alone="Nothing was changed.",
-                hint=f"expmgr review merge {review.short}, when these files are out of the way",
-            ) from None
-    elif not is_ours or not project.repo.move_branch(ref, old, commit, f"expmgr: review {review.short}"):
+        except (GitFailed, DiskFull) as error:
+            target = evidence.question.target
+            error.message = f"{target} is checked out in {checkout.path}, and git cannot move it on: {error.message}"
+            error.left_alone = "Nothing was changed."
+            error.hint = error.hint or f"expmgr review merge {review.short}, when these files are out of the way"
+            raise
+    elif not is_ours or not _moved(project, ref, old, commit, review.short):
         raise ReviewProblem(
             f"{evidence.question.target} was moved by something else meanwhile",
             left_alone="Nothing was changed.",
@@ -94,6 +93,15 @@ def merge(project: Project, standing: Standing) -> Merge:
         )
     _tell(project, standing, commit, found)
     return Merge(commit, sorted(files), str(checkout.path) if checkout else None)
+
+
+def _moved(project: Project, ref: str, old: CommitId | None, commit: CommitId, review: str) -> bool:
+    try:
+        return project.repo.move_branch(ref, old, commit, f"expmgr: review {review}")
+    except (GitFailed, DiskFull) as error:
+        error.left_alone = "Nothing was changed."
+        error.hint = error.hint or f"expmgr review merge {review}"
+        raise
 
 
 def end_with(project: Project, standing: Standing, draft: Draft) -> OfReview:

@@ -7,9 +7,14 @@ is neither used nor changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import fcntl
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from expmgr.disk import durable
 from expmgr.errors import ExpmgrError, LogRewritten, RemoteProblem
 from expmgr.git.checkouts import worktrees
 from expmgr.git.process import GitResult, git_failed, words_of
@@ -27,6 +32,8 @@ from expmgr.team.target_branch import target_of, team_remote
 _VARIANTS = f"refs/heads/{BRANCH_PREFIX}"
 #: Somebody may push while we look.
 _TRIES = 5
+#: How long another push or pull of this clone is waited for without a word.
+_PATIENCE_S = 5
 
 
 @dataclass
@@ -87,9 +94,35 @@ def remote_of(project: Project, name: str | None) -> str:
 
 def push(project: Project, remote: str) -> Pushed:
     """Say what is not said yet, and push this clone's logs and all variants. Nothing at the remote is overwritten."""
-    catch_up(project)
+    with _turn(project):
+        catch_up(project)
+        return _push(project, remote)
+
+
+@contextlib.contextmanager
+def _turn(project: Project) -> Iterator[None]:
+    """One push or pull of this clone at a time: both move what this clone knows of a remote, and of two pushes of one log the
+    remote refuses the slower one."""
+    durable.make_folder(project.layout.own)
+    with open(project.layout.own / "transfer.lock", "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            quiet = threading.Timer(
+                _PATIENCE_S, project.repo.on_note, ["waiting for another push or pull of this clone"]
+            )
+            quiet.daemon = True
+            quiet.start()
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            finally:
+                quiet.cancel()
+        yield
+
+
+def _push(project: Project, remote: str) -> Pushed:
     done = Pushed(remote)
-    for _ in range(_TRIES):
+    for number in range(_TRIES):
         before = _known_tips(project, remote)
         logs = {ref: tip for ref, tip in project.repo.refs(OWN).items() if writer_of(ref)}
         variants = project.repo.refs(_VARIANTS)
@@ -100,16 +133,27 @@ def push(project: Project, remote: str) -> Pushed:
         if not flags:
             raise _failed(project, "push to", remote, answer)
         done.branches += [_branch(ref) for ref in variants if flags.get(ref) in (" ", "*")]
-        done.refused = [_branch(ref) for ref in variants if flags.get(ref) == "!"]
+        refused_branches = [ref for ref in variants if flags.get(ref) == "!"]
         for ref, tip in logs.items():
             if flags.get(_at_remote(project, ref)) in (" ", "*", "="):
                 done.events += _note_pushed(project, remote, ref, tip, before.get(writer_of(ref) or ""))
         refused = [ref for ref in logs if flags.get(_at_remote(project, ref)) == "!"]
+        if refused or refused_branches:
+            _fetch(project, remote)
+        # Another clone may have pushed the same commit meanwhile.
+        tracked = project.repo.refs(_tracked(remote, "")) if refused_branches else {}
+        known = {ref: tracked.get(_tracked(remote, ref.removeprefix(_VARIANTS))) for ref in refused_branches}
+        done.refused = [_branch(ref) for ref in refused_branches if known[ref] != variants[ref]]
         if not refused:
             return done
-        _fetch(project, remote)
-        mended = [_go_on(project, remote, ref, done) for ref in refused]
-        if not all(mended):
+        settled = [_go_on(project, remote, ref, done) for ref in refused]
+        if not all(settled):
+            now = _known_tips(project, remote)
+            was_moved = any(now.get(writer_of(ref) or "") != before.get(writer_of(ref) or "") for ref in refused)
+            is_locked = any("lock" in line for line in words_of(answer) if line.startswith("remote:"))
+            if number + 1 < _TRIES and (was_moved or is_locked):
+                time.sleep(0.1 * 2**number)  # somebody else moved it, or was about to
+                continue
             words = [line for line in words_of(answer) if "log" in line or "remote:" in line]
             raise RemoteProblem(
                 f"{remote} refuses the log of this clone",
@@ -137,13 +181,14 @@ def _go_on(project: Project, remote: str, ref: str, done: Pushed) -> bool:
     copied or brought back from a backup without notice, and goes on as another writer.
     """
     writer = writer_of(ref) or ""
-    ours, theirs = project.repo.refs(ref).get(ref), project.repo.refs(_here(remote, writer)).get(_here(remote, writer))
-    if ours is None or theirs is None:
-        return ours is None
+    theirs = project.repo.refs(_here(remote, writer)).get(_here(remote, writer))
+    ours = project.repo.refs(ref).get(ref)  # asked last: it only grows
+    if ours is None or theirs is None or ours == theirs:
+        return ours is None or ours == theirs  # another process pushed the same
     if project.repo.is_ancestor(theirs, ours):
         return False  # it was no conflict: the remote does not want it
     if project.repo.is_ancestor(ours, theirs):
-        project.repo.delete_ref(ref)  # all of it lies in what was fetched
+        project.repo.delete_ref(ref, ours)  # all of it lies in what was fetched
         return True
     known = set(project.repo.chain(theirs))
     mine: list[Told] = [one for one in project.logs.events() if one.ref == ref and one.commit not in known]
@@ -158,6 +203,11 @@ def pull(project: Project, remote: str) -> Pulled:
 
     `LogRewritten` at the end, after all else was done, where a log is no continuation.
     """
+    with _turn(project):
+        return _pull(project, remote)
+
+
+def _pull(project: Project, remote: str) -> Pulled:
     before = {one.id for one in project.logs.events()}
     rewritten = _fetch(project, remote)
     _fetch_target(project, remote)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from expmgr.errors import (
     BadName,
+    CheckoutNotPutBack,
     DataProblem,
     ExpmgrError,
     NoCommitYet,
@@ -270,6 +271,8 @@ def switch_to(repo: GitRepo, name: VariantName) -> None:
         switch_branch(repo.root, name.branch)
     except ExpmgrError as error:
         error.message = f"{name} was made, but its branch cannot be checked out"
+        if isinstance(error, CheckoutNotPutBack):
+            raise
         error.left_alone = "Your checkout is as it was."
         error.hint = error.hint or f"git switch {name.branch}, once your changes are committed or stashed"
         raise

@@ -15,10 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from clones import Team, logs_of, new_team, ok
+from clones import Team, copied_team, logs_of, new_team, ok
 from expmgr.errors import GitFailed
 from expmgr.git import locks
-from expmgr.log.writers import _place
 from expmgr.project import Project
 from once import made_once
 from world import Repo
@@ -40,13 +39,8 @@ def ann(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
         ok(repo, "new", "iris/wide")
         ok(repo, "note", "iris/wide", "-m", "first")
         ok(repo, "push")
-        repo.git("config", "remote.origin.url", "../hub.git")
 
-    made = made_once(tmp_path_factory, "git-locks", make)
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    repo = Repo(tmp_path / "ann")
-    known = repo.path / ".git/expmgr/writer.json"  # a copy would be another writer
-    known.write_text(known.read_text().replace(str(_place(made / "ann/.git/expmgr")[1]), str(_place(known.parent)[1])))
+    (repo,) = copied_team(made_once(tmp_path_factory, "git-locks", make), tmp_path, "ann")
     return repo
 
 

@@ -354,6 +354,55 @@ for number in range(8):
 """
 
 
+def at_once(repo: Repo, *commands: tuple[str, ...]) -> list[tuple[int, str, str]]:
+    """Exit code, stdout and stderr of commands that run side by side, each in a process of its own."""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "expmgr", *one],
+            cwd=repo.path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for one in commands
+    ]
+    said = [one.communicate() for one in started]
+    return [(one.returncode, *words) for one, words in zip(started, said, strict=True)]
+
+
+def test_pushes_of_one_clone_at_once(ann: Repo, bob: Repo, team: Team) -> None:
+    """Each takes a second at the remote, beside a pull and a note: all end well, and the remote has everything."""
+    hook = team.hub.path / "hooks" / "pre-receive"
+    hook.write_text("#!/bin/sh\ncat > /dev/null\nsleep 1\n")
+    hook.chmod(0o755)
+    ok(bob, "note", "iris/wide", "-m", "of Bob")
+    ok(bob, "push")
+    ok(ann, "note", "iris/wide", "-m", "first")
+    ok(ann, "new", "iris/third", "--from", "exp/iris/wide")
+    pushes = [("push",)] * 3
+    said = at_once(ann, *pushes, ("pull",), ("note", "iris/wide", "-m", "beside"))
+    assert [code for code, _, _ in said] == [0] * 5, said
+    assert any("exp/iris/third" in out for _, out, _ in said[:3])
+    ok(ann, "push")
+    assert ok(ann, "push") == "origin has everything already\n"
+    assert sorted(team.hub.git("for-each-ref", "--format=%(objectname)", "refs/expmgr/log/").split()) == sorted(
+        {*ann.git("for-each-ref", "--format=%(objectname)", "refs/expmgr/").split()}
+    )
+    assert [one for one in titles(ann) if one.startswith("variant")].count("variant iris/third") == 1
+
+
+def test_what_another_clone_has_pushed_already_is_not_refused(ann: Repo, bob: Repo, team: Team) -> None:
+    """Both push one new branch at once: the slower one is refused by the remote, which has that commit."""
+    ok(ann, "new", "iris/third", "--from", "exp/iris/wide")
+    bob.git("fetch", "--quiet", str(ann.path), "exp/iris/third:exp/iris/third")
+    hook = bob.path / ".git/hooks/pre-push"  # between what Bob's git asked the remote and what it sends
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\nexec env -u GIT_DIR git -C {ann.path} push --quiet origin exp/iris/third\n")
+    hook.chmod(0o755)
+    pushed = bob.expmgr("push")
+    assert (pushed.code, pushed.stderr) == (0, "")
+
+
 @pytest.mark.wide
 def test_six_writers_at_once_lose_nothing(ann: Repo, team: Team) -> None:
     """Each says and pushes eight times: no push is refused, so none is tried twice."""
