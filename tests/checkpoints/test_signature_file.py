@@ -187,6 +187,13 @@ def test_what_no_index_is_and_what_tensors_are_called(tmp_path: Path) -> None:
     path.write_bytes(whole[-48:])  # its handles point to what is not there
     with pytest.raises(NotAnIndex, match=r"a\.index is cut or damaged: a block lies beyond the end"):
         read_index(path)
+    for size, told in (
+        (43, "a compressed index"),
+        (44, "a block lies beyond the end"),
+    ):  # the place of the index's handle
+        path.write_bytes((bytes([0, 0, 0, size])).ljust(40, b"\0") + whole[-8:])
+        with pytest.raises(NotAnIndex, match=told):
+            read_index(path)
     assert key_of("variables", "a.b/c") == "variables/a..b/c/.ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -305,7 +312,13 @@ def test_what_is_preserved_stays_so(folder: Folder) -> None:  # noqa: F811
         opened.retain(1, 1.0)
     assert [(one.step, one.preserved) for one in opened.manifest.checkpoints] == [(2, True), (3, True), (4, False)]
     assert opened.manifest.last_preserved_at == 7200.0
-    assert opened.manifest.removed == []
+    opened.save(5, write, signature(5), CheckpointMetadata(3600.0 * 3.5, 0))
+    opened.retain(1, 1.0)
+    opened.save(6, write, signature(6), CheckpointMetadata(3600.0 * 3.6, 0))
+    (folder.path / "model.ckpt-5.index").unlink()  # somebody was quicker
+    opened.retain(1, 1.0)
+    assert [(one.step, one.preserved) for one in opened.manifest.checkpoints][2:] == [(4, True), (6, False)]
+    assert not list(folder.path.glob("model.ckpt-5.*"))
 
 
 def test_other_content_of_the_same_size_is_damage_that_only_a_thorough_look_finds(folder: Folder) -> None:  # noqa: F811

@@ -280,6 +280,7 @@ def test_a_sign_of_life_moves_the_time_of_the_generation(tmp_path: Path) -> None
     lock.beat()  # of nothing
     lock.acquire("it", never)
     (path,) = tmp_path.iterdir()
+    assert json.loads(path.read_text()) == {"format": 1, "owner": Process.current().as_dict()}
     os.utime(path, (1, 1))
     lock.beat()
     assert path.stat().st_mtime > 1

@@ -13,7 +13,8 @@ from expmgr.errors import EventProblem
 from expmgr.log.events import KINDS, LATEST, MOST_BYTES, MOST_WORDS, canonical, is_writer, parse_event
 from expmgr.log.logs import writer_of
 from expmgr.log.writers import all_writers, writer_id
-from log.test_log import ANN
+from log.test_log import ANN, event, logs, plant, say
+from world import Repo
 
 RUN = "20260101-000000000-00000a"
 ONE, TWO, DIGEST = "1" * 40, "2" * 40, "abcdef0123456789" * 4
@@ -179,6 +180,36 @@ def test_the_limits_of_names() -> None:
     assert same == ": Value error, holds a variant against itself"
 
 
+def test_a_log_that_has_grown_is_read_from_where_it_was(repo: Repo) -> None:
+    for number in range(4):
+        say(repo, f"{number}")
+        found = logs(repo)
+        assert [(one.place, one.time) for one in found.events()] == [(at, at) for at in range(1, number + 2)]
+        assert found.unreadable == {}
+        assert [one.id for one in logs(repo).whole(f"refs/expmgr/log/{ANN}")] == [one.id for one in found.events()]
+    assert logs(repo).whole("refs/expmgr/log/bob-00000002") == []
+
+
+def test_a_commit_of_a_log_is_called_by_the_first_200_characters(repo: Repo) -> None:
+    say(repo, "y" * 500)
+    title = repo.git("log", "-1", "--format=%s", f"refs/expmgr/log/{ANN}").strip()
+    assert title == ("note on iris/wide: " + "y" * 500)[:200]
+    found = logs(repo)
+    before = repo.git("for-each-ref")
+    assert found.append(ANN, [], now=5.0, actor=None) == []
+    assert repo.git("for-each-ref") == before
+
+
+def test_a_time_is_gone_on_from_unless_it_is_absurdly_far_ahead(repo: Repo) -> None:
+    for writer, time, expected in (
+        ("bob-00000002", 2**32, 2**32 + 1),
+        ("cem-00000003", 2**33 + 1, 2**33 + 2),
+        ("dee-00000004", 2**34 + 2, 2**33 + 3),
+    ):
+        plant(repo, event(time=time, writer=writer), writer)
+        assert say(repo, "x").time == expected
+
+
 @pytest.mark.parametrize(
     ("ref", "writer"),
     [
@@ -222,7 +253,10 @@ def test_a_broken_list_of_writers_is_begun_again(tmp_path: Path) -> None:
     own = tmp_path / "expmgr"
     assert all_writers(tmp_path) == set()
     first = writer_id(own)
-    (kept,) = json.loads((own / "writer.json").read_bytes())["writers"]
+    written = json.loads((own / "writer.json").read_bytes())
+    (kept,) = written["writers"]
+    assert written == {"format": 1, "writers": [{"id": first, "place": kept["place"]}]}
+    assert kept["place"][1] == tmp_path.stat().st_ino
     for wrong in ({**kept, "id": 3}, {**kept, "place": None}):
         (own / "writer.json").write_text(json.dumps({"format": 1, "writers": [wrong, kept]}))
         assert all_writers(own) == {first}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 Place = tuple[int, int]
@@ -11,6 +12,7 @@ Place = tuple[int, int]
 _CACHES = ("cache", "lru_cache", "functools.cache", "functools.lru_cache")
 _GUARDS = ("frozen", "slots", "strict", "kw_only")  # against mistakes in our own code, which no input reaches
 _FUNCTIONS = ("__repr__", "__str__")
+_WAITS = r"_?([A-Z_]+_)?(TRIES|S|SECS)"  # how long or how often something is tried: another number does as well
 _TYPES = ("isinstance", "issubclass", "cast", "NewType", "TypeVar")
 
 
@@ -38,7 +40,7 @@ def function_at(found: dict[tuple[int, int], str], line: int) -> str:
 
 
 def left_out(tree: ast.AST) -> Iterator[tuple[Place, Place]]:
-    """Spans in which a mutant says nothing about the tests: types, asserts (which state types), texts of objects, caches."""
+    """Spans in which a mutant says nothing about the tests: types, asserts of types, texts of objects, caches, waits."""
     for node in ast.walk(tree):
         parts: list[ast.AST | None] = []
         match node:
@@ -47,6 +49,8 @@ def left_out(tree: ast.AST) -> Iterator[tuple[Place, Place]]:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 parts = [node.returns, *(one for one in node.decorator_list if _name(one) in _CACHES)]
                 parts += [node] if node.name in _FUNCTIONS else []
+            case ast.Assign() if re.fullmatch(_WAITS, ast.unparse(node.targets[0])):
+                parts = [node]
             case ast.Call() if _name(node.func) in _TYPES:
                 parts = [*node.args]
             case ast.keyword() if node.arg in _GUARDS:

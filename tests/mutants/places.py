@@ -26,6 +26,10 @@ _OPERATORS = [
 ]
 
 
+#: Parents of a `*` or `/` that tells kinds of parameters apart, which cosmic-ray takes for a product.
+_PARAMETERS = ("parameters", "typedargslist", "param")
+
+
 @dataclass(frozen=True)
 class Mutant:
     file: str
@@ -73,7 +77,8 @@ def places(source: str) -> dict[Place, list[tuple[str, int]]]:
     """Operators and occurrences at each place that counts."""
     nodes = list(ast_nodes(get_ast(source)))
     spans = list(left_out(ast.parse(source)))
-    counts = functools.cache(lambda place: not any(first <= place < last for first, last in spans))
+    kinds = {node.start_pos for node in nodes if node.type == "operator" and node.parent.type in _PARAMETERS}
+    counts = functools.cache(lambda at: at not in kinds and not any(first <= at < last for first, last in spans))
     found: dict[Place, list[tuple[str, int]]] = defaultdict(list)
     for name in _OPERATORS:
         operator = get_operator(name)()

@@ -45,12 +45,15 @@ class Reached:
     seconds: dict[str, float]
     tests: dict[str, dict[int, list[str]]]
     """By file and line."""
+    unseen: set[str]
+    """Tests of which coverage saw no line; they are run with every mutant of their folder."""
 
     def of(self, one: Mutant, source: str) -> list[str]:
         """The tests that reach the statement of `one`: those of its own folder first, and the fast before the slow."""
         by_line = self.tests.get(one.file, {})
         found = {test for line in statement_lines(source, one.line) for test in by_line.get(line, ())}
         folder = f"tests/{one.file.split('/')[1]}/"
+        found |= {test for test in self.unseen if test.startswith(folder)}
         return sorted(
             found & self.seconds.keys(), key=lambda test: (not test.startswith(folder), self.seconds[test], test)
         )
@@ -156,7 +159,8 @@ def reached(copy: Copy, marks: str, jobs: int, cache: Path, files: list[str]) ->
             for file, numbers in by_file.items():
                 for number in numbers:
                     lines[file][number].append(test)
-    return Reached(seconds, lines)
+    seen = {test for name in tests for test in known_files[name]["lines"]}
+    return Reached(seconds, lines, seconds.keys() - seen)
 
 
 def _digest(root: Path, paths: Iterable[Path]) -> str:
