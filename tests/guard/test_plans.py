@@ -555,3 +555,124 @@ def test_what_nobody_can_read_from_a_checkpoint_is_named() -> None:
     assert adopted(WEIGHTS, more).unknown[::2] == (
         "the activation was relu", "the outputs stood for x, y, in this order",
     )  # fmt: skip
+
+
+# The judgement.
+
+
+def rules(saved: Signature, wanted: Signature) -> list[tuple[str, str, str, str]]:
+    return [(one.rule.id, one.what, one.saved, one.wanted) for one in judge(saved, wanted).differences]
+
+
+def trained(*slots: Variable, scale: dict[str, Any] | None = None, **optimizer: Any) -> Signature:
+    training = TrainingSetup(optimizer={"kind": "adam", **optimizer}, loss_scale=scale)
+    return made(KERNEL, optimizer_variables=list(slots), training=training)
+
+
+@pytest.mark.parametrize(
+    ("path", "setting", "value", "rule"),
+    [
+        ("adam/hidden_0_kernel_gradient_accumulator", "gradient_accumulation_steps", 4, "gradient-accumulation"),
+        ("adam/learning_rate", "learning_rate", {"class": "Cosine"}, "learning-rate-schedule"),
+        ("adam/hidden_0_kernel_average", "use_ema", True, "weight-average"),
+    ],
+)
+def test_variables_of_an_optimizer_that_come_and_go_with_a_setting(
+    path: str, setting: str, value: Any, rule: str
+) -> None:
+    slot = variable(path, 4, 10)
+    with_it, without = trained(slot, **{setting: value}), trained(**{setting: None})
+    for one, two in ((with_it, without), (without, with_it)):
+        assert [found[0] for found in rules(one, two)] == [rule]
+    # On both sides they are compared as all others are.
+    other = trained(variable(path, 5, 10), **{setting: value})
+    assert rules(with_it, other) == [("optimizer-variables", path, "float32 (4, 10)", "float32 (5, 10)")]
+    unlike = trained(variable("adam/other", 1), **{setting: value})
+    assert {found[0] for found in rules(with_it, unlike)} == {"optimizer-variables"}
+
+
+def test_a_variable_that_comes_without_its_setting_is_told() -> None:
+    rate, average = variable("adam/learning_rate"), variable("adam/hidden_0_kernel_average", 4, 10)
+    for slot in (rate, average):
+        shown = str(slot)
+        assert rules(trained(slot), trained()) == [("optimizer-variables", slot.path, shown, "nothing")]
+        assert rules(trained(), trained(slot)) == [("optimizer-variables", slot.path, "nothing", shown)]
+    schedule = {"class": "Cosine", "rate": 1}
+    both = (trained(rate, learning_rate=schedule), trained(learning_rate={**schedule, "rate": 2}))
+    assert [one[:2] for one in rules(*both)] == [
+        ("optimizer-variables", rate.path), ("learning-rate-schedule", "optimizer.learning_rate.rate"),
+    ]  # fmt: skip
+    factor = variable("loss_scale/factor")
+    assert [one[0] for one in rules(trained(factor, scale={"class": "x"}), trained())] == ["precision"]
+    assert [one[0] for one in rules(trained(factor), trained())] == ["optimizer-variables"]
+    assert [one[0] for one in rules(trained(factor, scale={"a": 1}), trained(scale={"a": 2}))] == [
+        "optimizer-variables", "precision",
+    ]  # fmt: skip
+
+
+def test_the_slots_of_what_is_frozen_come_and_go() -> None:
+    slot = variable("adam/hidden_0_kernel_momentum", 4, 10)
+    frozen = KERNEL.model_copy(update={"trainable": False})
+    one, two = made(KERNEL, OUT, optimizer_variables=[slot]), made(frozen, OUT)
+    assert rules(one, two) == [("frozen", "hidden_0/kernel", "trained", "frozen")]
+    assert rules(two, one) == [("frozen", "hidden_0/kernel", "frozen", "trained")]
+    assert [found[0] for found in rules(one, made(KERNEL, OUT))] == ["optimizer-variables"]
+    both = made(frozen, OUT, optimizer_variables=[slot])
+    assert [found[0] for found in rules(both, two)] == ["optimizer-variables"]  # frozen on both sides
+
+
+def test_a_part_that_the_graph_does_not_use() -> None:
+    one = made(KERNEL.model_copy(update={"role": 0}), BIAS)
+    two = made(KERNEL, BIAS.model_copy(update={"role": 0}))
+    assert rules(one, two) == [
+        ("role", "hidden_0/kernel", "part 0", "none"), ("role", "hidden_0/bias", "none", "part 0"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "rule"),
+    [
+        ("float32", "float64", "wider-dtype"), ("bfloat16", "float32", "wider-dtype"), ("float64", "float32", "dtype"),
+        ("float16", "bfloat16", "dtype"), ("int8", "float32", "dtype"), ("float32", "int8", "dtype"),
+    ],
+)  # fmt: skip
+def test_a_dtype_is_wider_or_not(one: str, two: str, rule: str) -> None:
+    sides = [made(KERNEL.model_copy(update={"dtype": dtype})) for dtype in (one, two)]
+    assert rules(*sides) == [(rule, "hidden_0/kernel", f"{one} (4, 10)", f"{two} (4, 10)")]
+
+
+def test_where_graphs_cannot_be_compared_it_is_said_why() -> None:
+    new = made(KERNEL, provenance={"tensorflow": "2.21.0", "keras": "3"})
+    old = made(KERNEL, provenance={"tensorflow": "2.16.0", "keras": "3"})
+    told = (
+        "it was saved with tensorflow 2.16.0, this is 2.21.0: the graphs cannot be compared, the configuration decides"
+    )
+    assert judge(old, new).notes == (told,)
+    other = made(KERNEL, provenance={"tensorflow": "2.21.0", "keras": "2"})
+    assert judge(new, other).notes[0].startswith("it was saved with keras 3, this is 2: ")
+    for reason, shown in ((None, "no reason is known"), ("py_function", "py_function")):
+        untraced = made(KERNEL, inference=Fingerprint(by="code", digest="c", reason=reason), code="1" * 64)
+        assert judge(untraced, untraced).notes == (f"the model cannot be traced ({shown}): its code decides",)
+        assert judge(untraced, untraced).differences == ()
+        changed = untraced.model_copy(update={"code": "2" * 64})
+        assert rules(untraced, changed) == [("code", "code of the model", "1" * 12, "2" * 12)]
+        unknown = untraced.model_copy(update={"code": None})
+        assert rules(untraced, unknown) == [("code", "code of the model", "1" * 12, "not known")]
+        assert rules(unknown, untraced) == [("code", "code of the model", "not known", "1" * 12)]
+    none = made(KERNEL, inference=Fingerprint(by="none"))
+    assert rules(none, none) == [("code", "code of the model", "not known", "not known")]
+    traced = made(KERNEL, training_step=Fingerprint(by="code", digest="c"))
+    assert rules(made(KERNEL), traced) == [("training-code", "training step", "by graph", "by code")]
+    assert rules(traced, traced) == []
+
+
+def test_what_is_only_asked_does_not_depend_on_training() -> None:
+    one, two = trained(rate=1), trained(rate=2)
+    assert judge(one, two).verdict is Verdict.REFUSE
+    assert judge(one, two, purpose="ask").verdict is Verdict.SAME
+    assert judge(one, two, ["optimizer-start"]).verdict is Verdict.RESUME
+    assert judge(one, two, ["seed"]).verdict is Verdict.REFUSE
+    resumed = judge(trained(momentum=1), trained(momentum=2), ["optimizer-setting"])
+    assert [found.is_allowed for found in resumed.differences] == [False]  # nothing was refused
+    unfit = judge(made(KERNEL), made(OUT), ["variables"])
+    assert (unfit.verdict, {found.is_allowed for found in unfit.differences}) == (Verdict.REFUSE, {False})
