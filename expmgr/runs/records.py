@@ -25,6 +25,7 @@ from expmgr.runs.origin import is_foreign
 
 if TYPE_CHECKING:
     from expmgr.git.repo import GitRepo
+    from expmgr.runs.empty_folders import EmptyFolder
     from expmgr.runs.record import RunRecord
 
 # record and folding are imported where they are used: a list by the index reads no record, and should not wait for pydantic.
@@ -54,23 +55,6 @@ class SkippedRun:
             "status": self.status,
             "reason": self.reason,
         }
-
-
-@dataclass(frozen=True)
-class EmptyFolder:
-    """The folder of a run that has no record."""
-
-    run_id: str
-    path: Path
-    age_s: float
-    is_dead: bool
-    """Whether the process that made it is known to be gone, or it named none and is older than a start takes."""
-    holds: tuple[str, ...]
-    """Names of what is in it."""
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.holds
 
 
 class Records:
@@ -207,60 +191,18 @@ class Records:
         for head in heads:  # it may have been restored
             self.skipped.pop(head.run_id, None)
         self._confirmed |= {head.run_id: head.stamp for head in heads if not head.checked}
-        for one in self._empty(self.index.without_record) if self.index.without_record else ():
-            if one.is_dead and one.is_empty and not self._is_diagnosis:
-                self._remove(one.path)
+        if self.index.without_record and not self._is_diagnosis:
+            from expmgr.runs.empty_folders import remove_dead
+
+            remove_dead(self.layout, self.index.without_record)
         return heads
 
     def empty_folders(self) -> list[EmptyFolder]:
-        """Folders of runs without a record: what a crash left of a start, or somebody deleted `run.json` of. `heads` removes
-        those that are empty, once it is sure that nobody is about to write there."""
-        try:
-            names = sorted(path.name for path in self.layout.runs.iterdir() if not (path / "run.json").exists())
-        except (FileNotFoundError, NotADirectoryError):
-            names = []
-        markers = self.layout.active.iterdir() if self.layout.active.is_dir() else ()
-        return list(self._empty([*names, *(one.name for one in markers if not self.run_dir(one.name).path.exists())]))
+        """Folders of runs without a record. `heads` removes those that are empty, once it is sure that nobody is about to
+        write there."""
+        from expmgr.runs.empty_folders import empty_folders
 
-    def _empty(self, names: Iterable[str]) -> Iterator[EmptyFolder]:
-        from expmgr.runs.record import ON_ITS_WAY_SECS, has_process, is_gone
-
-        now = time.time()
-        for name in names:
-            path, marker = self.run_dir(name).path, self.layout.active / name
-            with contextlib.suppress(OSError):
-                if not path.is_dir():
-                    if path.exists() or not marker.is_file():
-                        continue
-                    age_s = now - marker.stat().st_mtime
-                else:
-                    age_s = now - path.stat().st_mtime
-                held = sorted(one.name for one in path.iterdir()) if path.is_dir() else []
-                if "run.json" in held:  # written since
-                    continue
-                is_old = age_s > ON_ITS_WAY_SECS
-                is_dead = is_gone(marker) or (is_old and not has_process(marker))
-                left = [one for one in held if not (one.startswith(".") and one.endswith(".tmp"))]
-                yield EmptyFolder(name, path, age_s, is_dead=is_dead, holds=tuple(left))
-
-    @staticmethod
-    def _is_cut(marker: Path) -> bool:
-        """Whether a marker names no process, and is older than it takes to write it."""
-        from expmgr.runs.record import ON_ITS_WAY_SECS, has_process
-
-        with contextlib.suppress(OSError):
-            return time.time() - marker.stat().st_mtime > ON_ITS_WAY_SECS and not has_process(marker)
-        return False
-
-    def _remove(self, path: Path) -> None:
-        """Remove the folder of a run that never began, and its marker: not with what is in it, if somebody writes there now."""
-        with contextlib.suppress(OSError):
-            for one in path.glob(".*.tmp"):
-                one.unlink(missing_ok=True)
-            path.rmdir()
-        if not path.exists():
-            with contextlib.suppress(OSError):
-                (self.layout.active / path.name).unlink(missing_ok=True)
+        return empty_folders(self.layout)
 
     def _forget_log(self) -> None:
         if self._log is not None:
@@ -394,6 +336,7 @@ class Records:
         active = sorted(self.layout.active.iterdir()) if self.layout.active.is_dir() else []
         if not active:
             return []
+        from expmgr.runs.empty_folders import is_cut
         from expmgr.runs.record import ON_ITS_WAY_SECS, is_abandoned, is_gone
 
         found = []
@@ -406,7 +349,7 @@ class Records:
             try:
                 record = self._folded(path.name)
             except FileNotFoundError:
-                if is_gone(path) or self._is_cut(path):
+                if is_gone(path) or is_cut(path):
                     found.append(path.name)
                 continue
             except ExpmgrError as problem:

@@ -1,4 +1,4 @@
-"""Which installed packages a spec may name code of (`module:function`), besides the repository's own modules."""
+"""Which installed packages a spec may name code of (`module:function`), besides the repository itself."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def imported(repo: Repo, names: list[str], *command: str) -> list[str]:
         (["list"], ["expmgr.cli.run", *MODELS, *STORED]),
         (["show", "iris/wide"], ["expmgr.cli.run", *MODELS]),
         (["log"], ["expmgr.cli.run", *MODELS]),
-        (["doctor"], ["expmgr.cli.run", *MODELS, *STORED]),
+        (["doctor"], ["expmgr.cli.run", *MODELS]),
         (["review", "list", "--help"], ["sqlite3", "expmgr.git.process", "expmgr.cli.run", *MODELS, *STORED]),
     ],
 )
