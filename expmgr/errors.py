@@ -258,6 +258,10 @@ class SpecProblem(ExpmgrError):
     """A spec that cannot be read: bad YAML, an unknown key, a wrong type, values that contradict each other."""
 
 
+class FileTooLarge(SpecProblem):
+    """A file of a commit that is larger than any that expmgr reads: somebody pushed it by mistake, or on purpose."""
+
+
 class DataProblem(ExpmgrError):
     """Data that does not fit its spec: a column, a value, a label, or no rows at all."""
 

@@ -1,4 +1,4 @@
-"""The checks of `expmgr doctor`: git, the repository, locks, disks, index, records, model_dirs, remote, store, TensorFlow.
+"""The checks of `expmgr doctor`, from git and locks to records, manifests and TensorFlow.
 
 A check is a function from `Setup` to findings, and an entry in `CHECKS`. It reads only; what `--fix` may do is in the
 `repair` of a finding, and has to lose nothing. An error that a check raises becomes its finding.

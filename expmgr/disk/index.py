@@ -18,8 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from expmgr import __version__
+
 #: Another number for another shape of the tables, or for another way to make `code_digest`: what lies there is made anew.
-VERSION = 7
+VERSION = 8
 #: How long one process waits for another that writes.
 _BUSY_S = 2.0
 #: A metric beyond it is no number that anything could be made of: its square is infinite.
@@ -37,6 +39,7 @@ CREATE TABLE digests (
 CREATE TABLE signatures (
   commit_id TEXT NOT NULL, signers TEXT NOT NULL, whose TEXT NOT NULL, PRIMARY KEY (commit_id, signers)
 ) WITHOUT ROWID;
+CREATE TABLE rejected (commit_id TEXT PRIMARY KEY, reason TEXT NOT NULL, version TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE logs (ref TEXT PRIMARY KEY, tip TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE events (
   ref TEXT NOT NULL, place INTEGER NOT NULL, commit_id TEXT NOT NULL, event_id TEXT, time INTEGER, kind TEXT,
@@ -213,6 +216,15 @@ class Index:
         if run_id is None:
             return self._ask(question)
         return self._ask(f"{question} AND instr(content, ?)", (run_id,))
+
+    def rejected(self) -> dict[str, str]:
+        """Commits of the log whose records this version of expmgr cannot take over, and why."""
+        return dict(self._ask("SELECT commit_id, reason FROM rejected WHERE version = ?", (__version__,)))
+
+    def keep_rejected(self, commits: Mapping[str, str]) -> None:
+        if commits:
+            rows = [(commit, why, __version__) for commit, why in commits.items()]
+            self._write(lambda db: db.executemany("INSERT OR REPLACE INTO rejected VALUES (?, ?, ?)", rows))
 
     def log_tips(self) -> dict[str, str]:
         """The refs of logs that are cached, and the newest commit that is."""

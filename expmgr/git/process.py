@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from expmgr.disk.durable import disk_errors
 from expmgr.errors import DiskFull, ExitCode, ExpmgrError, GitFailed
@@ -81,15 +81,17 @@ def call_git(
     env: Mapping[str, str] | None = None,
     config: Sequence[str] = (),
     hooks: bool = False,
+    most_bytes: int | None = None,
 ) -> GitResult:
     """Run `git <args>` in `folder` and return what it said, whatever its exit status. `config` holds KEY=VALUE; the user's
-    hooks run on `hooks` alone."""
+    hooks run on `hooks` alone. `TooMuchOutput` where it prints more than `most_bytes`, which is not read."""
     own = [one for one in _CONFIG if not (hooks and one.startswith("core.hooksPath="))]
     settings = (part for setting in (*own, *config) for part in ("-c", setting))
     command = ["git", *_OPTIONS, *settings, *args]
     leaked = [name for name in REPOSITORY_VARIABLES if name in os.environ and name not in (env or {})]
     if leaked:  # GitPython can add variables but not take one away
         command = ["env", *(part for name in leaked for part in ("-u", name)), *command]
+    sink = None if most_bytes is None else _Sink(most_bytes)
     with contextlib.ExitStack() as stack:
         istream = None
         if stdin is not None:
@@ -106,6 +108,7 @@ def call_git(
                 stdout_as_string=False,
                 strip_newline_in_stdout=False,
                 env={**_ENVIRONMENT, **(env or {})},
+                output_stream=cast("BinaryIO", sink),
             )
         except _GitCommandNotFound:
             if shutil.which("git") is not None:  # it is `folder` that is not there
@@ -116,7 +119,26 @@ def call_git(
             ) from None
     if isinstance(stderr, bytes):
         stderr = stderr.decode("utf-8", "replace")
-    return GitResult(int(status), stdout, redacted(stderr))
+    return GitResult(int(status), stdout if sink is None else b"".join(sink.parts), redacted(stderr))
+
+
+class TooMuchOutput(Exception):
+    """git printed more than was to be read."""
+
+
+class _Sink:
+    """Takes what git prints, up to a number of bytes."""
+
+    def __init__(self, most: int) -> None:
+        self.parts: list[bytes] = []
+        self._room = most
+
+    def write(self, part: bytes) -> int:
+        self._room -= len(part)
+        if self._room < 0:
+            raise TooMuchOutput
+        self.parts.append(part)
+        return len(part)
 
 
 def run_git(

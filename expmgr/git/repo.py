@@ -14,12 +14,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NewType
 
-from expmgr.errors import BranchExists, GitFailed, NoCommitYet, NotARepository
+from expmgr.errors import BranchExists, FileTooLarge, GitFailed, NoCommitYet, NotARepository
 from expmgr.git.objects import TreeEntry, folders_of
-from expmgr.git.process import OLDEST_GIT, GitResult, call_git, git_failed, local_words, read_config, run_git, words_of
+from expmgr.git.process import (
+    OLDEST_GIT,
+    GitResult,
+    TooMuchOutput,
+    call_git,
+    git_failed,
+    local_words,
+    read_config,
+    run_git,
+    words_of,
+)
 
 #: What is read from git at once, of files that others may have made large.
-_PORTION_BYTES = 64_000_000
+_PORTION_BYTES = 16_000_000
+#: No spec, no code, no settings and no page has more: data is not read from git.
+MOST_FILE_BYTES = 8_000_000
+#: The header of a commit lies in front of its message, so it is read whole or not at all.
+_MOST_COMMIT_BYTES = 1_000_000
+#: Of a list of branches, commits or files more is not read: a million files are some 100 MB.
+_MOST_LIST_BYTES = 128_000_000
 #: How long a lock on one of our own refs is waited for: what is older is dead, or known to be in use.
 _PATIENCE_S = 12
 #: How long a moment is waited for in which no git works here, where one does beside an old lock.
@@ -180,8 +196,17 @@ class GitRepo:
 
     def branches(self, prefix: str) -> list[Branch]:
         """The branches below `prefix` (a folder of refs, such as `refs/heads/exp/`), by name."""
-        fields = "%(refname)%00%(objectname)%00%(committerdate:unix)%00%(contents:subject)"
-        answer = self.run("for-each-ref", f"--format={fields}", prefix)
+        fields = "%(refname)%00%(objectname)%00%(committerdate:unix)%00"
+        try:
+            answer = call_git(
+                self.folder,
+                ("for-each-ref", f"--format={fields}%(contents:subject)", prefix),
+                most_bytes=_MOST_COMMIT_BYTES * 8,
+            )
+        except TooMuchOutput:  # a message of megabytes
+            answer = call_git(self.folder, ("for-each-ref", f"--format={fields}", prefix))
+        if answer.status:
+            raise git_failed(f"git for-each-ref failed in {self.folder}", answer, self.folder)
         branches = []
         for line in answer.text.split("\n")[:-1]:  # not splitlines: a subject may hold U+2028 or a lone \r
             ref, commit, time, subject = line.split("\0")
@@ -200,19 +225,43 @@ class GitRepo:
     def objects_within(self, names: Sequence[str], most: int) -> list[bytes | int | None]:
         """As `objects`, of which nothing is read that has more than `most` bytes: its size is given. Files that are the same
         are read once, some at a time."""
+        found: dict[str, bytes | int] = {}
+        sizes = self._sizes(names, "blob")
+        for oid, content in self._each_within({oid: size for oid, size in sizes if oid}, most, "blob"):
+            found[oid] = content
+        return [found[oid] if oid else None for oid, _ in sizes]
+
+    def each_within(self, names: Sequence[str], most: int) -> Iterator[bytes | int | None]:
+        """As `objects_within`, a few megabytes at a time, so that the memory does not hold all of them."""
+        sizes = self._sizes(names, "blob")
+        at = 0
+        while at < len(sizes):
+            portion = [sizes[at]]
+            room = _PORTION_BYTES - portion[0][1]
+            while at + len(portion) < len(sizes) and (room := room - sizes[at + len(portion)][1]) > 0:
+                portion.append(sizes[at + len(portion)])
+            found = dict(self._each_within({oid: size for oid, size in portion if oid}, most, "blob"))
+            yield from (found[oid] if oid else None for oid, _ in portion)
+            at += len(portion)
+
+    def _sizes(self, names: Sequence[str], wanted: str) -> list[tuple[str, int]]:
+        """Id and size of each object; an empty id for what is not there, or of another kind."""
         asked = "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
         form = "--batch-check=%(objectname) %(objecttype) %(objectsize)"
         lines = self.run("cat-file", form, stdin=asked).text.split("\n")[:-1] if names else []
-        about = [fields if len(fields := line.split(" ")) == 3 and fields[1] == "blob" else None for line in lines]
-        sizes = {one[0]: int(one[2]) for one in about if one is not None}
-        wanted = [oid for oid, size in sizes.items() if size <= most]
-        contents: dict[str, bytes | None] = {}
-        while wanted:
-            portion, room = [wanted.pop()], _PORTION_BYTES
-            while wanted and (room := room - sizes[wanted[-1]]) > 0:
-                portion.append(wanted.pop())
-            contents |= dict(zip(portion, self.objects(portion), strict=True))
-        return [None if one is None else contents.get(one[0], sizes[one[0]]) for one in about]
+        about = [fields if len(fields := line.split(" ")) == 3 and fields[1] == wanted else None for line in lines]
+        return [("", 0) if one is None else (one[0], int(one[2])) for one in about]
+
+    def _each_within(self, sizes: Mapping[str, int], most: int, wanted: str) -> Iterator[tuple[str, bytes | int]]:
+        """Id and content of each object, its size where that is more than `most`."""
+        left = [oid for oid, size in sizes.items() if size <= most]
+        yield from ((oid, size) for oid, size in sizes.items() if size > most)
+        while left:
+            portion, room = [left.pop()], _PORTION_BYTES
+            while left and (room := room - sizes[left[-1]]) > 0:
+                portion.append(left.pop())
+            for oid, (kind, content) in zip(portion, self.contents(portion), strict=True):
+                yield oid, content if kind == wanted else b""
 
     def has(self, ids: Sequence[str]) -> list[bool]:
         """Whether each object is there."""
@@ -227,12 +276,16 @@ class GitRepo:
         lines = self.run("cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=asked).text.split("\n")[:-1]
         return [None if line.endswith(" missing") else line.partition(" ")[0] for line in lines]
 
-    def contents(self, names: Sequence[str]) -> list[tuple[str, bytes]]:
-        """Kind and content of each, `missing` and nothing where it is not there."""
+    def contents(self, names: Sequence[str], most: int | None = None) -> list[tuple[str, bytes]]:
+        """Kind and content of each, `missing` and nothing where it is not there. `TooMuchOutput` where all of them have more
+        than `most` bytes."""
         if any("\n" in name for name in names):  # `cat-file --batch -z` is of git 2.38
             return [found for name in names for found in self._one_object(name)]
         asked = "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
-        output = self.run("cat-file", "--batch", stdin=asked).stdout if names else b""
+        answer = call_git(self.folder, ("cat-file", "--batch"), stdin=asked, most_bytes=most) if names else None
+        if answer is not None and answer.status:
+            raise git_failed(f"git cat-file failed in {self.folder}", answer, self.folder)
+        output = answer.stdout if answer is not None else b""
         found: list[tuple[str, bytes]] = []
         at = 0
         for _ in names:
@@ -257,7 +310,10 @@ class GitRepo:
     def read_with_folders(self, commit: str, path: str) -> tuple[bytes | None, dict[str, bytes]]:
         """`read`, and with the same process what `write_commit` needs to replace that file."""
         folders = folders_of([path])
-        kinds = self.contents([f"{commit}:{path}", *(f"{commit}:{folder}" for folder in folders)])
+        try:
+            kinds = self.contents([f"{commit}:{path}", *(f"{commit}:{folder}" for folder in folders)], _MOST_LIST_BYTES)
+        except TooMuchOutput:
+            raise _too_large(commit, path, _MOST_LIST_BYTES) from None
         trees = {folder: tree for folder, (kind, tree) in zip(folders, kinds[1:], strict=True) if kind == "tree"}
         return kinds[0][1] if kinds[0][0] == "blob" else None, trees
 
@@ -265,16 +321,30 @@ class GitRepo:
         found = self.contents([f"{commit}:{folder}" for folder in folders])
         return {folder: tree for folder, (kind, tree) in zip(folders, found, strict=True) if kind == "tree"}
 
-    def read(self, commit: str, path: str) -> bytes | None:
-        """The content of the file `path` at `commit`, None where there is none."""
-        return self.objects([f"{commit}:{path}"])[0]
+    def read(self, commit: str, path: str, most: int = MOST_FILE_BYTES) -> bytes | None:
+        """The content of the file `path` at `commit`, None where there is none. `FileTooLarge` where it has more than `most`
+        bytes, which are not read: anybody may have pushed it."""
+        try:
+            kind, content = self.contents([f"{commit}:{path}"], most + 200)[0]
+        except TooMuchOutput:
+            if self._sizes([f"{commit}:{path}"], "blob")[0][0]:
+                raise _too_large(commit, path, most) from None
+            return None  # a folder
+        return content if kind == "blob" else None
 
     def tree(self, commit: str, folder: str = "") -> list[TreeEntry]:
         """Every file, link and submodule below `folder` at `commit`; paths are relative to the repository's root."""
         scope = ["--", f"{folder}/"] if folder else []
-        output = self.run("ls-tree", "-r", "-z", "--full-tree", commit, *scope).text
+        try:
+            answer = call_git(
+                self.folder, ("ls-tree", "-r", "-z", "--full-tree", commit, *scope), most_bytes=_MOST_LIST_BYTES
+            )
+        except TooMuchOutput:
+            raise FileTooLarge(f"commit {commit[:12]} has more files than expmgr reads") from None
+        if answer.status:
+            raise git_failed(f"git ls-tree failed in {self.folder}", answer, self.folder)
         entries = []
-        for line in output.split("\0")[:-1]:
+        for line in answer.text.split("\0")[:-1]:
             meta, _, path = line.partition("\t")
             mode, _kind, oid = meta.split(" ")
             entries.append(TreeEntry(mode, oid, path))
@@ -326,8 +396,10 @@ class GitRepo:
 
     def are_signed(self, commits: Sequence[str]) -> list[bool]:
         """Whether each commit carries a signature, good or bad."""
-        heads = (content.partition(b"\n\n")[0] for _, content in self.contents(commits))
-        return [b"\ngpgsig" in head for head in heads]
+        sizes = self._sizes(commits, "commit")
+        found = dict(self._each_within({oid: size for oid, size in sizes if oid}, _MOST_COMMIT_BYTES, "commit"))
+        contents = (found[oid] if oid else b"" for oid, _ in sizes)
+        return [isinstance(one, bytes) and b"\ngpgsig" in one.partition(b"\n\n")[0] for one in contents]
 
     def signature(self, commit: str, ssh_signers: Path) -> tuple[str, str, str, str]:
         """What git says of the signature of `commit`: its state (`G` good, `U` good by a key of unknown standing, `N` none
@@ -403,6 +475,10 @@ class GitRepo:
         if self.refs(ref).get(ref) != old or (old is None and self.clash(ref) is not None):
             return False
         raise git_failed(f"git could not move {ref}", answer, self.folder)
+
+
+def _too_large(commit: str, path: str, most: int) -> FileTooLarge:
+    return FileTooLarge(f"{path} at commit {commit[:12]} has more than {most:,} bytes, which expmgr does not read")
 
 
 def branch_exists(ref: str, clash: str) -> BranchExists:

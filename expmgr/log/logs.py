@@ -45,8 +45,8 @@ LOG_FILE = "log.json"
 RECORD_FILE = "record.json"
 #: Beside the event that ended a review: what was decided, and on what.
 REVIEW_FILE = "review.json"
-#: A record with curves of many metrics is some hundred kB.
-MOST_BESIDE_BYTES = 64_000_000
+#: A record with curves of many metrics is some hundred kB. As data of Python it is some ten times as large.
+MOST_BESIDE_BYTES = 16_000_000
 #: Nobody writes for long: the lock is held for a few git processes.
 _TRIES = 20
 #: No log is so far ahead of all others that it was honestly written: its time is not gone on from.
@@ -134,6 +134,18 @@ class Logs:
         found = self._repo.objects_within([f"{one.commit}:{file}" for one in told], MOST_BESIDE_BYTES)
         return [one if isinstance(one, bytes) else None for one in found]
 
+    def beside_each(self, told: Sequence[Told], file: str) -> Iterator[bytes | int | None]:
+        """As `beside`, a few at a time, so that the memory does not hold all; the size of what is too large."""
+        yield from self._repo.each_within([f"{one.commit}:{file}" for one in told], MOST_BESIDE_BYTES)
+
+    def rejected(self) -> dict[str, str]:
+        """Commits of events whose records were looked at before and cannot be taken over, and why."""
+        return self._index.rejected()
+
+    def reject(self, commits: Mapping[str, str]) -> None:
+        """Remember that for the next time: what a commit holds never changes."""
+        self._index.keep_rejected(commits)
+
     def retracted(self, told: Sequence[Told]) -> dict[str, Told]:
         """Those of `told` that were taken back, each with what took it back: words, by the same person, later in the same
         log."""
@@ -176,7 +188,7 @@ class Logs:
         if begins[4]:  # never kept: a shallow clone may be made whole
             return [(commit, None, None, None, begins[4]) for commit in commits]
         behind = commits if rows else commits[1:]
-        contents = self._repo.objects_within([f"{commit}:{EVENT_FILE}" for commit in behind], MOST_BYTES)
+        contents = self._repo.each_within([f"{commit}:{EVENT_FILE}" for commit in behind], MOST_BYTES)
         fresh = [] if rows else [begins]
         latest = max((row[2] or 0 for row in rows), default=0)
         for commit, content in zip(behind, contents, strict=True):

@@ -16,16 +16,13 @@ from pydantic import ValidationError
 
 from expmgr.errors import EventProblem
 from expmgr.log.events import RunTold
-from expmgr.log.logs import RECORD_FILE, Told, writer_of
+from expmgr.log.logs import MOST_BESIDE_BYTES, RECORD_FILE, Told, writer_of
 from expmgr.log.refs import OWN
 from expmgr.project import Project
 from expmgr.runs.origin import ORIGIN
 from expmgr.runs.record import RunRecord
 from expmgr.team.validate_record import wrong_in
 from expmgr.team.verify_signatures import trusted
-
-#: A record with curves of many metrics is some hundred kB.
-_MOST_RECORD_BYTES = 64_000_000
 
 
 @dataclass(frozen=True)
@@ -51,12 +48,19 @@ def take_over(project: Project) -> TakenOver:
             who = f"{one.event.actor.name} ({one.event.writer})" if one.event.actor is not None else one.event.writer
             passed[_run(one).run_id] = f"{who} tells of it without a signature that the target's allowed signers know"
     wanted = [one for run_id, events in by_run.items() for one in _newest(project, run_id, events, passed)]
+    known = project.logs.rejected() if wanted else {}
+    passed |= {_run(one).run_id: known[one.commit] for one in wanted if one.commit in known}
+    wanted = [one for one in wanted if one.commit not in known]
+    rejected: dict[str, str] = {}
     runs = []
-    for one, content in zip(wanted, project.logs.beside(wanted, RECORD_FILE), strict=True):
-        try:
-            runs.append(_take(project, one, content))
-        except EventProblem as problem:
-            passed[_run(one).run_id] = problem.message
+    try:
+        for one, content in zip(wanted, project.logs.beside_each(wanted, RECORD_FILE), strict=True):
+            try:
+                runs.append(_take(project, one, content))
+            except EventProblem as problem:
+                passed[_run(one).run_id] = rejected[one.commit] = problem.message
+    finally:
+        project.logs.reject(rejected)
     return TakenOver(tuple(runs), passed)
 
 
@@ -106,20 +110,24 @@ def _newest(project: Project, run_id: str, events: list[Told], passed: dict[str,
     return [newest]
 
 
-def _take(project: Project, told: Told, content: bytes | None) -> RunRecord:
+def _take(project: Project, told: Told, content: bytes | int | None) -> RunRecord:
     record, content = validated(told, content)
     _place(project, told, record, content)
     return record
 
 
-def validated(told: Told, content: bytes | None) -> tuple[RunRecord, bytes]:
+def validated(told: Told, content: bytes | int | None) -> tuple[RunRecord, bytes]:
     """The record beside an event that tells of a run; `EventProblem` if it is not the one that the event names, or, from
     another clone, one that a command could stumble over."""
     event = told.event
     assert isinstance(event, RunTold)
     if content is None:
         raise EventProblem(f"{event.writer} tells of it without its record")
-    if len(content) > _MOST_RECORD_BYTES or hashlib.sha256(content).hexdigest() != event.record:
+    if isinstance(content, int):
+        raise EventProblem(
+            f"the record of {event.writer} has {content:,} bytes; a record has {MOST_BESIDE_BYTES:,} at most"
+        )
+    if hashlib.sha256(content).hexdigest() != event.record:
         raise EventProblem(f"what lies beside the event of {event.writer} is not the record that it names")
     try:
         record = RunRecord.model_validate_json(content)

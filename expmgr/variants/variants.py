@@ -19,7 +19,7 @@ from expmgr.errors import (
 )
 from expmgr.git.checkouts import switch_branch, uncommitted
 from expmgr.git.commits import write_commit
-from expmgr.git.process import call_git
+from expmgr.git.process import GitResult, TooMuchOutput, call_git
 from expmgr.git.repo import CommitId, GitRepo, branch_exists
 from expmgr.paths import BRANCH_PREFIX, VariantName, parse_variant
 
@@ -35,6 +35,8 @@ _LINK = "120000"
 _LFS = b"version https://git-lfs.github.com/spec/v1"
 #: Data that is looked at before a variant is made of it; a run looks at all.
 _MOST_BYTES = 5_000_000
+#: How variants were made: a few hundred bytes each.
+_MOST_ORIGINS_BYTES = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,22 @@ def origins(
 
 def _read_origins(repo: GitRepo, *commits: str) -> dict[VariantName, Origin]:
     fields = "%(trailers:key=Expmgr-Variant,valueonly)%x00%(trailers:key=Expmgr-From,valueonly)%x00%s"
-    answer = call_git(
+    try:
+        answer = _log_of_origins(repo, fields, commits)
+    except TooMuchOutput:  # somebody pushed a message of megabytes
+        return {}
+    found: dict[VariantName, Origin] = {}
+    parts = answer.text.split("\0") if answer.status == 0 else []
+    for name, base, why in zip(parts[::3], parts[1::3], parts[2::3], strict=False):
+        try:
+            found.setdefault(parse_variant(name.strip()), Origin(base.strip(), why.strip()))
+        except BadName:
+            continue
+    return found
+
+
+def _log_of_origins(repo: GitRepo, fields: str, commits: Sequence[str]) -> GitResult:
+    return call_git(
         repo.folder,
         [
             "log",
@@ -158,15 +175,8 @@ def _read_origins(repo: GitRepo, *commits: str) -> dict[VariantName, Origin]:
             "--",
         ],
         config=("trailer.separators=:",),
+        most_bytes=_MOST_ORIGINS_BYTES,
     )
-    found: dict[VariantName, Origin] = {}
-    parts = answer.text.split("\0") if answer.status == 0 else []
-    for name, base, why in zip(parts[::3], parts[1::3], parts[2::3], strict=False):
-        try:
-            found.setdefault(parse_variant(name.strip()), Origin(base.strip(), why.strip()))
-        except BadName:
-            continue
-    return found
 
 
 def plan_variant(
@@ -250,8 +260,8 @@ def _check_data(repo: GitRepo, commit: CommitId, name: VariantName, data: CsvDat
                     file, (one.removeprefix(f"{name.folder}/") for one in entries), "add it with git, and commit"
                 ),
             )
-        content = repo.read(commit, path) or b""
-        if entries[path].mode == _LINK or content.startswith(_LFS) or len(content) > _MOST_BYTES:
+        (content,) = repo.objects_within([f"{commit}:{path}"], _MOST_BYTES)
+        if not isinstance(content, bytes) or entries[path].mode == _LINK or content.startswith(_LFS):
             return
         tables[split] = csvdata.read_table(content, path)
     csvdata.dataset(data, tables, is_classifier=is_classifier)
