@@ -91,8 +91,8 @@ class ExpmgrError(Exception):
             self.left_alone = apart_from(done, self.left_alone)
 
     def __str__(self) -> str:
-        """The message, and the details below it: what a traceback shows."""
-        return redacted("\n".join((self.message, *(f"  {detail}" for detail in self.details))))
+        """The whole story: what a traceback shows."""
+        return "\n".join((redacted(self.message), *self.lines()[1:]))
 
     def lines(self) -> list[str]:
         """The story as it is printed, line by line."""
@@ -240,6 +240,10 @@ class RecordDamaged(ExpmgrError):
 
 class NewerFormat(ExpmgrError):
     """A file that a newer expmgr wrote, in a format that this one does not read."""
+
+
+class OnlyElsewhere(ExpmgrError):
+    """What another clone's run left, and did not share."""
 
 
 class UnknownMetric(ExpmgrError):

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 import expmgr
-from clones import Team, asked, ok, ran
+from clones import Team, asked, ok, ran, saved, told
+from expmgr.comparison.differences import differences_of
 from expmgr.errors import WORST_FIRST, ExitCode, ExpmgrError, did_you_mean, worst
 from expmgr.launch.detached import DetachedFailed
+from expmgr.project import Project
 from world import ROOT, Repo
 
 
@@ -235,3 +237,110 @@ def test_a_diff_of_one_variant(iris: Repo) -> None:
     result = iris.expmgr("diff", "iris/wide")
     assert (result.code, result.stdout) == (2, "")
     assert "two variants or more are compared with each other" in " ".join(result.stderr.split())
+
+
+def test_a_traceback_shows_the_whole_story_and_a_command_shows_it_once(team: Team) -> None:
+    ann = team.join("ann")
+    ok(ann, "new", "iris/baseline")
+    story = "there is no variant iris/basline\nNothing was changed.\nHint: did you mean iris/baseline?"
+    with pytest.raises(expmgr.ExpmgrError) as raised:
+        expmgr.open(ann.path).runs("iris/basline")
+    assert str(raised.value) == story
+    assert ann.expmgr("run", "iris/basline").stderr == f"Error: {story}\n"
+    assert str(expmgr.ExpmgrError("a", details=["b"])) == "a\n  b"
+
+
+def test_a_run_of_another_clone_says_what_is_here_and_where_the_rest_is(team: Team) -> None:
+    ann, bob = team.join("ann"), team.join("bob")
+    for repo in (ann, bob):
+        (repo.path / "expmgr.toml").write_text(f'store = "{team.root / "shared"}"\n')
+    ok(ann, "new", "iris/baseline")
+    run = saved(ann, "iris/baseline", 0, b"weights")
+    ok(ann, "push", "--checkpoints", "none")
+    ok(bob, "pull")
+    told = [
+        f"run {run.run_id} (iris/baseline seed 0) was trained by Ann",
+        "here: its record, with metrics and curves",
+        "there: its log, and its model_dir models/iris/baseline/seed-0/",
+        "in the store: nothing; ask Ann to type: expmgr push --checkpoints all",
+    ]
+    logs = bob.expmgr("logs", "iris/baseline")
+    assert (logs.code, logs.stdout) == (1, "")
+    assert logs.stderr.endswith(
+        f"Error: the log of run {run.run_id} is not here\n  "
+        + "\n  ".join(told)
+        + f"\nHint: see what is here of it: expmgr show {run.run_id}\n"
+    )
+    assert ok(bob, "show", run.run_id).splitlines()[-4:] == told
+    assert bob.expmgr("checkpoints", "iris/baseline").stderr.splitlines() == ["No checkpoint is here.", *told]
+    assert "trained by" not in ok(ann, "show", run.run_id)
+    ok(ann, "push", "--checkpoints", "all")
+    ok(bob, "pull")
+    last = ok(bob, "show", run.run_id).splitlines()[-1]
+    assert last.startswith("in the store: the checkpoint of step "), last
+    ok(bob, *last.partition("expmgr ")[2].split())
+
+
+def test_a_seed_that_nobody_trained_is_told_beside_those_that_are_there(team: Team) -> None:
+    ann = team.join("ann")
+    ok(ann, "new", "iris/baseline")
+    for seed in (0, 2):
+        saved(ann, "iris/baseline", seed, b"weights")
+    missing = ann.expmgr("show", "iris/baseline:9")
+    assert (
+        missing.stderr
+        == "Error: iris/baseline has no run with seed 9; it has seeds 0,2\nHint: expmgr show iris/baseline\n"
+    )
+    wanted = (
+        "Error: iris/baseline has no checkpoint of seed 9; it has checkpoints of seeds 0,2\nNothing was changed.\n"
+        "Hint: name one of these seeds, as in --seed 0; or train this one: expmgr run iris/baseline --seeds 9\n"
+    )
+    for command in (["evaluate"], ["predict", "--data", "x.csv", "-o", "y.csv"], ["export", "-o", "served"]):
+        done = ann.expmgr(command[0], "iris/baseline", "--seed", "9", *command[1:])
+        assert (done.code, done.stderr) == (1, wanted)
+    listed = ann.expmgr("checkpoints", "iris/baseline", "--seeds", "9")
+    told = "No checkpoint of seed 9 yet; seeds with checkpoints: 0,2. Hint: expmgr run iris/baseline --seeds 9\n"
+    assert (listed.code, listed.stderr) == (0, told)
+
+
+def test_adopt_says_how_to_make_the_variant(iris: Repo) -> None:
+    assert iris.expmgr("new", "iris/baseline").code == 0
+    done = iris.expmgr("adopt", "nowhere", "--as", "iris/old")
+    command = "expmgr new iris/old"
+    assert (done.code, done.stderr) == (
+        1,
+        "Error: there is no variant iris/old\nNothing was changed.\n"
+        f"Hint: make it first, with the model of the checkpoint: {command}\n",
+    )
+    near = iris.expmgr("adopt", "nowhere", "--as", "iris/basline")
+    assert near.stderr.endswith("Hint: did you mean iris/baseline; or make it first, with the model of the checkpoint: "
+                                "expmgr new iris/basline\n")  # fmt: skip
+    assert iris.expmgr(*command.split()[1:]).code == 0
+
+
+def test_differences_have_a_short_repr(team: Team) -> None:
+    ann = asked(team)
+    found = differences_of(Project.open(ann.path), ["iris/baseline", "iris/wide"])
+    assert repr(found).startswith("<differences of iris/baseline, iris/wide: spec (1)")
+    assert len(repr(found)) < 250
+
+
+def test_no_check_is_right_where_nothing_was_run(team: Team) -> None:
+    ann = team.join("ann")
+    for name in ("baseline", "wide"):
+        ok(ann, "new", f"iris/{name}")
+    compared = told(ann, "compare", "iris/baseline", "iris/wide")
+    checks = compared["variants"][1]["result"]["checks"]
+    assert {one["answer"] for one in checks} == {"unknown"}
+
+
+def test_an_author_who_may_not_approve_is_not_sent_to_approve(team: Team) -> None:
+    ann = asked(team)
+    shown = ok(ann, "review", "show", "wide")
+    assert "review approve" not in shown
+    assert "it is your own work, so ask somebody else; or, if you work alone, set by_others = false" in shown
+    ok(ann, "push")
+    bob = team.join("bob")
+    ok(bob, "pull")
+    command = next(line for line in ok(bob, "review", "show", "wide").splitlines() if "review approve" in line)
+    ok(bob, *command.partition("expmgr ")[2].split())

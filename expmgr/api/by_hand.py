@@ -47,7 +47,10 @@ def recorded(model: Any, given: Mapping[str, Any], script: Path) -> Any:
     try:
         history = model.fit(**{**given, "callbacks": [*listed, run.callback()]})
     except BaseException as error:
-        run.end("failed", {"error": type(error).__name__, "message": str(error)[:500], "details": []})
+        run.end(
+            "failed",
+            {"error": type(error).__name__, "message": getattr(error, "message", str(error))[:500], "details": []},
+        )
         raise
     run.end("finished", None)
     return history

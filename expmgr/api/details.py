@@ -59,6 +59,8 @@ class RunDetails:
     """Where a running run is (`phase`, `step`, `loss` and so on); empty if that is not known, or the run has ended."""
     log: str | None
     """The run log, with the output of the run and its code; None if there is no such file."""
+    elsewhere: Sequence[str] = ()
+    """Of a run of another clone: what is here, and where the rest is, in words."""
 
     def as_dict(self) -> dict[str, Any]:
         return self.record.as_dict()
@@ -135,10 +137,14 @@ def _of_variant(project: Project, variant: Variant) -> VariantDetails:
 
 
 def _of_run(project: Project, record: RunRecord) -> RunDetails:
+    from expmgr.runs.origin import is_foreign
+    from expmgr.store.find import whereabouts
+
     log = project.records.run_dir(record.run_id).log
     return RunDetails(
         record,
         notes_on(project, record.variant, record.run_id),
         {} if record.has_ended else project.records.progress(record.run_id),
         project.shown(log) if log.exists() else None,
+        whereabouts(project, record) if is_foreign(project.records.run_dir(record.run_id)) else (),
     )

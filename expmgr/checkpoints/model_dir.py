@@ -177,11 +177,16 @@ class ModelDir:
         manifest = self.read_manifest()
         if manifest is None or not manifest.checkpoints:
             return None
-        saved = manifest.checkpoints[-1] if step is None else manifest.at(step)
+        saved = manifest.checkpoints[-1] if step is None else self.listed(manifest, step)
+        return self._whole(manifest, saved, thorough=thorough)
+
+    def listed(self, manifest: Manifest, step: int) -> SavedCheckpoint:
+        """The checkpoint of `step` as `manifest` has it; `UnknownCheckpoint` where it has none."""
+        saved = manifest.at(step)
         if saved is None:
             there = ", ".join(str(one.step) for one in manifest.checkpoints)
             raise UnknownCheckpoint(f"{self.shown} has no checkpoint of step {step}", hint=f"it has {there}")
-        return self._whole(manifest, saved, thorough=thorough)
+        return saved
 
     def at(self, step: int) -> Whole:
         """The checkpoint of `step`, which is listed; `CheckpointRefused` where it is damaged."""

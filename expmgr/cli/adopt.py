@@ -11,7 +11,7 @@ import typer
 
 from expmgr.cli import output
 from expmgr.cli.options import parse_pairs
-from expmgr.errors import ExpmgrError
+from expmgr.errors import BadName, ExpmgrError, UnknownVariant, WarmStartProblem
 
 
 class NotVouched(ExpmgrError):
@@ -47,9 +47,16 @@ def adopt(
     from expmgr.project import Project
     from expmgr.runs.events import AdoptionPlanned
     from expmgr.runs.request import Adopt
+    from expmgr.variants.variants import find_variant
 
     pairs = parse_pairs(maps or [])
     project = Project.open(output.folder(), output.note)
+    try:
+        find_variant(project.repo, variant)
+    except UnknownVariant as error:
+        raise _without_variant(error, variant) from None
+    if not model_dir.exists() and not model_dir.with_name(f"{model_dir.name}.index").is_file():
+        raise WarmStartProblem(f"{model_dir} does not exist", left_alone="Nothing was changed.")
     (task,) = plan_tasks(project, [variant], [seed] if seed else None)
     asked = Adopt(folder=model_dir.resolve(), step=step, maps=pairs, vouched_by=vouch)
     with watcher([task], quiet=True) as watching:
@@ -76,6 +83,18 @@ def adopt(
         output.show(f"{task}: step {record.step}, {output.result(record, task.spec.compared)} (run {record.run_id})")
         output.tell([f"Next: expmgr show {task.name}, or train on: expmgr run {task.name} --max-steps N"])
     raise typer.Exit(outcome.exit_code)
+
+
+def _without_variant(error: UnknownVariant, variant: str) -> UnknownVariant:
+    """`error` with the command that makes the variant, whose model a checkpoint needs."""
+    from expmgr.paths import parse_variant
+
+    try:
+        make = f"make it first, with the model of the checkpoint: expmgr new {parse_variant(variant)}"
+    except BadName:
+        return error
+    near = f"{error.hint}; or " if error.hint and error.hint.startswith("did you mean") else ""
+    return UnknownVariant(error.message, left_alone=error.left_alone, hint=f"{near.replace('?; or', '; or')}{make}")
 
 
 def _asked(as_json: bool) -> str:

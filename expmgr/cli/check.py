@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from expmgr.guard.judge import Judgement
     from expmgr.launch.check_answers import GuardAnswer, GuardAnswers, KeptCheckpoint
     from expmgr.launch.rebuild import Rebuilt
+    from expmgr.project import Project
 
 Seeds = Annotated[str | None, typer.Option("--seeds", metavar="SEEDS", help="Such as 0-4 or 0,3,5; default: 0.")]
 
@@ -141,14 +142,15 @@ def checkpoints(
     if rebuild:
         _rebuild(variant, chosen, how)
         return
-    found = kept_checkpoints(Project.open(output.folder(), output.note), variant, chosen, on_note=output.note)
+    project = Project.open(output.folder(), output.note)
+    found = kept_checkpoints(project, variant, chosen, on_note=output.note)
     _tell_errors(found.errors)
     if how is output.Form.JSON:
         output.show_json(found.as_dict())
     elif found.checkpoints:
         _show_rows(found.checkpoints, how)
     elif not found.errors:
-        output.tell([f"No checkpoint yet. Hint: expmgr run {variant}"])
+        output.tell(_none_here(project, variant, chosen or [0]))
     raise typer.Exit(found.exit_code)
 
 
@@ -182,6 +184,25 @@ def _show_rebuilt(one: Rebuilt) -> None:
         output.show(f"not taken: {left.name}: {left.why}")
     for note in one.notes:
         output.show(f"Note: {note}")
+
+
+def _none_here(project: Project, variant: str, seeds: Sequence[int]) -> list[str]:
+    """That no checkpoint is here, and where those of other clones' runs are."""
+    from expmgr.launch.inference import seeds_with_checkpoints
+    from expmgr.paths import seeds_option, seeds_text
+    from expmgr.runs.origin import is_foreign
+    from expmgr.store.find import whereabouts
+    from expmgr.variants.variants import find_variant
+
+    name = find_variant(project.repo, variant).name
+    runs = [one for one in project.records.of_variant(name) if is_foreign(project.records.run_dir(one.run_id))]
+    if told := [line for one in runs if one.seed in seeds for line in whereabouts(project, one)]:
+        return ["No checkpoint is here.", *told]
+    there = seeds_with_checkpoints(project, name)
+    hint = f"Hint: expmgr run {name}{seeds_option(seeds[0])}"
+    if not there:
+        return [f"No checkpoint yet. {hint}"]
+    return [f"No checkpoint of seed {seeds_text(seeds)} yet; seeds with checkpoints: {seeds_text(there)}. {hint}"]
 
 
 def _show_rows(rows: Sequence[KeptCheckpoint], how: output.Form) -> None:

@@ -26,9 +26,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def compare(
-    variants: Annotated[
-        list[str], typer.Argument(metavar="VARIANT...", help="The first is the baseline, unless said.")
-    ],
+    variants: Annotated[list[str], typer.Argument(metavar="VARIANT", help="The first is the baseline, unless said.")],
     baseline: Annotated[
         str | None,
         typer.Option("--baseline", metavar="VARIANT", help="What to compare with; default: the spec's, or the first."),

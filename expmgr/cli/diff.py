@@ -22,7 +22,7 @@ def add_to(app: typer.Typer) -> None:
 
 def diff(
     variants: Annotated[
-        list[str], typer.Argument(metavar="VARIANT...", help="Two or more; the others are compared with the first.")
+        list[str], typer.Argument(metavar="VARIANT", help="Two or more; the others are compared with the first.")
     ],
     everything: Annotated[
         bool, typer.Option("--all/--changed-only", help="Also what is the same, and every row.")

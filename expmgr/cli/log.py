@@ -27,7 +27,7 @@ def add_to(app: typer.Typer) -> None:
 
 def log(
     what: Annotated[
-        str | None, typer.Argument(metavar="[VARIANT|RUN]", help="What was said of one variant or run alone.")
+        str | None, typer.Argument(metavar="VARIANT|RUN", help="What was said of one variant or run alone.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="The newest N.")] = 30,
     as_json: output.AsJson = False,
@@ -74,7 +74,7 @@ def log(
         if len(told) > len(shown):
             output.tell([f"{len(told) - len(shown):,} older ones: --limit {len(told)}"])
     for commit, reason in sorted(project.logs.unreadable.items())[:5]:
-        output.tell([f"Note: commit {commit[:12]} of a log was passed over: {reason}"])
+        output.tell([f"Note: commit {commit[:12]} of a log was skipped: {reason}"])
 
 
 def _as_dict(told: Told, is_gone: bool, claims: set[str]) -> dict[str, Any]:

@@ -153,7 +153,7 @@ def pull(
     variant: Annotated[
         str | None,
         typer.Argument(
-            metavar="[VARIANT[@STEP]]",
+            metavar="VARIANT[@STEP]",
             help="Fetch its checkpoints from the store too, or a run's; @STEP: of that step.",
         ),
     ] = None,
@@ -243,4 +243,4 @@ def _show(done: Pulled) -> None:
     for branch, reason in done.left.items():
         output.tell([f"Note: {branch} was left where it is: {reason}"])
     for run_id, reason in sorted(done.taken.passed_over.items()):
-        output.tell([f"Note: run {run_id} was passed over: {reason}"])
+        output.tell([f"Note: run {run_id} was skipped: {reason}"])

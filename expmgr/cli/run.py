@@ -24,7 +24,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run(
-    variants: Annotated[list[str], typer.Argument(metavar="VARIANT...", help="The variants to train.")],
+    variants: Annotated[list[str], typer.Argument(metavar="VARIANT", help="The variants to train.")],
     seeds: Annotated[
         str | None, typer.Option("--seeds", metavar="SEEDS", help="Such as 0-4 or 0,3,5; default: 0.")
     ] = None,
@@ -215,7 +215,7 @@ def _tell_unsaid(project: Project) -> None:
     try:
         tell_runs(project)
     except (OSError, ExpmgrError) as problem:
-        output.tell_unsaid(str(problem))
+        output.tell_unsaid(getattr(problem, "message", str(problem)))
 
 
 def _show(project: Project, outcomes: Sequence[Outcome]) -> None:

@@ -26,7 +26,7 @@ def add_to(app: typer.Typer) -> None:
 
 def list_variants(
     experiment: Annotated[
-        str | None, typer.Argument(metavar="[EXPERIMENT]", help="Only the variants of one experiment.")
+        str | None, typer.Argument(metavar="EXPERIMENT", help="Only the variants of one experiment.")
     ] = None,
     where: Annotated[
         list[str] | None,
@@ -82,11 +82,12 @@ def _table(found: Listing) -> output.Table:
 
 def _why_empty(project: Project, found: Listing) -> str:
     from expmgr.git.remotes import remote_names
+    from expmgr.variants.variants import first_variant
 
     if found.left_out:
         return "no variant is like that"
     pull = "expmgr pull fetches those of others; or " if remote_names(project.repo) else ""
-    return f"No variant yet. Hint: {pull}expmgr new EXPERIMENT/VARIANT, or first expmgr init --example iris --commit"
+    return f"No variant yet. Hint: {pull}{first_variant(project.repo)}"
 
 
 def show(
@@ -195,6 +196,8 @@ def _show_run(found: RunDetails) -> None:
     if found.log is not None:
         output.show()
         output.show(f"log: {found.log}")
+    if found.elsewhere:
+        output.show("", *found.elsewhere)
 
 
 def _facts(found: RunDetails) -> list[tuple[str, str]]:

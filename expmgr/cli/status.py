@@ -14,10 +14,12 @@ import typer
 from expmgr.cli import output
 from expmgr.cli.streams import has_reader
 from expmgr.disk import durable
-from expmgr.errors import Busy, ExitCode, UnknownRun
+from expmgr.errors import Busy, ExitCode, OnlyElsewhere, UnknownRun
 from expmgr.escape import clean
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from expmgr.project import Project
     from expmgr.runs.record import RunRecord
 
@@ -97,6 +99,7 @@ def logs(
     if run != record.run_id:
         output.tell([f"run {record.run_id}: {record.variant} seed {record.seed}"])
     path = project.records.run_dir(record.run_id).log
+    _require_log(project, record, path)
     place = 0
     while True:
         has_ended = project.records.load(record.run_id).has_ended
@@ -112,9 +115,23 @@ def logs(
         time.sleep(_POLL_S)
 
 
+def _require_log(project: Project, record: RunRecord, path: Path) -> None:
+    """`OnlyElsewhere` for the log of another clone's run, which is no part of what is shared."""
+    from expmgr.runs.origin import is_foreign
+
+    if is_foreign(project.records.run_dir(record.run_id)) and not path.exists():
+        from expmgr.store.find import whereabouts
+
+        raise OnlyElsewhere(
+            f"the log of run {record.run_id} is not here",
+            details=whereabouts(project, record),
+            hint=f"see what is here of it: expmgr show {record.run_id}",
+        )
+
+
 def stop(
     runs: Annotated[
-        list[str], typer.Argument(metavar="RUN...", help="Runs, or variants: all their runs, also those that wait.")
+        list[str], typer.Argument(metavar="RUN", help="Runs, or variants: all their runs, also those that wait.")
     ],
     as_json: output.AsJson = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Standard input, output and error, however a command finds them: closed, full, not UTF-8, or a terminal that is gone."""
+"""Standard input, output and error as a command finds them: closed, full, not UTF-8, or without a reader."""
 
 from __future__ import annotations
 

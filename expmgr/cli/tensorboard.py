@@ -39,7 +39,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def tensorboard(
-    variants: Annotated[list[str] | None, typer.Argument(metavar="[VARIANT]...", help="Default: all.")] = None,
+    variants: Annotated[list[str] | None, typer.Argument(metavar="VARIANT", help="Default: all.")] = None,
     port: Annotated[
         int | None, typer.Option("--port", min=0, max=65535, help="TensorBoard's own default: 6006.")
     ] = None,

@@ -65,6 +65,10 @@ class Differences:
     mends: Mapping[str, str]
     """Variant to the command that makes known what is not."""
 
+    def __repr__(self) -> str:
+        counts = [f"{part.name} ({len(part.changed)})" for part in self.parts if part.changed]
+        return f"<differences of {', '.join(self.variants)}: {', '.join(counts) or 'none'}; {self.sentence}>"
+
     @property
     def sentence(self) -> str:
         """That nothing else differs, where every part is known; else which parts differ, and which nobody knows."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from expmgr.checkpoints.manifest import SavedCheckpoint
+from expmgr.checkpoints.manifest import Manifest, SavedCheckpoint
 from expmgr.errors import ExpmgrError, reported, worst
 from expmgr.guard.judge import Judgement
 from expmgr.guard.rules import Verdict
@@ -45,13 +45,16 @@ class GuardAnswer:
         return self.judgement.verdict if self.judgement is not None else None
 
     def as_dict(self) -> dict[str, Any]:
-        told: dict[str, Any] = {"variant": self.variant, "seed": self.seed}
-        if self.source is not None:
-            told |= {"from": self.source, "checkpoint": self.checkpoint, "step": self.step}
-        told["exit_code"] = self.exit_code
-        if self.source is not None:
-            told["judgement"] = self.judgement.as_dict() if self.judgement is not None else None
-        return {**told, "error": self.error.as_dict() if self.error is not None else None}
+        return {
+            "variant": self.variant,
+            "seed": self.seed,
+            "from": self.source,
+            "checkpoint": self.checkpoint,
+            "step": self.step,
+            "exit_code": self.exit_code,
+            "judgement": self.judgement.as_dict() if self.judgement is not None else None,
+            "error": self.error.as_dict() if self.error is not None else None,
+        }
 
     def __repr__(self) -> str:
         if self.error is not None:
@@ -140,6 +143,8 @@ class KeptCheckpoint:
     saved_at: float
     """Seconds since 1970, UTC."""
     metric: str
+    selected_by: str | None
+    """The metric that selects a checkpoint; None where the last one is selected."""
     value: float | None
     """Of the metric that the selection goes by, else of the one that the spec compares by; None where it was not evaluated
     when it was saved."""
@@ -203,13 +208,21 @@ def kept_checkpoints(
         asked = [one.step for one in outcome.task.candidates if one.step is not None]
         verdicts = dict.fromkeys(asked, "unknown")  # without an answer the checkpoints are there all the same
         verdicts |= {told.step: _verdict(told) for told in outcome.candidates if told.step is not None}
+        selected = _selected(outcome, manifest)
         for step, verdict in verdicts.items():
             saved = manifest.at(step)
             if saved is not None:
-                found.append(_kept(outcome, saved, verdict, step == manifest.selected_step))
+                found.append(_kept(outcome, saved, verdict, step == selected))
     failed = [one for one in outcomes if one.error is not None]
     errors = [one.error for one in failed if one.error is not None]
     return KeptCheckpoints(found, errors, worst([one.exit_code for one in failed]))
+
+
+def _selected(outcome: Outcome, manifest: Manifest) -> int | None:
+    """The step of the selected checkpoint; the last one where no metric selects."""
+    if hasattr(outcome.task.spec.selection, "metric"):
+        return manifest.selected_step
+    return max((one.step for one in manifest.checkpoints), default=None)
 
 
 def _verdict(told: CandidateJudged) -> str:
@@ -227,6 +240,7 @@ def _kept(outcome: Outcome, saved: SavedCheckpoint, verdict: str, is_selected: b
         step=saved.step,
         saved_at=saved.saved_at,
         metric=metric,
+        selected_by=getattr(chosen, "metric", None),
         value=saved.metrics.get(split, {}).get(metric),
         size_bytes=sum(file.size_bytes for file in saved.files.values()),
         signature=next((file.sha256 for name, file in saved.files.items() if name.endswith(".json")), None),

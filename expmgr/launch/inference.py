@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from expmgr.errors import BadArgument, OutputProblem
+from expmgr.errors import BadArgument, DataProblem, OutputProblem, UnknownCheckpoint
 from expmgr.guard.judge import Judgement
 from expmgr.guard.rules import told as told_change
 from expmgr.launch.arguments import one_of, whole_number
@@ -17,9 +17,12 @@ from expmgr.launch.environments import environment_of
 from expmgr.launch.local import is_own_worker, run_tasks
 from expmgr.launch.plan import How, Task, checkpoint_ref, plan_tasks, step_of
 from expmgr.launch.worker import close_early, take_early
+from expmgr.paths import VariantName, run_command, seeds_text
 from expmgr.project import Project
 from expmgr.runs.request import Ask
-from expmgr.variants.variants import find_variant, spec_of
+from expmgr.spec.data import CsvData
+from expmgr.spec.experiment import ExperimentSpec
+from expmgr.variants.variants import Variant, find_variant, spec_of
 
 Split = Literal["train", "eval", "test"]
 Form = Literal["savedmodel", "keras"]
@@ -225,14 +228,52 @@ def _task(
     spec = spec_of(project.repo, variant)
     if what == "evaluate" and data is None and split == "test" and spec.data.test is None:
         raise BadArgument(f"{variant.name} has no test split (data.test)")
+    if data is not None:
+        _require_data(spec, data)
+    if project.settings.store is None:
+        _require_checkpoint(project, variant, spec, seed, step)
     environment_of(project, spec)  # before anything is fetched
     if from_store(project, name, seed, step, on_note):
         done.append("what was fetched")
     (task,) = plan_tasks(project, [name], [seed] if seed else None, How(allow=tuple(allow)), mode="check")
+    _require_checkpoint(project, variant, spec, seed, step)
     source = checkpoint_ref(project, task.name, task.seed, step_of(project, task.name, task.seed, step))
     file = data.absolute() if data is not None else None
     about = {"what": what, "source": source, "split": split, "data": file, "output": output, "format": form}
     return replace(task, ask=Ask.model_validate(about))
+
+
+def seeds_with_checkpoints(project: Project, name: VariantName) -> list[int]:
+    """The seeds of a variant that have a model_dir with checkpoints here."""
+    names = (path.name.removeprefix("seed-") for path in project.layout.variant_dir(name).glob("seed-*"))
+    seeds = sorted(int(one) for one in names if one.isdigit())
+    return [seed for seed in seeds if project.model_dir(name, seed).read_manifest() is not None]
+
+
+def _require_checkpoint(project: Project, variant: Variant, spec: ExperimentSpec, seed: int, step: object) -> None:
+    """`UnknownCheckpoint` where the seed has no checkpoint here, or not that of the step."""
+    fixed, name = spec.run_config.tf_random_seed, variant.name
+    train = run_command(name, None if fixed is not None else seed, None)
+    seed = seed if fixed is None else fixed
+    folder = project.model_dir(name, seed)
+    manifest = folder.read_manifest()
+    if manifest is not None and manifest.checkpoints:
+        if isinstance(step, int):
+            folder.listed(manifest, step)
+        return
+    if there := seeds_with_checkpoints(project, name):
+        raise UnknownCheckpoint(
+            f"{name} has no checkpoint of seed {seed}; it has checkpoints of seed{'' if len(there) == 1 else 's'} "
+            f"{seeds_text(there)}",
+            left_alone="Nothing was changed.",
+            hint=f"name one of these seeds, as in --seed {there[0]}; or train this one: {train}",
+        )
+    raise UnknownCheckpoint(f"{name} has no checkpoint yet", hint=train)
+
+
+def _require_data(spec: ExperimentSpec, data: Path) -> None:
+    if isinstance(spec.data, CsvData) and not data.exists():
+        raise DataProblem(f"{data} cannot be read: No such file or directory", left_alone="Nothing was changed.")
 
 
 def _require_free(path: Path) -> None:

@@ -9,6 +9,7 @@ from functools import cached_property
 from expmgr.errors import ReviewProblem, UnknownReview
 from expmgr.git.repo import CommitId
 from expmgr.log.events import (  # fmt: skip
+    Actor,
     Checked,
     Commented,
     Decided,
@@ -258,6 +259,11 @@ def authors_of(project: Project, review: Review, evidence: Evidence) -> set[str]
 
 def _is_of(told: Told, variant: str) -> bool:
     return isinstance(told.event, VariantMade) and told.event.variant == variant
+
+
+def is_actors_own(review: Review, actor: Actor, authors: set[str]) -> bool:
+    """Whether `actor` is one of the authors, by the address."""
+    return bool(actor.email) and review.key_of((actor.email or "").casefold()) in map(review.key_of, authors)
 
 
 def is_own_work(review: Review, event: Event, authors: set[str]) -> bool:

@@ -23,8 +23,9 @@ from expmgr.log.events import (  # fmt: skip
 )
 from expmgr.project import Project
 from expmgr.reviews.evidence import Evidence, target_commit, target_name
-from expmgr.reviews.review import Person, Review, authors_of, is_own_work, rules_of
+from expmgr.reviews.review import Person, Review, authors_of, is_actors_own, is_own_work, rules_of
 from expmgr.settings import ReviewRules
+from expmgr.team.publish import actor_of
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Standing:
     """The branch that variants are merged into here."""
     waived: dict[str, Waived] = field(default_factory=dict)
     """Id of a blocking check to what excuses it."""
+    is_readers_own: bool = False
+    """Whether whoever looks may not approve: it is their own work."""
     is_landed: bool = True
     """Of one that was merged: whether the target, as this clone knows it, has the merge."""
 
@@ -160,10 +163,12 @@ class Standing:
             whose = " by somebody whose work it is not" if self.rules.by_others else ""
             many = "an approval" if lacking == 1 else f"{lacking} approvals"
             told = [f"{one.person.name}'s {one.because}" for one in self.opinions if one.because is not None]
-            yield (
-                f"{many}{whose}" + (f" ({'; '.join(told)})" if told else ""),
-                f"expmgr review approve {self.review.short}",
-            )
+            what = f"{many}{whose}" + (f" ({'; '.join(told)})" if told else "")
+            if self.is_readers_own:
+                alone = f"by_others = false in [tool.expmgr.review] on {self.target}"
+                yield f"{what}; it is your own work, so ask somebody else; or, if you work alone, set {alone}", None
+            else:
+                yield what, f"expmgr review approve {self.review.short}"
 
 
 EXPIRED = "was given for other code or other results"
@@ -191,7 +196,20 @@ def standing(project: Project, review: Review, evidence: Evidence | None) -> Sta
     ]
     blocking = {one.id: one.told for one in evidence.blocks}
     excused = {one.check: one for one in review.waivers if blocking.get(one.check) == one.told and against(one) is None}
-    return Standing(review, evidence, rules, opinions, target_name(project), excused)
+    return Standing(
+        review,
+        evidence,
+        rules,
+        opinions,
+        target_name(project),
+        excused,
+        is_readers_own=_is_readers_own(project, review, rules, authors),
+    )
+
+
+def _is_readers_own(project: Project, review: Review, rules: ReviewRules, authors: set[str]) -> bool:
+    actor = actor_of(project)
+    return rules.by_others and actor is not None and is_actors_own(review, actor, authors)
 
 
 def is_landed(project: Project, review: Review) -> bool:

@@ -16,7 +16,7 @@ from expmgr.project import Project
 from expmgr.reviews.current import judged_now, judged_or_not
 from expmgr.reviews.evidence import Evidence, question_of
 from expmgr.reviews.merging import end_with
-from expmgr.reviews.review import REASONS, Review, authors_of, find_review
+from expmgr.reviews.review import REASONS, Review, authors_of, find_review, is_actors_own
 from expmgr.reviews.standing import Standing
 from expmgr.team.publish import actor_of, tell
 from expmgr.variants.named_run import run_named
@@ -124,8 +124,7 @@ def _require_other(project: Project, now: Standing, evidence: Evidence, what: st
             left_alone=_UNTOUCHED,
             hint='git config user.name "..."; git config user.email ...; record_user = true',
         )
-    own = now.review.key_of(actor.email.casefold())
-    if own in map(now.review.key_of, authors_of(project, now.review, evidence)):
+    if is_actors_own(now.review, actor, authors_of(project, now.review, evidence)):
         raise ReviewProblem(
             f"{actor.name} {what} their own work: it takes somebody else",
             details=["authors are who opened the review, made the variant, or wrote one of its commits"],

@@ -95,6 +95,26 @@ def find_stored(project: Project, record: RunRecord, step: int | None) -> list[S
     return found
 
 
+def whereabouts(project: Project, record: RunRecord) -> list[str]:
+    """Of a run of another clone: what is here, what is there, and what the store has."""
+    by = teller_of(project.records.run_dir(record.run_id), record)
+    about = f"{by}{f' on {record.host}' if record.host else ''}"
+    steps = sorted({one.step for one in stored_events(project) if one.run_id == record.run_id})
+    told = [
+        f"run {record.run_id} ({record.variant} seed {record.seed}) was trained by {about}",
+        "here: its record, with metrics and curves",
+        f"there: its log, and its model_dir {record.model_dir}/" if record.model_dir else "there: its log",
+    ]
+    if steps:
+        shown = ", ".join(map(str, steps))
+        told.append(
+            f"in the store: the checkpoint{'' if len(steps) == 1 else 's'} of step {shown}: expmgr pull {record.run_id}"
+        )
+    else:
+        told.append(f"in the store: nothing; ask {by} to type: expmgr push --checkpoints all")
+    return told
+
+
 def places(events: Sequence[Stored], trainers: set[str]) -> list[Stored]:
     """`events`, the oldest first, in the order to believe them; a list that was told of twice once."""
     theirs = [one for one in reversed(events) if one.writer in trainers]

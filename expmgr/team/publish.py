@@ -79,8 +79,10 @@ def new_variant(
     on_note: Callable[[str], object] = lambda _: None,
 ) -> CommitId:
     """Make a variant, and record that in the log. If the log cannot be written, `on_problem` is told why, and `catch_up`
-    does it later. `on_note` is told if a variant of this name existed before."""
+    does it later. `on_note` is told if a variant of this name existed before, and if the spec is that of the base."""
     commit = make_variant(project.repo, plan)
+    if plan.is_same:
+        on_note(f"nothing differs between {plan.name} and {plan.called}: --set gave values that it has already")
     earlier, model_dir = project.records.of_variant(plan.name), project.layout.variant_dir(plan.name)
     if earlier or model_dir.exists():
         kept = f", and its model_dir {project.shown(model_dir)} still exists" if model_dir.exists() else ""
@@ -93,7 +95,7 @@ def new_variant(
         values = {"variant": str(plan.name), "commit": commit, "base": plan.called, "why": plan.why}
         tell(project, [Draft(VariantMade, values)], signing=project.settings.signing)
     except (OSError, ExpmgrError) as problem:
-        on_problem(str(problem))
+        on_problem(getattr(problem, "message", str(problem)))
     return commit
 
 

@@ -17,7 +17,7 @@ def run_named(project: Project, text: str) -> RunRecord | None:
     if not colon:
         return project.records.find(text)
     from expmgr.errors import BadName
-    from expmgr.paths import parse_variant
+    from expmgr.paths import parse_variant, seeds_text
     from expmgr.variants.variants import find_variant
 
     try:
@@ -32,5 +32,7 @@ def run_named(project: Project, text: str) -> RunRecord | None:
         for skipped in reversed(project.records.skipped_of(variant, int(seed))):
             return project.records.load(skipped.run_id)  # raises why it is not used
     if record is None:
-        raise UnknownRun(f"{name} has no run with seed {seed}", hint=f"expmgr show {name}")
+        seeds = {one.seed for one in project.records.heads() if one.variant == str(variant)}
+        there = f"; it has seed{'' if len(seeds) == 1 else 's'} {seeds_text(seeds)}" if seeds else ""
+        raise UnknownRun(f"{name} has no run with seed {seed}{there}", hint=f"expmgr show {name}")
     return record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -72,6 +73,8 @@ class VariantPlan:
     called: str
     """What it is made from, as it was called."""
     why: str = ""
+    is_same: bool = False
+    """Whether values were set, and the spec says what that of the base says."""
 
 
 def all_variants(repo: GitRepo) -> list[Variant]:
@@ -96,7 +99,7 @@ def find_variant(repo: GitRepo, text: str, known: Sequence[Variant] | None = Non
     if found:
         raise _ambiguous(text, found)
     names = {str(one.name) for one in variants}
-    shown = "expmgr list shows all variants" if variants else "there is no variant yet: expmgr new EXPERIMENT/VARIANT"
+    shown = "expmgr list shows all variants" if variants else f"there is no variant yet: {first_variant(repo)}"
     hint = did_you_mean(text, names | {one.name.variant for one in variants}, shown)
     raise UnknownVariant(f"there is no variant {text}", left_alone=_UNTOUCHED, hint=hint)
 
@@ -214,7 +217,19 @@ def plan_variant(
     body = "".join(f"{assignment}\n" for assignment in assignments)
     trailers = f"Expmgr-Variant: {name}\nExpmgr-From: {called}\n"
     message = "\n\n".join(part for part in (title, body.rstrip(), trailers) if part)
-    return VariantPlan(name, commit, spec_text, message, folders, called, title if why else "")
+    is_same = bool(assignments) and _says_the_same(content, spec_text, name)
+    return VariantPlan(name, commit, spec_text, message, folders, called, title if why else "", is_same)
+
+
+def _says_the_same(old: bytes, new: bytes, name: VariantName) -> bool:
+    from expmgr.spec.yaml_file import read_spec
+
+    if old == new:
+        return True
+    try:
+        return read_spec(old, name.spec_path, name.experiment) == read_spec(new, name.spec_path, name.experiment)
+    except SpecProblem:  # the base's may be wrong
+        return False
 
 
 def check_spec(
@@ -291,7 +306,7 @@ def switch_to(repo: GitRepo, name: VariantName) -> None:
 def _base(repo: GitRepo, base: str | None) -> tuple[CommitId, str, str | None]:
     """The commit that a new variant starts from, what to call it, and the branch of the variant that `base` names."""
     if base is None or base in ("HEAD", "@"):
-        head, ref = repo.head(), repo.head_ref()
+        head, ref = _head(repo), repo.head_ref()
         return head, ref.removeprefix("refs/heads/").removeprefix(BRANCH_PREFIX) if ref else head, None
     require_commit(repo)
     found = _called(all_variants(repo), base)
@@ -335,10 +350,40 @@ def _no_experiment(repo: GitRepo, name: VariantName, commit: CommitId, called: s
     )
 
 
+def first_variant(repo: GitRepo) -> str:
+    """The commands that lead to a first variant, by the experiments that there are."""
+    head = repo.commit_of("HEAD")
+    entries = repo.tree(head, "experiments") if head is not None else []
+    committed = [
+        entry.path.split("/")[1] for entry in entries if re.fullmatch("experiments/[^/]+/spec.yaml", entry.path)
+    ]
+    if committed:
+        return f"expmgr new {committed[0]}/baseline"
+    found = sorted((repo.root / "experiments").glob("*/spec.yaml")) if repo.root is not None else []
+    if found:
+        return _commit_first(found[0].parent.name)
+    return "expmgr init --example iris --commit"
+
+
+def _commit_first(experiment: str) -> str:
+    folder = f"experiments/{experiment}"
+    return f'git add {folder} && git commit -m "Add experiment {experiment}"; then expmgr new {experiment}/baseline'
+
+
 def require_commit(repo: GitRepo) -> None:
     """Raise `NoCommitYet` where the repository has none."""
     try:
-        repo.head()
+        _head(repo)
     except NoCommitYet:
         if not repo.branches("refs/heads/"):
             raise
+
+
+def _head(repo: GitRepo) -> CommitId:
+    """The commit that is checked out. The hint of `NoCommitYet` names the experiment that is there."""
+    try:
+        return repo.head()
+    except NoCommitYet as error:
+        if repo.root is not None and any((repo.root / "experiments").glob("*/spec.yaml")):
+            error.hint = first_variant(repo)
+        raise

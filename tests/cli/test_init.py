@@ -195,3 +195,39 @@ def test_data_that_git_ignores_is_committed_all_the_same(repo: Repo) -> None:
     assert "Note: git ignores experiments/iris/iris_" in result.stderr
     listed = repo.git("ls-files", "experiments").split()
     assert sorted(listed) == sorted(path for path in result.stdout.split())
+
+
+EXAMPLES = ("iris", "digits", "messages", "houses", "bars-vae")
+ROWS = "a,b,y\n" + "".join(f"{number},{number % 7},{'u' if number % 2 else 'v'}\n" for number in range(40))
+
+
+@pytest.mark.parametrize("has_commit", [True, False])
+@pytest.mark.parametrize(
+    "options", [*(["--example", one] for one in EXAMPLES), ["--experiment", "own", "--csv", "rows.csv", "--label", "y"]]
+)
+def test_hints_after_init_work_as_printed(empty: Repo, options: list[str], *, has_commit: bool) -> None:
+    empty.write("rows.csv", ROWS)
+    if has_commit:
+        empty.commit()
+    name = options[1]
+    first = f"expmgr new {name}/baseline"
+    commit = f'git add experiments/{name} && git commit -m "Add experiment {name}"'
+    made = empty.expmgr("init", *options)
+    assert made.stderr == f"Next: {commit}\nThen: {first}\n"
+    for command in (["list"], ["new", f"{name}/x"]):
+        shown = empty.expmgr(*command).stderr
+        assert f"git add experiments/{name} && git commit" in shown, shown
+        assert "init --example iris" not in shown
+    empty.git("add", f"experiments/{name}")
+    empty.git("commit", "--quiet", "-m", "Add experiment")
+    assert empty.expmgr("list").stderr == f"No variant yet. Hint: {first}\n"
+    assert empty.expmgr("show", "x").stderr.endswith(f"Hint: there is no variant yet: {first}\n")
+    assert empty.expmgr(*first.split()[1:]).code == 0
+    assert f"{name}/baseline" in empty.expmgr("list").stdout
+
+
+def test_an_empty_repository_is_sent_to_an_example(empty: Repo) -> None:
+    empty.expmgr("init")
+    shown = empty.expmgr("list").stderr
+    assert shown == "No variant yet. Hint: expmgr init --example iris --commit\n"
+    assert empty.expmgr(*shown.partition("expmgr ")[2].split()).code == 0

@@ -453,3 +453,12 @@ def test_the_checkout_allows_a_package_and_a_variant_does_not(own: Repo) -> None
     assert done.code == 0, done.stderr
     own.write("pyproject.toml", '[tool.expmgr]\ncode_packages = ["os"]\n')
     assert own.expmgr("new", "own/other", "--set", "data.train=os:getcwd").code == 1
+
+
+def test_values_that_the_base_has_already_are_named(base: Repo) -> None:
+    units = "model.hidden_units=[10, 10]"
+    same = base.expmgr("new", "iris/same", "--set", units, "--set", "train.max_steps=1000")
+    told = "Note: nothing differs between iris/same and main: --set gave values that it has already\n"
+    assert (same.code, same.stderr) == (0, f"{told}Next: expmgr run iris/same\n")
+    for command in (["iris/plain"], ["iris/other", "--set", units, "--set", "train.max_steps=7"]):
+        assert "nothing differs" not in base.expmgr("new", *command).stderr

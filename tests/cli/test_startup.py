@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -254,3 +255,16 @@ def test_gitpython_is_imported_beside_other_imports() -> None:
     """`compare` imports scipy in a thread of its own."""
     done = subprocess.run([sys.executable, "-c", BESIDE], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_usage_lines_name_each_argument_once(repo: Repo) -> None:
+    """`diff [OPTIONS] {VARIANT}...`, and no brackets or dots of ours in those of typer."""
+    lines = []
+    for name in itertools.chain(*COMMANDS.values()):
+        lines += repo.expmgr(name, "--help").stdout.splitlines()[:1]
+    group = repo.expmgr("review", "--help").stdout.partition("Commands:\n")[2]
+    for line in group.splitlines():
+        lines += repo.expmgr("review", line.split()[0], "--help").stdout.splitlines()[:1]
+    assert len(lines) > 30
+    assert [one for one in lines if "...}" in one or "[[" in one or "...]" in one] == []
+    assert "Usage: expmgr diff [OPTIONS] {VARIANT}..." in lines

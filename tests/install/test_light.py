@@ -362,3 +362,80 @@ def test_a_repository_of_ones_own_in_a_light_install(empty: Repo, typed: Typed) 
     before = empty.snapshot()
     typed(empty, "run", "mine/first", code=1)
     assert empty.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "story"),
+    [
+        (("run", "iris/basline"), 1, "there is no variant iris/basline"),
+        pytest.param(
+            ("run", "iris/wide", "iris/basline"), 1, "there is no variant iris/basline", marks=pytest.mark.wide
+        ),
+        (("run", "iris/wide", "--sceds", "0-2"), 2, "No such option: --sceds"),
+        pytest.param(("run", "iris/wide", "--seeds", "x"), 2, "seed", marks=pytest.mark.wide),
+        pytest.param(("run", "iris/wide", "--allow", "nonsense"), 2, "nonsense", marks=pytest.mark.wide),
+        pytest.param(
+            ("run", "iris/wide", "--warm-start-from", "iris/basline"),
+            1,
+            "there is no variant iris/basline",
+            marks=pytest.mark.wide,
+        ),
+        pytest.param(("run", "iris/wide", "--fresh", "--from-step", "3"), 2, "starts over", marks=pytest.mark.wide),
+        pytest.param(
+            ("run", "iris/basline", "--detach"), 1, "there is no variant iris/basline", marks=pytest.mark.wide
+        ),
+        pytest.param(("check", "iris/basline"), 1, "there is no variant iris/basline", marks=pytest.mark.wide),
+        pytest.param(
+            ("check", "iris/wide", "--against", "iris/basline"),
+            1,
+            "there is no variant iris/basline",
+            marks=pytest.mark.wide,
+        ),
+        pytest.param(("check", "iris/wide@x"), 1, "names no checkpoint", marks=pytest.mark.wide),
+        pytest.param(("evaluate", "iris/basline"), 1, "there is no variant iris/basline", marks=pytest.mark.wide),
+        (("evaluate", "iris/baseline", "--seed", "9"), 1, "has no checkpoint of seed 9"),
+        pytest.param(("evaluate", "iris/baseline", "--split", "tset"), 2, "tset", marks=pytest.mark.wide),
+        pytest.param(("evaluate", "iris/baseline", "--split", "test"), 2, "has no test split", marks=pytest.mark.wide),
+        (("evaluate", "iris/baseline@77"), 1, "has no checkpoint of step 77"),
+        pytest.param(("evaluate", "iris/wide"), 1, "iris/wide has no checkpoint yet", marks=pytest.mark.wide),
+        pytest.param(("evaluate", "iris/baseline", "--data", "nowhere.csv"), 1, "nowhere.csv", marks=pytest.mark.wide),
+        (("predict", "iris/baseline", "--data", "nowhere.csv", "-o", "y.csv"), 1, "nowhere.csv"),
+        pytest.param(
+            ("predict", "iris/baseline", "--data", "experiments/iris/iris_test.csv", "-o", "no/y.csv"),
+            1,
+            "no folder no",
+            marks=pytest.mark.wide,
+        ),
+        pytest.param(
+            ("export", "iris/baseline", "-o", "experiments"), 1, "experiments is there already", marks=pytest.mark.wide
+        ),
+        pytest.param(
+            ("adopt", "nowhere", "--as", "iris/basline"), 1, "there is no variant iris/basline", marks=pytest.mark.wide
+        ),
+        (("adopt", "nowhere", "--as", "iris/wide", "--vouch", "Ann"), 1, "nowhere"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_a_mistake_is_told_before_tensorflow_is_asked_for(
+    ann: Repo, hidden_tensorflow: Light, command: tuple[str, ...], code: int, story: str
+) -> None:
+    result = hidden_tensorflow.expmgr(ann, *command)
+    assert (result.code, story in result.stderr, "TensorFlow" in result.stderr) == (code, True, False), result.stderr
+
+
+def test_json_of_a_question_that_was_not_answered_has_every_key(ann: Repo, hidden_tensorflow: Light) -> None:
+    for command in (["check", "iris/baseline"], ["check", "iris/baseline", "--against", "iris/wide"]):
+        (one, *_) = json.loads(hidden_tensorflow.expmgr(ann, *command, "--json").stdout)["checks"]
+        assert one.pop("error")["error"] == "NoTensorFlow"
+        assert one == {
+            "variant": "iris/baseline", "seed": 0, "from": None, "checkpoint": None, "step": None, "exit_code": 1,
+            "judgement": None,
+        }  # fmt: skip
+
+
+def test_the_last_checkpoint_is_selected_where_no_metric_selects(ann: Repo, hidden_tensorflow: Light) -> None:
+    listed = json.loads(hidden_tensorflow.expmgr(ann, "checkpoints", "iris/baseline", "--json").stdout)["checkpoints"]
+    assert [(one["step"], one["selected"], one["selected_by"]) for one in listed] == [
+        (one["step"], one is listed[-1], None) for one in listed
+    ]
+    assert len(listed) == 2

@@ -138,7 +138,7 @@ def test_what_is_no_event_is_named_and_passed_over(repo: Repo, content: object, 
         found = logs(repo)
         assert [getattr(one.event, "text", "") for one in found.events()] == ["before", "after"]
         assert list(found.unreadable.values()) == [reason]
-    assert f"was passed over: {reason}\n" in repo.expmgr("log").stderr
+    assert f"was skipped: {reason}\n" in repo.expmgr("log").stderr
 
 
 def test_one_hostile_time_keeps_nobody_from_writing(repo: Repo) -> None:

@@ -135,7 +135,10 @@ def test_what_is_there_is_left_alone(copied: Repo, new_rows: object) -> None:
         (("predict", "iris/wide", "--data", "mine.csv", "-o", "out.csv"), "mine.csv has a header and no rows"),
         (("export", "iris/wide", "-o", "no/where"), "Error: there is no folder no\n"),
         (("evaluate", "iris/wide@7"), "has no checkpoint of step 7"),
-        (("evaluate", "iris/wide", "--seed", "9"), "iris/wide has no checkpoint yet"),
+        (
+            ("evaluate", "iris/wide", "--seed", "9"),
+            "iris/wide has no checkpoint of seed 9; it has checkpoints of seed 0",
+        ),
     ]
     for command, told in cases:
         result = copied.expmgr(*command)

@@ -328,7 +328,7 @@ def test_runs_that_are_not_what_their_events_say(ann: Repo, bob: Repo, team: Tea
     before = told(bob, "compare", "baseline", "wide")["variants"]
     pulled = bob.expmgr("pull")
     assert pulled.code == 0
-    words = {line.partition("was passed over: ")[2] for line in pulled.stderr.splitlines()}
+    words = {line.partition("was skipped: ")[2] for line in pulled.stderr.splitlines()}
     writer = logs_of(eve)[0].rpartition("/")[2]
     first = logs_of(ann)[0].rpartition("/")[2]
     assert words == {

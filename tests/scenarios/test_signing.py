@@ -154,7 +154,7 @@ def test_require_does_without_what_is_not_signed(ann: Repo, bob: Repo) -> None:
     pulled = ann.expmgr("pull")
     writer = logs_of(bob)[0].rpartition("/")[2]
     assert pulled.stderr.endswith(
-        f"was passed over: Bob ({writer}) tells of it without a signature that the target's allowed signers know\n"
+        f"was skipped: Bob ({writer}) tells of it without a signature that the target's allowed signers know\n"
     )
     # Who has no key says nothing, and is told so.
     ann.git("config", "user.signingKey", str(ann.path / "nowhere"))

@@ -452,13 +452,13 @@ def test_a_run_that_two_tell_of_is_nobodys(team: Team) -> None:
     put(project, record.model_copy(update={"metrics": {"selected": {"eval": {"accuracy": 0.1}}}}))
     ok(eve, "push")
     pulled = old.expmgr("pull")
-    assert f"run {record.run_id} was passed over: " in pulled.stderr
+    assert f"run {record.run_id} was skipped: " in pulled.stderr
     assert told(old, "show", record.run_id)["metrics"]["selected"]["eval"]["accuracy"] == 0.9
     fresh = team.join("fresh")
     pulled = fresh.expmgr("pull")
     writers = sorted(logs_of(one)[0].rpartition("/")[2] for one in (ann, eve))
     assert pulled.stderr.endswith(
-        f"run {record.run_id} was passed over: {' and '.join(writers)} tell of it: nobody can say whose it is\n"
+        f"run {record.run_id} was skipped: {' and '.join(writers)} tell of it: nobody can say whose it is\n"
     )
     assert fresh.expmgr("show", record.run_id).code == 1
     assert told(ann, "show", record.run_id)["metrics"]["selected"]["eval"]["accuracy"] == 0.9
@@ -527,7 +527,7 @@ def test_a_record_that_breaks_things_is_passed_over(team: Team, change: dict[str
     ok(eve, "push")
     pulled = ann.expmgr("pull")
     assert pulled.code == 0
-    assert f"run {record.run_id} was passed over: the record of " in pulled.stderr
+    assert f"run {record.run_id} was skipped: the record of " in pulled.stderr
     assert f" cannot be used: {words}" in pulled.stderr
     for argv in (("list",), ("show", "iris/wide"), ("compare", "iris/wide"), ("show", good.run_id)):
         ok(ann, *argv)

@@ -27,7 +27,7 @@ class ReportFormat(str, Enum):
 
 def check(
     review: Annotated[
-        str | None, typer.Argument(metavar="[REVIEW]", help="Its id or the beginning, or the variant.")
+        str | None, typer.Argument(metavar="REVIEW", help="Its id or the beginning, or the variant.")
     ] = None,
     base: Annotated[
         str | None, typer.Option("--base", metavar="REV", help="In CI: what it would be merged into.")

@@ -41,6 +41,8 @@ def _check(about: CheckKind, case: Case) -> Check:
     is_blind = about.id not in _WITHOUT_RESULTS and not all(side.runs for side in case.sides)
     found: list[Found | str] = [NO_RESULT] if is_blind else list(about.look(case))
     problems = sorted((one for one in found if isinstance(one, Found)), key=lambda one: -one.answer.weight)
+    if not problems and not all(side.subject.runs for side in case.sides):  # nothing was run, so nothing is right
+        problems = [NO_RESULT]
     words = [one.told for one in problems] or [one for one in found if isinstance(one, str)]
     return Check(
         id=about.id,
