@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from expmgr.team.publish import tell, tell_runs
 from expmgr.variants.code_digest import code_digest
 from expmgr.variants.variants import find_variant, spec_of
 from tables import index_bytes
-from world import ROOT, Repo, new_repo
+from world import ROOT, Repo, Result, new_repo
 
 ENVIRONMENT = {
     "tensorflow": "2.21.0", "keras": "3.15.0", "gpus": [], "machine": "x86_64", "precision_policy": "float32",
@@ -160,6 +161,35 @@ def ok(repo: Repo, *argv: str) -> str:
     result = repo.expmgr(*argv)
     assert result.code == 0, (argv, result.stdout, result.stderr)
     return result.stdout
+
+
+_WAITING = """
+import sys
+from expmgr.cli.main import main
+print("ready", flush=True)
+sys.stdin.readline()
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def at_once(*commands: tuple[Repo, tuple[str, ...]]) -> list[Result]:
+    """What commands say that begin at the same moment, each in a process of its own that has imported expmgr by then."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WAITING, *argv], cwd=repo.path, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for repo, argv in commands
+    ]  # fmt: skip
+    for one in processes:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "ready\n"
+    for one in processes:
+        assert one.stdin is not None
+        one.stdin.write("\n")
+        one.stdin.flush()
+    ends = [(*one.communicate(timeout=120), one.returncode) for one in processes]
+    return [Result(code, out, err) for out, err, code in ends]
 
 
 def told(repo: Repo, *argv: str) -> Any:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,18 +184,40 @@ def test_another_variant_s_or_seed_s_folder(folder: Folder) -> None:
 def as_nobody(work: Callable[[], str]) -> str:
     """What `work` says in a process without root's rights."""
     end, begin = os.pipe()
-    if os.fork() == 0:
+    pid = os.fork()
+    if pid == 0:
+        code = 1
         try:
             if os.getuid() == 0:
                 os.setuid(65534)
             os.write(begin, work().encode())
+            code = 0
         finally:
-            os._exit(0)
+            os._exit(code)
     os.close(begin)
     with open(end, encoding="utf-8") as said:
         text = said.read()
-    os.wait()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     return text
+
+
+#: The exit codes of a process that died where it was to, and of one that did all of its work.
+DIED, DONE = 17, 18
+
+
+def in_a_process(work: Callable[[], object]) -> int:
+    """The exit code of a process that does `work`: `DONE`, unless it ends otherwise on the way."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = DONE
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def test_a_model_dir_that_is_not_writable(folder: Folder) -> None:
@@ -244,20 +267,25 @@ def test_a_full_disk_leaves_the_checkpoints_that_count(folder: Folder) -> None:
     assert tree(folder.path) == before
 
 
-@pytest.mark.parametrize("dies_at", range(1, 12))
+#: Renames and deletions of a save and of the retention after it.
+OPERATIONS = 11
+
+
+@pytest.mark.parametrize("dies_at", range(1, OPERATIONS + 2))
 def test_a_crash_at_any_write_leaves_a_whole_newest_and_no_litter(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, dies_at: int
 ) -> None:
     """The process is gone at the n-th rename or deletion of a save and of the retention after it."""
     folder.save(100, 200)
-    if os.fork() == 0:
+
+    def work() -> None:
         left = [dies_at]
 
         def counted(act: Callable[..., None]) -> Callable[..., None]:
             def acting(*args: object, **kwargs: object) -> None:
                 left[0] -= 1
                 if left[0] == 0:
-                    os._exit(0)
+                    os._exit(DIED)
                 act(*args, **kwargs)
 
             return acting
@@ -266,8 +294,8 @@ def test_a_crash_at_any_write_leaves_a_whole_newest_and_no_litter(
             monkeypatch.setattr(owner, name, counted(getattr(owner, name)))
         opened = folder.save(300)
         opened.retain(2, None)
-        os._exit(0)
-    os.wait()
+
+    assert in_a_process(work) == (DIED if dies_at <= OPERATIONS else DONE)
     found = folder.opened().inspect()
     assert found is not None
     assert found.saved.step in (200, 300)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from expmgr.spec.yaml_file import read_spec
 from world import Repo
 
 WIDE = ("new", "iris/wide", "--from", "iris/baseline", "--set", "model.hidden_units=[20, 20]", "-m", "twice the width")
@@ -120,7 +121,12 @@ def test_a_name_is_refused_with_the_rule(base: Repo, name: str) -> None:
 
 def test_a_name_of_64_characters_is_taken(base: Repo) -> None:
     assert base.expmgr("new", "iris/" + "v" * 64).code == 0
-    assert base.expmgr("new", "iris/" + "v" * 65).code == 1
+    before = base.snapshot()
+    refused = base.expmgr("new", "iris/" + "v" * 65)
+    assert (refused.code, refused.stderr.splitlines()[0]) == (
+        1, f"Error: {'v' * 65!r} cannot be the name of a variant"
+    )  # fmt: skip
+    assert base.snapshot() == before
 
 
 def test_a_branch_that_exists_is_left_alone(base: Repo) -> None:
@@ -284,8 +290,11 @@ def test_of_sixteen_that_want_one_name_one_gets_it(base: Repo) -> None:
         )
         for number in range(16)
     ]
-    codes = sorted(process.wait() for process in started)
-    assert codes == [0] + [1] * 15
+    told = [(process.communicate()[1].splitlines(), process.returncode) for process in started]
+    (first,) = [number for number, (_, code) in enumerate(told) if code == 0]
+    assert [(words[0], code) for words, code in told if code] == [("Error: branch exp/iris/one exists already", 1)] * 15
+    assert base.git("log", "-1", "--format=%B", "exp/iris/one").splitlines()[0] == str(first)
+    assert base.git("fsck", "--strict") == ""
 
 
 @pytest.mark.parametrize(
@@ -406,10 +415,40 @@ def test_code_that_a_spec_names_is_looked_up_in_the_commit(own: Repo, setting: s
     assert own.snapshot() == before
 
 
-def test_code_of_a_package_is_not_looked_into(own: Repo) -> None:
-    setting = "callbacks=['keras.callbacks:TerminateOnNaN']"
-    result = own.expmgr("new", "own/base", "--set", setting, "--set", "model.params.units=4")
-    assert result.code == 0, result.stderr
+def test_code_of_a_package_is_not_looked_into(own: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has to be installed; whether it has the name is seen when it is run, and nothing of it runs here."""
+    package = tmp_path / "packages" / "theirs"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nraise SystemExit(9)\n")
+    monkeypatch.syspath_prepend(str(package.parent))
+    settings = ("callbacks=['theirs.inner:Stop', 'keras.callbacks:TerminateOnNaN']", "model.params.units=4")
+    own.write("pyproject.toml", '[tool.expmgr]\ncode_packages = ["theirs", "their"]\n')
+    before = own.snapshot()
+    missing = own.expmgr("new", "own/base", "--set", settings[0].replace("theirs.inner", "their.inner"))
+    assert (missing.code, missing.stdout) == (1, "")
+    assert missing.stderr == (
+        "Error: callbacks.0: their.inner:Stop: the commit has no experiments/own/their/inner.py\nNothing was changed.\n"
+        "Hint: add the file with git, and commit\n"
+    )
+    assert own.snapshot() == before
+    result = own.expmgr("new", "own/base", *(part for one in settings for part in ("--set", one)))
+    assert (result.code, result.stderr.splitlines()[-1]) == (0, "Next: expmgr run own/base"), result.stderr
+    assert not (tmp_path / "ran").exists()
+    spec = read_spec(own.git("show", "exp/own/base:experiments/own/spec.yaml").encode(), "spec.yaml")
+    assert [one.use for one in spec.callbacks] == ["theirs.inner:Stop", "keras.callbacks:TerminateOnNaN"]
+
+
+def test_of_what_the_commit_has_the_name_is_looked_up_though_a_package_is_called_so(
+    own: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "packages" / "model"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("class Stop: ...\n")
+    monkeypatch.syspath_prepend(str(package.parent))
+    refused = own.expmgr("new", "own/base", "--set", "callbacks=['model:Stop']")
+    assert (refused.code, refused.stderr.splitlines()[0]) == (
+        1, "Error: callbacks.0: experiments/own/model.py has no Stop"
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -261,7 +261,53 @@ FIRES: list[tuple[str, Answer, Callable[[], Case]]] = [
     ("guard", Answer.WARN, lambda: case(other=subject("wide", [*runs("wide", seeds=4), *after_a_move("wide", 4)]))),
     ("got-worse", Answer.WARN, lambda: case(split="test", other=worse_on("test"))),
     ("evaluation-noise", Answer.WARN, lambda: case(other=subject("wide", runs("wide", gain=-0.01)))),
+    # Folds, of which one side lacks some.
+    ("evaluated-rows", Answer.BLOCK, lambda: case(folds("base", 5), folds("wide", 3))),
+    ("training-rows", Answer.WARN, lambda: case(other=of_other_code(data=split("train", sha256="others")))),
+    (
+        "measures",
+        Answer.BLOCK,
+        lambda: case(metric="loss", other=other(measures={"metrics": "m", "loss": "l", "steps": "own"})),
+    ),
+    # One run among several is enough.
+    (
+        "selected-on-reported",
+        Answer.BLOCK,
+        lambda: case(split="test", other=one_of(BEST, data=split("test", sha256="rows of evaluation"))),
+    ),
+    ("selected-on-reported", Answer.UNKNOWN, lambda: case(other=one_of(BEST, data=split("eval", sha256=None)))),
+    ("environment", Answer.UNKNOWN, lambda: case(other=one_of(SPEC, environment={}))),
+    ("library-defaults", Answer.UNKNOWN, lambda: case(other=one_of(SPEC, environment={}))),
+    ("measures", Answer.UNKNOWN, lambda: case(other=one_of(SPEC, measures={}))),
+    ("evaluated-rows", Answer.UNKNOWN, lambda: case(other=one_of(SPEC, data=split("eval", sha256=None)))),
+    # A review is no place for too few seeds.
+    ("few-seeds", Answer.BLOCK, lambda: case(other=other(seeds=2), in_review=True)),
+    ("few-seeds", Answer.BLOCK, lambda: case(other=other(of=spec(run_config={"tf_random_seed": 7})), in_review=True)),
+    # One that failed was an attempt at the same seed, too.
+    ("left-out", Answer.WARN, lambda: case(other=again(status="failed"))),
+    ("left-out", Answer.WARN, lambda: case(other=again())),
 ]
+
+
+def folds(name: str, seeds: int) -> Subject:
+    """Each seed was evaluated on rows of its own."""
+    found = [run(f"iris/{name}", seed, 0.7, data=split("eval", sha256=f"fold {seed}")) for seed in range(seeds)]
+    return subject(name, found)
+
+
+def of_other_code(**values: Any) -> Subject:
+    return subject("wide", runs("wide", gain=0.1, code_digest="e", **values), code="e")
+
+
+def one_of(of: ExperimentSpec, **values: Any) -> Subject:
+    """Five runs, of which the third is otherwise."""
+    found = runs("wide", of=of, gain=0.1)
+    return subject("wide", [*found[:2], found[2].model_copy(update=values), *found[3:]], of=of)
+
+
+def again(**about: Any) -> Subject:
+    """Seed 0 was run before."""
+    return subject("wide", [run("iris/wide", 0, 0.5, **{"run_id": "2025", **about}), *runs("wide", gain=0.1)])
 
 
 def declared(firsts: list[tuple[float, Any]], name: str = "base") -> Subject:
@@ -416,6 +462,14 @@ STILL: list[tuple[str, Callable[[], Case]]] = [
         lambda: case(*(subject(n, with_metric(n, "auc", *t)) for n, t in (("base", AUC), ("wide", AUC[::-1])))),
     ),
     ("evaluation-noise", lambda: case(other=subject("wide", runs("wide", gain=-0.1)))),
+    ("left-out", lambda: case(other=again(code_digest="old"))),
+    ("left-out", lambda: case(other=again(by_hand=BY_HAND))),
+    ("left-out", lambda: case(other=again(status="killed"))),
+    ("left-out", lambda: case(other=again(attempts=[ATTEMPT.model_copy(update={"from_step": 500})]))),  # it went on
+    # What another check says is not said twice.
+    ("left-out", lambda: case(other=other(metrics={}))),
+    ("results", lambda: case(other=stale("wide", 5))),
+    ("same-weights", lambda: case(other=other(step=0, checkpoints=[]))),  # nothing was trained
     ("got-worse", lambda: case(*timed(4.0, 40.0))),  # a side that is too short to tell
     ("got-worse", lambda: case(*timed(40.0, 20.0))),
     ("got-worse", lambda: case(subject("base", runs("base", parameters=300)))),
@@ -528,6 +582,46 @@ def test_noise_is_that_of_both_sides() -> None:
     assert told == (
         "a difference of 1.0 points, on 5,000 rows that are good for 1.8: another choice of rows may turn it round"
     )
+
+
+@pytest.mark.parametrize("key", ENVIRONMENT)
+def test_each_part_of_the_environment_counts(key: str) -> None:
+    found = case(other=one_of(SPEC, environment={**ENVIRONMENT, key: "x9"}))
+    assert (answers(found)["environment"], "x9" in told_by("environment", found)[0]) == (Answer.WARN, True)
+    without = {name: value for name, value in ENVIRONMENT.items() if name != key}
+    assert answers(case(other=one_of(SPEC, environment=without)))["environment"] is Answer.UNKNOWN
+
+
+def test_what_was_picked_among_many_is_confirmed_where_the_question_was_asked() -> None:
+    tried = Tried({"iris/gone": frozenset({4})})
+    told, mend = told_by("many-tried", case(tried=tried))
+    assert told == "2 variants were tried against iris/base: the best of many is flattered"
+    assert mend == "expmgr compare iris/base iris/wide --confirm"
+    told, screened = told_by("screening-seeds", case(tried=tried))
+    assert told == "seeds 4 of iris/wide are those on which it was picked among 2"
+    assert screened == mend
+    _, mend = told_by("many-tried", case(tried=tried, in_review=True))
+    assert mend == (
+        "expmgr review close iris/wide --reason superseded; expmgr review open iris/wide --against iris/base --confirm"
+    )
+
+
+def test_what_is_left_to_a_library_is_named() -> None:
+    newer = {**ENVIRONMENT, "keras": "3.0.0"}
+    told, _ = told_by("library-defaults", case(other=other(environment=newer)))
+    assert told.startswith("other versions of TensorFlow or Keras, and optimizer.clipnorm, ")
+    assert "learning_rate" not in told
+    given = {
+        "clipnorm": 1.0,
+        "clipvalue": 1.0,
+        "global_clipnorm": 1.0,
+        "gradient_accumulation_steps": 2,
+        "ema_momentum": 0.9,
+    }
+    optimizer = SPEC.optimizer.model_copy(update=given) if SPEC.optimizer else None
+    of = SPEC.model_copy(update={"optimizer": optimizer})
+    sides = [replace(one, spec=of) for one in (subject("base", runs("base", of=of)), other(of=of, environment=newer))]
+    assert answers(case(*sides))["library-defaults"] is Answer.OK
 
 
 def test_the_table_of_the_docs_is_that_of_the_code() -> None:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as xml
 
 import pytest
 
-from clones import Team, approved, asked, commit_on, forge, logs_of, meet, ok, ran, shown, state, told
+from clones import Team, approved, asked, at_once, commit_on, forge, logs_of, meet, ok, ran, shown, state, told
 from expmgr.errors import BadArgument, ExpmgrError
 from expmgr.log.events import Decided, ReviewOpened, Waived
 from expmgr.project import Project
@@ -704,17 +704,45 @@ def test_a_forged_approval_does_not_count_where_signatures_are_required(team: Te
 
 @pytest.mark.wide
 def test_two_who_decide_at_once_lose_nothing(ann: Repo, bob: Repo, team: Team) -> None:
+    """Three clones, and three processes in one of them; then all push in the same moment."""
     cleo = team.join("cleo")
     ok(cleo, "pull")
-    ok(bob, "review", "approve", "wide")
-    ok(cleo, "review", "veto", "wide", "-m", "no")
-    ok(ann, "review", "comment", "wide", "-m", "and?")
-    meet(ann, bob, cleo)
-    meet(ann, bob, cleo)
+    said = at_once(
+        (bob, ("review", "approve", "wide")),
+        (cleo, ("review", "veto", "wide", "-m", "no")),
+        *((ann, ("review", "comment", "wide", "-m", f"and {number}?")) for number in range(3)),
+    )
+    assert [(one.code, one.stderr) for one in said] == [(0, "Next: expmgr push\n")] * 5
+    assert len(shown(ann)["comments"]) == 3
+    pushed = at_once(*((repo, ("push",)) for repo in (ann, bob, cleo)))
+    assert [one.code for one in pushed] == [0] * 3, pushed
+    assert ["pushed to origin: " in one.stdout for one in pushed] == [True] * 3, pushed
+    for one in (ann, bob, cleo):
+        ok(one, "pull")
     found = [shown(one) for one in (ann, bob, cleo)]
     assert [one["events"] for one in found[1:]] == [found[0]["events"]] * 2
-    assert {one["verdict"] for one in found[0]["opinions"]} == {"approve", "veto"}
-    assert logs_of(ann) != logs_of(bob)
+    assert sorted(one["text"] for one in found[0]["comments"]) == ["and 0?", "and 1?", "and 2?"]
+    assert {(one["verdict"], one["by"]["name"]) for one in found[0]["opinions"]} == {
+        ("approve", "Bob"),
+        ("veto", "Cleo"),
+    }
+    assert len({tuple(logs_of(one)) for one in (ann, bob, cleo)}) == 3
+
+
+@pytest.mark.wide
+def test_of_three_who_merge_at_once_one_does(ann: Repo, bob: Repo) -> None:
+    """In one clone: the target gets one merge, and the other process says what became of it."""
+    approved(ann, bob)
+    before = ann.git("rev-list", "--count", "--first-parent", "main").strip()
+    done = at_once(*((ann, ("review", "merge", "wide")) for _ in range(3)))
+    codes = [one.code for one in done]
+    assert codes.count(0) >= 1, done
+    assert set(codes) <= {0, 1}, done
+    assert [one.stderr for one in done if one.code and not one.stderr.startswith("Error: ")] == []
+    assert int(ann.git("rev-list", "--count", "--first-parent", "main")) == int(before) + 1
+    assert state(ann)[0] == "merged"
+    assert ann.git("status", "--porcelain") == ""
+    assert ann.git("fsck", "--strict", "--no-dangling") == ""
 
 
 # What came up when others tried it.
