@@ -100,7 +100,7 @@ class Copy:
         self._scratch.mkdir(parents=True)
         outcomes = self._scratch / "outcomes"
         outcomes.touch()
-        mark = f"{os.getpid()}-{self.path}"
+        mark = f"{os.getpid()}-{self.path}."
         command = [sys.executable, "-m", "pytest", "-q", "-p", "mapping", "-p", "no:cacheprovider", *args]
         with open(self._scratch / "output", "w+b") as output:
             process = subprocess.Popen(
@@ -116,20 +116,20 @@ class Copy:
                 code = process.wait(limit_s)
             except subprocess.TimeoutExpired:
                 code = None
-            _end_all(process, mark)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            _end_all(mark)
             output.seek(0)
             said = output.read().decode("utf-8", "replace")
         return code, outcomes.read_text(encoding="utf-8").splitlines(), said
 
 
-def _end_all(process: subprocess.Popen[bytes], mark: str) -> None:
-    """End what a test left running, also what has a session of its own: it has our mark in its environment."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def _end_all(mark: str) -> None:
+    """End what our tests run, also what has a session of its own: it has a mark in its environment that begins so."""
     for path in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):
-            if f"MUTANTS_MARK={mark}".encode() in path.read_bytes().split(b"\0"):
+            if f"\0MUTANTS_MARK={mark}".encode() in b"\0" + path.read_bytes():
                 os.kill(int(path.parent.name), signal.SIGKILL)
 
 
@@ -233,12 +233,20 @@ def killer(copy: Copy, one: Mutant, tests: list[str], seconds: dict[str, float],
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        return _main()
+    finally:
+        _end_all(f"{os.getpid()}-")
+
+
+def _main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", default=str(int.from_bytes(os.urandom(3), "big")))
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--folders", nargs="*", default=FOLDERS)
-    parser.add_argument("--mutant", default="", help="FILE:OPERATOR:NUMBER, as a survivor is named: this one only")
+    parser.add_argument("--mutant", nargs="*", help="FILE:OPERATOR:NUMBER, as a survivor is named: these only")
     parser.add_argument("--tests", nargs="*", default=[], help="only test files whose path starts so")
     parser.add_argument("--no-ci", action="store_true", help="survivors do not meet the tests that run only in CI")
     asked = parser.parse_args()
@@ -266,12 +274,13 @@ def main() -> int:
             return found
 
         if asked.mutant:
-            only = named(first.path, asked.mutant)
-            return int(tried(only, everyday, show=True) is None)
+            these = [named(first.path, name) for name in asked.mutant]
+            answers = [tried(one, everyday, show=len(these) == 1) for one in these]
+            return int(None in answers)
 
         print(f"make mutants MUTANT_SEED={asked.seed} MUTANTS={asked.count}", flush=True)
         chosen = sample(first.path, asked.folders, asked.count, asked.seed)
-        with ThreadPoolExecutor(asked.jobs) as pool:
+        with ThreadPoolExecutor(asked.jobs) as pool, _dropping(pool):
             answers = dict(zip(chosen, pool.map(lambda one: tried(one, everyday), chosen), strict=True))
             wrong = _failing_anyway(first, {test for test in answers.values() if test and "::" in test})
             again = [one for one, test in answers.items() if test in wrong]
@@ -283,6 +292,17 @@ def main() -> int:
                 ci = reached(first, CI, asked.jobs, ROOT / ".mutants" / "ci.json", asked.tests)
                 in_ci = dict(zip(left, pool.map(lambda one: tried(one, ci), left), strict=True))
     return _report(answers, in_ci, set(equivalent), time.monotonic() - began)
+
+
+@contextmanager
+def _dropping(pool: ThreadPoolExecutor) -> Iterator[None]:
+    """After an error or a signal, nothing more is begun, and what runs is ended."""
+    try:
+        yield
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        _end_all(f"{os.getpid()}-")
+        raise
 
 
 def _failing_anyway(copy: Copy, tests: set[str]) -> frozenset[str]:
@@ -298,7 +318,7 @@ def _failing_anyway(copy: Copy, tests: set[str]) -> frozenset[str]:
 
 
 def _told(one: Mutant) -> str:
-    return f"{one.file}:{one.line} {one.known.function}: {one.known.line} => {one.known.becomes}"
+    return f"{one.name} line {one.line}: {one.known.line} => {one.known.becomes}"
 
 
 def _report(
