@@ -77,9 +77,10 @@ nightly: env estimator-env ## the widest and the longest: every test, 500 exampl
 
 # A new sample each time, whose seed is printed. One survivor again: make mutants MUTANT=FILE:OPERATOR:NUMBER.
 MUTANTS ?= 200
+MUTANT_MINUTES ?= 80
 
 mutants: mutant-env ## plant mutants where the product's promises are kept, and count how many the tests notice
-	.venv-mutants/bin/python tests/mutants/run.py --jobs $(JOBS) --count $(MUTANTS) \
+	.venv-mutants/bin/python tests/mutants/run.py --jobs $(JOBS) --count $(MUTANTS) --minutes $(MUTANT_MINUTES) \
 	  $(if $(MUTANT_SEED),--seed $(MUTANT_SEED)) $(if $(MUTANT),--mutant $(MUTANT))
 
 mutant-env: .venv-mutants/.made

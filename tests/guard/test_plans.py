@@ -23,7 +23,7 @@ from expmgr.guard.difference import Difference, both_sides, pairs_of
 from expmgr.guard.judge import Judgement, judge
 from expmgr.guard.layers import layer_differences
 from expmgr.guard.refusal import refusal
-from expmgr.guard.rules import RULES, Verdict
+from expmgr.guard.rules import RULES, Verdict, told
 from expmgr.guard.training import training_differences
 from expmgr.guard.warm_start import Taken, Wish, plan_warm_start
 
@@ -676,3 +676,33 @@ def test_what_is_only_asked_does_not_depend_on_training() -> None:
     assert [found.is_allowed for found in resumed.differences] == [False]  # nothing was refused
     unfit = judge(made(KERNEL), made(OUT), ["variables"])
     assert (unfit.verdict, {found.is_allowed for found in unfit.differences}) == (Verdict.REFUSE, {False})
+
+
+# What is said of a change that is let through.
+
+
+def test_a_change_that_is_let_through_is_told_with_its_effect() -> None:
+    assert told("optimizer-setting", "lr", "0.1", "0.01") == (
+        f"lr: 0.1 -> 0.01, takes effect now ({RULES['optimizer-setting'].why})"
+    )
+    assert told("setting", "a.level", "3", "4") == f"a.level: 3 -> 4 ({RULES['setting'].why})"
+    assert told("data", "data.train", "a", "b", allowed=True) == (
+        f"data.train: a -> b, allowed by --allow data ({RULES['data'].why})"
+    )
+
+
+def test_a_refusal_names_what_would_allow_it() -> None:
+    old, new = data(feature("a"), label="x"), data(feature("b"), label="y")
+    found = judge(made(KERNEL, data=old), made(KERNEL, data=new))
+    hint = refusal(found, "it", "iris/wide").hint
+    assert hint is not None
+    assert hint.endswith("; or, where you know better, go on with --allow features --allow label")
+    found = judge(made(KERNEL, data=old), made(KERNEL, data=new), ["label"])  # what is typed next names all of them
+    hint = refusal(found, "it", "iris/wide").hint
+    assert hint is not None
+    assert hint.endswith("; or, where you know better, go on with --allow features --allow label")
+    found = judge(made(KERNEL, data=old), made(OUT, data=new))
+    hint = refusal(found, "it", "iris/wide", 2).hint
+    assert hint is not None
+    assert "--allow" not in hint
+    assert "expmgr run iris/wide --seeds 2 --fresh" in hint

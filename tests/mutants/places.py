@@ -116,6 +116,7 @@ def sample(root: Path, folders: list[str], count: int, seed: str) -> list[Mutant
             if len(here) < wanted and (one := next((one for one in made if one is not None), None)):
                 here.append(one)
         picked += here
+    random.Random(seed).shuffle(picked)  # so that what was tried when the time is over is a sample too
     return picked
 
 

@@ -34,6 +34,7 @@ FOLDERS = ["guard", "checkpoints", "disk", "log", "comparison", "git", "store", 
 GOAL = 0.9
 EVERYDAY = "not slow and not wide and not estimators and not nightly"
 CI = "(slow or wide) and not alone and not estimators and not nightly"
+_NOT_TRIED = "not tried"
 FIRST_S = 15
 """Seconds of tests that a mutant meets first, the nearest and fastest; the rest of them only if it survives these."""
 
@@ -245,6 +246,7 @@ def _main() -> int:
     parser.add_argument("--seed", default=str(int.from_bytes(os.urandom(3), "big")))
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=80, help="after these no further mutant is begun")
     parser.add_argument("--folders", nargs="*", default=FOLDERS)
     parser.add_argument("--mutant", nargs="*", help="FILE:OPERATOR:NUMBER, as a survivor is named: these only")
     parser.add_argument("--tests", nargs="*", default=[], help="only test files whose path starts so")
@@ -279,19 +281,27 @@ def _main() -> int:
             return int(None in answers)
 
         print(f"make mutants MUTANT_SEED={asked.seed} MUTANTS={asked.count}", flush=True)
-        chosen = sample(first.path, asked.folders, asked.count, asked.seed)
+        picked = sample(first.path, asked.folders, asked.count, asked.seed)
+        equivalent = set(known())
+        chosen = [one for one in picked if one.known not in equivalent]
+        deadline = began + 60 * asked.minutes
+
+        def in_time(one: Mutant) -> str | None:
+            return tried(one, everyday) if time.monotonic() < deadline else _NOT_TRIED
+
         with ThreadPoolExecutor(asked.jobs) as pool, _dropping(pool):
-            answers = dict(zip(chosen, pool.map(lambda one: tried(one, everyday), chosen), strict=True))
+            found = zip(chosen, pool.map(in_time, chosen), strict=True)
+            answers = {one: test for one, test in found if test != _NOT_TRIED}
             wrong = _failing_anyway(first, {test for test in answers.values() if test and "::" in test})
             again = [one for one, test in answers.items() if test in wrong]
             answers |= dict(zip(again, pool.map(lambda one: tried(one, everyday, wrong), again), strict=True))
-            equivalent = known()
-            left = [one for one, test in answers.items() if test is None and one.known not in equivalent]
+            left = [one for one, test in answers.items() if test is None]
             in_ci: dict[Mutant, str | None] = {}
-            if left and not asked.no_ci:
+            if left and not asked.no_ci and time.monotonic() < deadline:
                 ci = reached(first, CI, asked.jobs, ROOT / ".mutants" / "ci.json", asked.tests)
                 in_ci = dict(zip(left, pool.map(lambda one: tried(one, ci), left), strict=True))
-    return _report(answers, in_ci, set(equivalent), time.monotonic() - began)
+    same = [one for one in picked if one.known in equivalent]
+    return _report(answers, in_ci, same, len(chosen) - len(answers), time.monotonic() - began)
 
 
 @contextmanager
@@ -322,24 +332,23 @@ def _told(one: Mutant) -> str:
 
 
 def _report(
-    answers: dict[Mutant, str | None], in_ci: dict[Mutant, str | None], equivalent: set[object], wall_s: float
+    answers: dict[Mutant, str | None], in_ci: dict[Mutant, str | None], same: list[Mutant], untried: int, wall_s: float
 ) -> int:
     """Print the table and the survivors; 1 if fewer than `GOAL` of the mutants that change something are killed."""
-    left = [one for one, test in answers.items() if test is None and one.known not in equivalent]
-    survivors = [one for one in left if in_ci.get(one) is None]
-    print(
-        f"\n{'folder':<14}{'mutants':>8}{'everyday':>10}{'with CI':>9}{'survived':>10}{'equivalent':>12}{'killed':>9}"
-    )
-    rows = {one.file.split("/")[1] for one in answers}
-    for name in [*sorted(rows), "all"]:
+    print(f"\n{'folder':<12}{'mutants':>9}{'everyday':>10}{'and CI':>8}{'survived':>10}{'equivalent':>12}")
+    share = 0.0
+    for name in [*sorted({one.file.split("/")[1] for one in answers}), "all"]:
         these = [one for one in answers if name in ("all", one.file.split("/")[1])]
         killed = sum(answers[one] is not None for one in these)
         also = killed + sum(in_ci.get(one) is not None for one in these)
-        lost = sum(one in survivors for one in these)
-        same = len(these) - also - lost
-        share = also / max(1, len(these) - same)
-        print(f"{name:<14}{len(these):>8}{killed:>10}{also:>9}{lost:>10}{same:>12}{share:>9.1%}")
-    for one in survivors:
+        equal = sum(name in ("all", one.file.split("/")[1]) for one in same)
+        share = also / max(1, len(these))
+        print(
+            f"{name:<12}{len(these):>9}{killed / max(1, len(these)):>10.1%}{share:>8.1%}{len(these) - also:>10}{equal:>12}"
+        )
+    if untried:
+        print(f"{untried} of the sample were not tried: the time was over")
+    for one in [one for one, test in answers.items() if test is None and in_ci.get(one) is None]:
         print(f"\n{one.file}:{one.line} {one.known.function}   make mutants MUTANT={one.name}")
         print("".join(f"- {line}\n" for line in one.known.line.splitlines()), end="")
         print("".join(f"+ {line}\n" for line in one.known.becomes.splitlines()), end="")
