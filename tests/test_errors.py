@@ -62,7 +62,9 @@ def test_what_a_command_in_the_background_left_alone_is_told_without_what_was_do
 
 #: Placeholders in what is printed, whose value only a person knows: module to what follows or precedes it.
 _ASKED_OF_A_PERSON = {
+    "api/doctor.py": {"git remote add origin URL"},
     "api/repository.py": {"VARIANT"},  # what no variant was named for
+    "cli/output.py": {"-C DIR"},
     "cli/options.py": {"--map takes OLD=NEW"},
     "cli/adopt.py": {"--max-steps N"},
     "cli/init.py": {"--csv FILE", "--label COLUMN", "--experiment NAME"},
@@ -295,6 +297,7 @@ def test_a_seed_that_nobody_trained_is_told_beside_those_that_are_there(team: Te
         "Error: iris/baseline has no checkpoint of seed 9; it has checkpoints of seeds 0,2\nNothing was changed.\n"
         "Hint: name one of these seeds, as in --seed 0; or train this one: expmgr run iris/baseline --seeds 9\n"
     )
+    (ann.path / "x.csv").write_text("petal_length\n1.0\n")
     for command in (["evaluate"], ["predict", "--data", "x.csv", "-o", "y.csv"], ["export", "-o", "served"]):
         done = ann.expmgr(command[0], "iris/baseline", "--seed", "9", *command[1:])
         assert (done.code, done.stderr) == (1, wanted)

@@ -18,7 +18,7 @@ from expmgr.spec.edit_text import with_value
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.limits import MOST_BYTES, shown_path
 from expmgr.spec.problems import Problem, line_at, problems_told
-from expmgr.spec.yaml_nodes import NotTaken, yaml_reader
+from expmgr.spec.yaml_nodes import NotInSpecs, yaml_reader
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
 
@@ -78,7 +78,7 @@ def _dumped(document: CommentedMap) -> bytes:
 def _parsed(content: bytes | str, source: str) -> Any:
     try:
         return yaml_reader().load(content)
-    except NotTaken as error:
+    except NotInSpecs as error:
         told = f"{error.key}: {error.problem}" if error.key else error.problem
         raise SpecProblem(f"{source}:{error.problem_mark.line + 1}: {told}") from None
     except MarkedYAMLError as error:

@@ -34,7 +34,7 @@ _FORMS = {
 _MOST_OF_A_NUMBER = 400
 
 
-class NotTaken(MarkedYAMLError):
+class NotInSpecs(MarkedYAMLError):
     """YAML that a spec does not take; `key` is the dotted path of the key that has it."""
 
     def __init__(self, key: str, problem: str, mark: Any) -> None:
@@ -58,7 +58,9 @@ class _Scanner(RoundTripScanner):
 
     def fetch_flow_collection_start(self, *arguments: Any, **named: Any) -> None:
         if self.flow_level >= MOST_DEPTH:
-            raise NotTaken("", f"a spec has at most {MOST_DEPTH} levels of mappings and lists", self.reader.get_mark())
+            raise NotInSpecs(
+                "", f"a spec has at most {MOST_DEPTH} levels of mappings and lists", self.reader.get_mark()
+            )
         super().fetch_flow_collection_start(*arguments, **named)
 
 
@@ -84,7 +86,7 @@ class _Composer(Composer):
     def compose_document(self) -> Any:
         event = self.parser.peek_event()
         if isinstance(event, DocumentStartEvent) and event.version is not None and tuple(event.version) != (1, 2):
-            raise NotTaken("", "a spec is YAML 1.2: take the %YAML line out", event.start_mark)
+            raise NotInSpecs("", "a spec is YAML 1.2: take the %YAML line out", event.start_mark)
         return super().compose_document()
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -157,8 +159,8 @@ class _Composer(Composer):
             why = f"does not fit its tag !!{kind}" if event.ctag is not None else "is not a number: put it in quotes"
             raise self._not_taken(f"{_short(value)} {why}", event)
 
-    def _not_taken(self, problem: str, event: Any) -> NotTaken:
-        return NotTaken(shown_path([part for part in self._path if part]), problem, event.start_mark)
+    def _not_taken(self, problem: str, event: Any) -> NotInSpecs:
+        return NotInSpecs(shown_path([part for part in self._path if part]), problem, event.start_mark)
 
 
 def _name(index: Any) -> str:

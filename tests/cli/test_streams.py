@@ -41,9 +41,11 @@ PRINTING = [
     ("log", "log", 0),
     ("note", "note iris/wide -m größer", 0),
     ("retract", "retract nothing -m why --json", 1),
+    ("restore", "restore --json", 0),
     ("push", "push --json", 1),
     ("pull", "pull --json", 1),
     ("review", "review list --json", 0),
+    ("doctor", "doctor --json", 0),
     ("tensorboard", "tensorboard --help", 0),
 ]
 
@@ -184,10 +186,13 @@ def test_what_is_said_in_an_odd_environment_is_kept_as_it_was_said(repo: Repo, o
 
 
 def test_an_argument_that_is_no_text_is_the_users_mistake(repo: Repo) -> None:
-    for words in (["new", "iris/odd", "-m", "\udcff"], ["adopt", "\udcff", "--as", "iris/wide"]):
+    wrong = {
+        ("new", "iris/odd", "-m", "\udcff"): "Error: the argument '\\udcff' is not UTF-8\n",
+        ("adopt", "\udcff", "--as", "iris/wide"): "Error: \ufffd does not exist\nNothing was changed.\n",
+    }
+    for words, told in wrong.items():
         done = repo.expmgr_process(*words)
-        assert (done.code, done.stdout) == (1, ""), done
-        assert done.stderr == "Error: the argument '\\udcff' is not UTF-8\n"
+        assert (done.code, done.stdout, done.stderr) == (1, "", told)
 
 
 def test_a_folder_that_was_removed_is_no_place_to_work(repo: Repo, tmp_path: Path) -> None:
