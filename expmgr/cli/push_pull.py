@@ -26,6 +26,8 @@ Remote = Annotated[
 
 #: Of what others said, this much is printed.
 _MOST_WORDS = 10
+#: Of branches that are no variants, so many are named.
+_MOST_NAMES = 3
 
 
 def add_to(app: typer.Typer) -> None:
@@ -189,6 +191,7 @@ def pull(
                 "made": done.made,
                 "moved": done.moved,
                 "left": done.left,
+                "not_variants": done.not_variants,
                 "fetched": fetched,
             }
         )
@@ -242,5 +245,15 @@ def _show(done: Pulled) -> None:
         output.show(f"  {branch}: moved on")
     for branch, reason in done.left.items():
         output.tell([f"Note: {branch} was left where it is: {reason}"])
+    if done.not_variants:
+        count = len(done.not_variants)
+        names = ", ".join(one if len(one) <= 70 else f"{one[:67]}..." for one in done.not_variants[:_MOST_NAMES])
+        more = f" and {count - _MOST_NAMES} more" if count > _MOST_NAMES else ""
+        what = (
+            "1 branch was skipped: its name is no variant's"
+            if count == 1
+            else f"{count} branches were skipped: their names are no variants"
+        )
+        output.tell([f"Note: {what} (exp/EXPERIMENT/VARIANT): {names}{more}"])
     for run_id, reason in sorted(done.taken.passed_over.items()):
         output.tell([f"Note: run {run_id} was skipped: {reason}"])

@@ -41,7 +41,8 @@ def default_branch(repo: GitRepo, remote: str) -> str | None:
 def fetch_refs(repo: GitRepo, remote: str, refspecs: Sequence[str]) -> GitResult:
     """Fetch by `refspecs` alone: nothing that is configured is fetched too, and nothing is pruned."""
     options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-prune", "--refmap=")
-    return repo.call("fetch", "--quiet", *options, "--end-of-options", remote, *refspecs, env=_asking())
+    asked = "".join(f"{one}\n" for one in refspecs).encode("utf-8", "surrogateescape")  # thousands are no command line
+    return repo.call("fetch", "--quiet", *options, "--stdin", "--end-of-options", remote, stdin=asked, env=_asking())
 
 
 def refs_at(repo: GitRepo, remote: str, pattern: str) -> dict[str, str] | GitResult:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import shlex
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from expmgr.disk import durable
-from expmgr.errors import ExpmgrError, LogRewritten, RemoteProblem
+from expmgr.errors import BadName, ExpmgrError, GitFailed, LogRewritten, RemoteProblem
 from expmgr.git.checkouts import worktrees
 from expmgr.git.process import GitResult, git_failed, words_of
 from expmgr.git.remotes import fetch_refs, push_refs, refs_at, remote_names, upstream_remote
@@ -23,7 +24,7 @@ from expmgr.log.events import OfReview, is_writer
 from expmgr.log.logs import Told, writer_of
 from expmgr.log.refs import OWN, REMOTES
 from expmgr.log.writers import new_writer, writer_id
-from expmgr.paths import BRANCH_PREFIX
+from expmgr.paths import BRANCH_PREFIX, parse_variant
 from expmgr.project import Project
 from expmgr.team.publish import catch_up, retold, tell
 from expmgr.team.receive import TakenOver, take_over
@@ -64,6 +65,8 @@ class Pulled:
     moved: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
     """Branches that stay where they are, and why."""
+    not_variants: list[str] = field(default_factory=list)
+    """Branches of the remote below exp/ whose names are no variants: no branch is made of them."""
     rewritten: list[str] = field(default_factory=list)
     """Writers whose log at the remote is no continuation of what is here."""
 
@@ -125,7 +128,9 @@ def _push(project: Project, remote: str) -> Pushed:
     for number in range(_TRIES):
         before = _known_tips(project, remote)
         logs = {ref: tip for ref, tip in project.repo.refs(OWN).items() if writer_of(ref)}
-        variants = project.repo.refs(_VARIANTS)
+        variants = {
+            ref: oid for ref, oid in project.repo.refs(_VARIANTS).items() if _is_variant(ref.removeprefix(_VARIANTS))
+        }
         refspecs = [f"{ref}:{_at_remote(project, ref)}" for ref in logs] + [f"{ref}:{ref}" for ref in variants]
         if not refspecs:
             return done
@@ -209,9 +214,10 @@ def pull(project: Project, remote: str) -> Pulled:
 
 def _pull(project: Project, remote: str) -> Pulled:
     before = {one.id for one in project.logs.events()}
-    rewritten = _fetch(project, remote)
+    blocked: dict[str, str] = {}
+    rewritten = _fetch(project, remote, blocked)
     _fetch_target(project, remote)
-    done = Pulled(remote, take_over(project), rewritten=rewritten)
+    done = Pulled(remote, take_over(project), rewritten=rewritten, left=blocked)
     fresh = [one for one in project.logs.events() if one.id not in before]
     done.events = len(fresh)
     done.said = [
@@ -233,12 +239,13 @@ def check_continued(done: Pulled) -> None:
         )
 
 
-def _fetch(project: Project, remote: str) -> list[str]:
-    """Fetch logs and variants; the writers whose log was rewritten, whose old one stays."""
+def _fetch(project: Project, remote: str, blocked: dict[str, str] | None = None) -> list[str]:
+    """Fetch logs and variants; the writers whose log was rewritten, whose old one stays. `blocked` gains the variants that
+    cannot be fetched, and why."""
     prefix = project.settings.log_prefix
-    logs, branches = [f"{prefix}/*:{_here(remote, '*')}"], f"+{_VARIANTS}*:{_tracked(remote, '*')}"
+    logs, branches = [f"{prefix}/*:{_here(remote, '*')}"], [f"+{_VARIANTS}*:{_tracked(remote, '*')}"]
     for _ in range(_TRIES):
-        answer = fetch_refs(project.repo, remote, [*logs, branches])
+        answer = fetch_refs(project.repo, remote, [*logs, *branches])
         if answer.status == 0:
             return []
         there = refs_at(project.repo, remote, f"{prefix}/*")
@@ -252,8 +259,10 @@ def _fetch(project: Project, remote: str) -> list[str]:
             if f"{prefix}/{one}" in there and is_writer(one)
         }
         one_by_one = [f"{ref}:{_here(remote, ref.rpartition('/')[2])}" for ref in there]
-        is_new = set(one_by_one) != set(logs)
-        logs = one_by_one
+        # So do branches whose names this machine cannot hold, or not beside those that it knows: only variants are fetched.
+        variants = _fetchable(project, remote, {} if blocked is None else blocked)
+        is_new = (set(one_by_one), set(variants)) != (set(logs), set(branches))
+        logs, branches = one_by_one, variants
         here = project.repo.refs(f"{REMOTES}{remote}/log/")
         moved = {
             ref: oid for ref, oid in there.items() if here.get(_here(remote, ref.rpartition("/")[2])) not in (None, oid)
@@ -272,6 +281,32 @@ def _fetch(project: Project, remote: str) -> list[str]:
     raise _failed(project, "fetch from", remote, answer)
 
 
+def _fetchable(project: Project, remote: str, blocked: dict[str, str]) -> list[str]:
+    """How to fetch each variant of the remote, but for those that git cannot hold beside what it knows of the remote."""
+    there = refs_at(project.repo, remote, f"{_VARIANTS}*")
+    if isinstance(there, GitResult):
+        raise _failed(project, "fetch from", remote, there)
+    known = project.repo.refs(_tracked(remote, ""))
+    found = []
+    for name in (ref.removeprefix(_VARIANTS) for ref in there):
+        if not _is_variant(name):
+            continue
+        tracked = _tracked(remote, name)
+        if tracked.rpartition("/")[0] in known or any(one.startswith(f"{tracked}/") for one in known):
+            blocked[f"{BRANCH_PREFIX}{name}"] = f"a branch that {remote} had is in its way: git remote prune {remote}"
+        else:
+            found.append(f"+{_VARIANTS}{name}:{tracked}")
+    return found
+
+
+def _is_variant(name: str) -> bool:
+    try:
+        parse_variant(name)
+    except BadName:
+        return False
+    return True
+
+
 def _fetch_target(project: Project, remote: str) -> None:
     """Know the newest target branch of the team's: reviews and signatures are judged by it. Not every remote has it."""
     if remote == team_remote(project):
@@ -288,19 +323,34 @@ def _move_branches(project: Project, remote: str, done: Pulled) -> None:
     checked_out = {one.ref: one.path for one in worktrees(project.repo)} if news else {}
     for name, oid in sorted(news.items()):
         ref, old, branch = f"{_VARIANTS}{name}", here.get(name), f"{BRANCH_PREFIX}{name}"
-        if old is None:
-            if project.repo.clash(ref) is None and project.repo.move_branch(ref, None, oid, f"expmgr: pull {remote}"):
+        if not _is_variant(name):
+            done.not_variants.append(branch)
+        elif old is None:
+            clash = project.repo.clash(ref)
+            if clash is not None:
+                other = clash.removeprefix("refs/heads/")
+                done.left[branch] = f"your branch {other} is in its way: git branch -m {shlex.quote(other)} NEW-NAME"
+            elif _moved_here(project, remote, ref, None, oid, done):
                 done.made.append(branch)
-            else:
-                done.left[branch] = "a branch of this clone stands in its way: git branch -m gives it another name"
         elif project.repo.is_ancestor(oid, old):
             continue  # what is here goes further
         elif not project.repo.is_ancestor(old, oid):
             done.left[branch] = f"it went another way here: git switch {branch}; git merge {remote}/{branch}"
         elif ref in checked_out:
             done.left[branch] = f"it is checked out in {checked_out[ref]}: git merge --ff-only {remote}/{branch}"
-        elif project.repo.move_branch(ref, old, oid, f"expmgr: pull {remote}"):
+        elif _moved_here(project, remote, ref, old, oid, done):
             done.moved.append(branch)
+
+
+def _moved_here(project: Project, remote: str, ref: str, old: str | None, new: str, done: Pulled) -> bool:
+    """Whether a branch of this clone was moved to what the remote has; if git says no, the next `pull` tries again."""
+    try:
+        if project.repo.move_branch(ref, old, new, f"expmgr: pull {remote}"):
+            return True
+        done.left[_branch(ref)] = "it was moved by something else meanwhile: expmgr pull"
+    except GitFailed as error:
+        done.left[_branch(ref)] = f"{error.message}: {error.hint or '; '.join(error.details[:1])}"
+    return False
 
 
 def _known_tips(project: Project, remote: str) -> Mapping[str, str]:

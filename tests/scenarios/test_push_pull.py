@@ -354,6 +354,78 @@ for number in range(8):
 """
 
 
+HOSTILE = [
+    "exp/a", "exp/A/b", "exp/a.x/b/c", "exp/b/-rf", "exp/b/--upload-pack=x", "exp/b/$(id)", "exp/b/\u202eevil",
+    "exp/b/a\u200bb", "exp/b/" + "x" * 200, "exp/" + "y" * 200, "exp/b/@", "exp/B/HEAD", "exp/b/a'b",
+]  # fmt: skip
+
+
+def pushed_as(team: Team, commit: str, names: list[str]) -> None:
+    """The remote gets branches of these names, whoever pushed them."""
+    lines = "".join(f"create refs/heads/{name} {commit}\n" for name in names)
+    subprocess.run(["git", "update-ref", "--stdin"], cwd=team.hub.path, input=lines.encode(), check=True)
+
+
+def heads(repo: Repo) -> list[str]:
+    return sorted(repo.git("for-each-ref", "--format=%(refname)", "refs/heads").split("\n")[:-1])
+
+
+def test_branches_that_are_no_variants_are_not_made(bob: Repo, team: Team) -> None:
+    commit = bob.git("rev-parse", "main").strip()
+    pushed_as(team, commit, [*HOSTILE, "exp/iris/fourth"])
+    before = heads(bob)
+    pulled = bob.expmgr("pull")
+    assert (pulled.code, pulled.stdout) == (0, "pulled from origin: 0 events, 0 runs\n  exp/iris/fourth: new here\n")
+    (line,) = pulled.stderr.splitlines()
+    assert line.startswith(f"Note: {len(HOSTILE)} branches were skipped: their names are no variants (exp/EXPERIMENT/")
+    assert line.endswith(f" and {len(HOSTILE) - 3} more")
+    assert len(line) < 400
+    assert "\u202e" not in line
+    assert heads(bob) == sorted([*before, "refs/heads/exp/iris/fourth"])
+    assert sorted(told(bob, "pull")["not_variants"]) == sorted(HOSTILE)
+    # Nor does a branch go to the remote that only begins like one.
+    bob.git("branch", "exp/mine", "main")
+    ok(bob, "push")
+    assert "refs/heads/exp/mine" not in heads(team.hub)
+
+
+def test_a_name_that_is_too_long_for_this_disk_keeps_nothing_else_away(ann: Repo, bob: Repo, team: Team) -> None:
+    commit = bob.git("rev-parse", "main").strip()
+    ok(ann, "note", "iris/wide", "-m", "news")
+    ok(ann, "push")
+    packed = f"# pack-refs with: peeled fully-peeled sorted \n{commit} refs/heads/exp/iris/fourth\n"
+    (team.hub.path / "packed-refs").write_text(packed + f"{commit} refs/heads/exp/long/{'x' * 300}\n")
+    pulled = bob.expmgr("pull")
+    assert pulled.code == 0, pulled.stderr
+    assert "  exp/iris/fourth: new here" in pulled.stdout.splitlines()
+    assert "note on iris/wide: news" in pulled.stdout
+
+
+def test_branches_in_each_others_way(bob: Repo, team: Team) -> None:
+    """A folder where the other has a branch: here, and at the remote since the last time."""
+    commit = bob.git("rev-parse", "main").strip()
+    bob.git("branch", "exp/mine", "main")
+    pushed_as(team, commit, ["exp/mine/x", "exp/other"])
+    pulled = bob.expmgr("pull")
+    assert pulled.code == 0
+    assert (
+        "Note: exp/mine/x was left where it is: your branch exp/mine is in its way: git branch -m exp/mine NEW-NAME"
+        in pulled.stderr.splitlines()
+    )
+    bob.git("branch", "-m", "exp/mine", "mine")
+    assert "  exp/mine/x: new here" in ok(bob, "pull")
+    team.hub.git("update-ref", "-d", "refs/heads/exp/other")
+    pushed_as(team, commit, ["exp/other/y"])
+    pulled = bob.expmgr("pull")
+    assert pulled.code == 0, pulled.stderr
+    assert (
+        "Note: exp/other/y was left where it is: a branch that origin had is in its way: git remote prune origin"
+        in pulled.stderr.splitlines()
+    )
+    bob.git("remote", "prune", "origin")
+    assert "  exp/other/y: new here" in ok(bob, "pull")
+
+
 def at_once(repo: Repo, *commands: tuple[str, ...]) -> list[tuple[int, str, str]]:
     """Exit code, stdout and stderr of commands that run side by side, each in a process of its own."""
     started = [
