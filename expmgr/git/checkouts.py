@@ -8,7 +8,7 @@ import shlex
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -206,7 +206,7 @@ def _is_same(one: _Saved) -> bool:
     return False
 
 
-def fast_forward(root: Path, ref: str, commit: str) -> None:
+def fast_forward(root: Path, ref: str, commit: str, on_note: Callable[[str], None] = lambda _: None) -> None:
     """Move `ref`, the branch that is checked out in `root`, on to `commit`, as the user's own `git merge --ff-only`
     would.
 
@@ -217,7 +217,7 @@ def fast_forward(root: Path, ref: str, commit: str) -> None:
     if head != ref:
         raise GitFailed(f"{root} has another branch checked out by now", details=[head or "none"])
     with put_back_on_failure(root, commit):
-        run_git(root, ["merge", "--quiet", "--ff-only", commit])
+        _run(root, on_note, "merge", "--quiet", "--ff-only", commit)
 
 
 def take_snapshot(repo: GitRepo, message: str) -> tuple[CommitId, list[str]]:
@@ -259,12 +259,20 @@ def switch_branch(root: Path, branch: str) -> None:
         run_git(root, ["switch", "--quiet", "--no-guess", branch])
 
 
+def _run(root: Path, on_note: Callable[[str], None], *args: str) -> None:
+    """Run git in the checkout `root`, again where a dead lock on a variant's branch was in the way; `on_note` is told of it."""
+    repo = GitRepo.discover(root)
+    repo.on_note = on_note
+    repo.run(*args)
+
+
 def commit_paths(
     root: Path,
     paths: Sequence[str],
     message: str,
     *,
     also_ignored: bool = False,
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> CommitId:
     """Commit `paths` as they lie in the checkout `root`, on the branch checked out there, and nothing else.
 
@@ -279,5 +287,5 @@ def commit_paths(
             force = ["--force"] if also_ignored else []
             options = [*force, "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul"]
             run_git(root, ["add", *options], stdin=_nul(new))
-        run_git(root, ["commit", "--quiet", "--only", "--message", message, "--", *paths])
+        _run(root, on_note, "commit", "--quiet", "--only", "--message", message, "--", *paths)
     return CommitId(run_git(root, ["rev-parse", "--verify", "HEAD"]).text.strip())

@@ -117,7 +117,7 @@ def commit_changes(project: Project, text: str, message: str) -> Committed:
         wanted = read_spec(spec_path.read_bytes(), variant.name.spec_path, variant.name.experiment)
         environment_of(project, wanted)  # nor is one that cannot be run here
     project.repo.identity()
-    return Committed(variant.name, files, commit_paths(Path(root), files, message))
+    return Committed(variant.name, files, commit_paths(Path(root), files, message, on_note=project.repo.on_note))
 
 
 def plan_call(project: Project, call: RunCall, on_note: OnNote, done: list[str]) -> list[Task]:

@@ -78,7 +78,7 @@ def merge(project: Project, standing: Standing) -> Merge:
     is_ours = old is None or project.repo.is_ancestor(old, evidence.target_commit)
     if checkout is not None and is_ours:
         try:
-            fast_forward(checkout.path, ref, commit)
+            fast_forward(checkout.path, ref, commit, project.repo.on_note)
         except (GitFailed, DiskFull) as error:
             target = evidence.question.target
             error.message = f"{target} is checked out in {checkout.path}, and git cannot move it on: {error.message}"

@@ -65,7 +65,7 @@ def _next_of(project: Project, name: str) -> str:
 def commit_experiment(project: Project, files: Sequence[str], message: str) -> CommitId:
     """Commit `files`, those that git ignores too, on the branch that is checked out, and nothing else."""
     assert project.repo.root is not None
-    return commit_paths(project.repo.root, files, message, also_ignored=True)
+    return commit_paths(project.repo.root, files, message, also_ignored=True, on_note=project.repo.on_note)
 
 
 def files_of(example: str | None, experiment: str | None, csv_file: Path | None, label: str | None) -> dict[str, bytes]:

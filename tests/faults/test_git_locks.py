@@ -18,6 +18,7 @@ import pytest
 from clones import Team, copied_team, logs_of, new_team, ok
 from expmgr.errors import GitFailed
 from expmgr.git import locks
+from expmgr.launch.call import commit_changes
 from expmgr.project import Project
 from once import made_once
 from world import Repo
@@ -111,6 +112,19 @@ def test_pull_deletes_a_dead_lock_on_what_it_fetches(ann: Repo, tmp_path: Path) 
 
 
 @pytest.mark.wide
+@linux
+def test_run_commit_deletes_a_dead_lock_on_the_variants_branch(ann: Repo) -> None:
+    """The commit before a run, without the run."""
+    notes: list[str] = []
+    ann.git("switch", "--quiet", "exp/iris/wide")
+    ann.write("experiments/iris/new.py", "x = 1\n")
+    path = lock(ann, "refs/heads/exp/iris/wide")
+    made = commit_changes(Project.open(ann.path, notes.append), "iris/wide", "changed")
+    assert made.commit == ann.git("rev-parse", "exp/iris/wide").strip()
+    assert [f"Note: {one}" for one in notes] == [removed(path)]
+    assert ann.git("status", "--porcelain") == ""
+
+
 @linux
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 def test_a_git_that_is_really_killed(ann: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
