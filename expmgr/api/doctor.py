@@ -207,7 +207,9 @@ def _locks(setup: Setup) -> Iterator[Finding]:
         elif not lock.doubt:
             yield Finding("locks", "error", lock.fact, lock.command)
         else:
-            yield Finding("locks", "warn", lock.fact, f"{lock.command}, once no git is at work in this repository")
+            yield Finding(
+                "locks", "warn", f"{lock.fact}. It goes when that git ends; if it stays, delete it", lock.command
+            )
     if not found:
         yield Finding("locks", "ok", "no lock of git is left")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -343,12 +344,7 @@ class GitRepo:
             raise FileTooLarge(f"commit {commit[:12]} has more files than expmgr reads") from None
         if answer.status:
             raise git_failed(f"git ls-tree failed in {self.folder}", answer, self.folder)
-        entries = []
-        for line in answer.text.split("\0")[:-1]:
-            meta, _, path = line.partition("\t")
-            mode, _kind, oid = meta.split(" ")
-            entries.append(TreeEntry(mode, oid, path))
-        return entries
+        return list(_tree_entries(answer.stdout))
 
     def changed_lines(self, old: str, new: str) -> dict[str, tuple[int, int] | None]:
         """Path to the lines that came and that went from commit `old` to `new`; None for what is not text."""
@@ -475,6 +471,18 @@ class GitRepo:
         if self.refs(ref).get(ref) != old or (old is None and self.clash(ref) is not None):
             return False
         raise git_failed(f"git could not move {ref}", answer, self.folder)
+
+
+def _tree_entries(output: bytes) -> Iterator[TreeEntry]:
+    """The entries that `ls-tree -z` printed, one at a time: a large tree is in the memory once."""
+    at, oid = 0, ""
+    while at < len(output):
+        end = output.index(b"\0", at)
+        meta, _, path = output[at:end].decode("utf-8", "surrogateescape").partition("\t")
+        mode, _, one = meta.split(" ")
+        oid = oid if one == oid else one
+        yield TreeEntry(sys.intern(mode), oid, path)
+        at = end + 1
 
 
 def _too_large(commit: str, path: str, most: int) -> FileTooLarge:

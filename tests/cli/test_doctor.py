@@ -79,10 +79,9 @@ def test_locks(iris: Repo) -> None:
         old(ours)
         ((state, message, fix),) = checks(iris, "--fix")["locks"]
         process.kill()
-    assert (state, message) == (
-        "warn", f"{ours} is 2 hours old: process {process.pid} works in this repository: git cat-file --batch",
-    )  # fmt: skip
-    assert fix == f"rm {ours}, once no git is at work in this repository"
+    what = f"is 2 hours old: process {process.pid} works in this repository: git cat-file --batch"
+    assert (state, fix) == ("warn", f"rm {ours}")
+    assert message == f"{ours} {what}. It goes when that git ends; if it stays, delete it"
     assert ours.exists()
 
 

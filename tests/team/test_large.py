@@ -137,3 +137,28 @@ def test_settings_and_signers_of_sixty_megabytes(team: Team) -> None:
     assert code in (0, 1), err
     assert "Traceback" not in err
     assert "signers at commit" in err or code == 0
+
+
+@pytest.mark.nightly
+def test_a_tree_of_a_million_files(team: Team) -> None:
+    eve = team.join("eve")
+    ok(eve, "new", "iris/large")
+    eve.git("switch", "--quiet", "exp/iris/large")
+    eve.write("experiments/iris/model.py", "x = 1\n")
+    eve.commit("code")
+    blob = eve.git("rev-parse", f"HEAD:{SPEC}").strip()
+
+    def tree(lines: str) -> str:
+        done = subprocess.run(["git", "mktree"], cwd=eve.path, input=lines.encode(), capture_output=True, check=True)
+        return done.stdout.decode().strip()
+
+    many = tree("".join(f"100644 blob {blob}\tfile{number:07d}.txt\n" for number in range(1_000_000)))
+    whole = tree(eve.git("ls-tree", "HEAD") + f"040000 tree {many}\tmillion\n")
+    commit = eve.git("commit-tree", whole, "-p", "HEAD", "-m", "million").strip()
+    eve.git("push", "--quiet", "origin", f"{commit}:refs/heads/exp/iris/large")
+    bob = team.join("bob")
+    assert measured(bob, "pull")[0] == 0
+    ran(bob, "iris/large", 0.9)
+    for command in (["list"], ["show", "iris/large"], ["pull"]):
+        code, _, err = measured(bob, *command)
+        assert code == 0, err
