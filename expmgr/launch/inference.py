@@ -228,10 +228,10 @@ def _task(
     spec = spec_of(project.repo, variant)
     if what == "evaluate" and data is None and split == "test" and spec.data.test is None:
         raise BadArgument(f"{variant.name} has no test split (data.test)")
-    if data is not None:
-        _require_data(spec, data)
     if project.settings.store is None:
         _require_checkpoint(project, variant, spec, seed, step)
+    if data is not None:
+        _require_data(spec, data)
     environment_of(project, spec)  # before anything is fetched
     if from_store(project, name, seed, step, on_note):
         done.append("what was fetched")

@@ -166,7 +166,7 @@ class Standing:
             what = f"{many}{whose}" + (f" ({'; '.join(told)})" if told else "")
             if self.is_readers_own:
                 alone = f"by_others = false in [tool.expmgr.review] on {self.target}"
-                yield f"{what}; it is your own work, so ask somebody else; or, if you work alone, set {alone}", None
+                yield what, f"ask somebody else, for it is your own work; or, if you work alone, set {alone}"
             else:
                 yield what, f"expmgr review approve {self.review.short}"
 

@@ -51,7 +51,7 @@ def test_errors_have_the_names_that_the_docs_say_and_show_what_differs() -> None
         kind = getattr(expmgr, name)
         told = reported(kind("no", details=["a line"], hint="so").as_dict())
         assert type(told) is kind
-        assert (str(told), told.hint, told.exit_code) == ("no\n  a line", "so", kind("no").exit_code)
+        assert (str(told), told.hint, told.exit_code) == ("no\n  a line\nHint: so", "so", kind("no").exit_code)
     unknown = reported({**kind("no").as_dict(), "error": "OfSomebodyElse", "exit_code": 3})
     assert unknown.as_dict()["error"] == "OfSomebodyElse"
     assert unknown.exit_code is ExitCode.REFUSED
