@@ -341,7 +341,10 @@ def test_an_author_who_may_not_approve_is_not_sent_to_approve(team: Team) -> Non
     ann = asked(team)
     shown = ok(ann, "review", "show", "wide")
     assert "review approve" not in shown
-    assert "work it is not: ask somebody else, for it is your own work; or, if you work alone, set by_others = false" in shown
+    assert (
+        "work it is not: ask somebody else, for it is your own work; or, if you work alone, set by_others = false"
+        in shown
+    )
     ok(ann, "push")
     bob = team.join("bob")
     ok(bob, "pull")

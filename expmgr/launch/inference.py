@@ -60,12 +60,6 @@ class EvaluateResult(InferenceResult):
     event: str | None = None
     """With `log`: the id of what the log says."""
 
-    def as_dict(self) -> dict[str, Any]:
-        found = super().as_dict()
-        if self.event is None:
-            del found["event"]
-        return found
-
     def __repr__(self) -> str:
         told = ", ".join(f"{name} {value:.6g}" for name, value in self.metrics.items())
         return f"<{self.checkpoint} on {self.data}: {told or 'no metric'}>"

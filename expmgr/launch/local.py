@@ -50,6 +50,7 @@ from expmgr.runs.events import (
 from expmgr.runs.record import RunRecord
 from expmgr.spec.model import EstimatorModel
 from expmgr.team.publish import tell_runs
+from expmgr.variants.code_lookup import check_packages
 
 _POLL_S = 0.1
 #: How TensorFlow's own lines on stderr begin, which explain nothing.
@@ -201,6 +202,7 @@ class _Batch:
                     task.name, task.seed
                 ).check_usable()  # before seconds go into starting TensorFlow
             environment = environment_of(self.project, task.spec)
+            check_packages(self.project.repo, task.commit, task.name, task.spec, self.project.settings.code_packages)
             announce(self.project, task)
             worker = self._worker(task, environment)  # it imports TensorFlow while the checkout is made
             with durable.disk_errors("the run's folder"):

@@ -1,4 +1,4 @@
-"""Which installed packages a spec may name code of (`module:function`), besides the repository itself."""
+"""Which installed packages a spec may name code of (`module:function`), in addition to the repository."""
 
 from __future__ import annotations
 

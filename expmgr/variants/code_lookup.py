@@ -10,7 +10,8 @@ from posixpath import normpath
 from typing import Any
 
 from expmgr.errors import SpecProblem, did_you_mean
-from expmgr.paths import has_tensorflow, module_roots
+from expmgr.git.repo import GitRepo
+from expmgr.paths import VariantName, has_tensorflow, module_roots
 from expmgr.spec.code_packages import may_be_named, refused, way_out
 from expmgr.spec.data import PythonData, ScriptData
 from expmgr.spec.experiment import ExperimentSpec
@@ -108,6 +109,19 @@ def check_references(
         _check_script(spec.model, folder, paths, read)
     if isinstance(spec.data, PythonData):
         _check_params("data", spec.data.params, found.get("data.params_model"))
+
+
+def check_packages(
+    repo: GitRepo, commit: str, name: VariantName, spec: ExperimentSpec, packages: Collection[str]
+) -> None:
+    """`SpecProblem` where `spec` names code of an installed package that a spec may not name (`packages`: the setting
+    `code_packages`); what `commit` has is the repository's."""
+    named = [one for one in references_of(spec) if not may_be_named(one[1].partition(":")[0], packages)]
+    paths = {entry.path for entry in repo.tree(commit)} if named else set()
+    for key, reference in named:
+        module = reference.partition(":")[0]
+        if _file_of(module, name.folder, paths) is None and _is_installed(module.partition(".")[0]):
+            raise _refused(f"{name.spec_path}: {key}", reference, module)
 
 
 def _check_script(model: ScriptModel, folder: str, paths: Collection[str], read: Read) -> None:

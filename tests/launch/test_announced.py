@@ -161,6 +161,22 @@ def test_a_command_and_a_method_say_it_before_code_runs(
 
 
 @pytest.mark.tf
+def test_a_run_refuses_code_from_elsewhere_and_takes_no_leave_from_the_variant(people: tuple[Repo, Repo]) -> None:
+    ann, bo = people
+    change(bo, "pyproject.toml", '[tool.expmgr]\ncode_packages = ["typer", "os"]\n')
+    hidden = {"os:getcwd": "os", "typer:echo": "typer"}
+    for reference, package in hidden.items():
+        change(bo, "experiments/own/spec.yaml", SPEC.replace('train: "data:train"', f'train: "{reference}"', 1))
+        hand_over(bo, ann)
+        done = ann.expmgr("run", "own/wide")
+        told = (
+            f"Error: experiments/own/spec.yaml: data.train: {reference} is code of {package}, not of the repository, Keras, "
+            "TensorFlow or NumPy\nNothing was changed.\n"
+        )
+        assert (done.code, told in done.stderr, "no data" in done.stderr) == (1, True, False), done.stderr
+
+
+@pytest.mark.tf
 @pytest.mark.slow
 def test_detached_it_is_said_where_somebody_reads_it(people: tuple[Repo, Repo], tmp_path: Path) -> None:
     ann, bo = people

@@ -51,7 +51,7 @@ def test_evaluate_says_what_the_run_recorded(copied: Repo) -> None:
     record = json.loads(copied.expmgr("show", "iris/wide:0", "--json").stdout)
     told = json.loads(copied.expmgr("evaluate", "iris/wide", "--json").stdout)
     assert told["metrics"] == pytest.approx(record["metrics"]["selected"]["eval"], abs=1e-6)
-    assert (told["step"], told["rows"], told["judgement"]["verdict"]) == (200, 30, "same")
+    assert (told["step"], told["rows"], told["judgement"]["verdict"], told["event"]) == (200, 30, "same", None)
     mine = copied.expmgr("evaluate", "iris/wide@0", "--data", "experiments/iris/iris_training.csv")
     assert mine.stdout.startswith("models/iris/wide/seed-0/model.ckpt-0 on 120 rows of ")
     assert copied.expmgr("evaluate", "iris/wide", "--split", "test").code == 2
