@@ -332,6 +332,10 @@ class DiskFull(ExpmgrError):
     exit_code = ExitCode.DISK
 
 
+class FileProblem(ExpmgrError):
+    """A file or folder that the system does not let us use: a right, or something else in its place."""
+
+
 class Stopped(ExpmgrError):
     """A signal or a preemption ended the run; its checkpoint was saved."""
 

@@ -83,7 +83,7 @@ _ASKED_OF_A_PERSON = {
     "reviews/merging.py": {"ANOTHER-NAME"},
     "reviews/opening.py": {"--against VARIANT"},
     "team/remote.py": {"git remote add origin URL", " URL"},
-    "train/inference.py": {"--data FILE"},
+    "train/inference.py": {"--data FILE", "--output FILE"},
     "train/job.py": {"--max-steps N, above"},
     "variants/variants.py": {"expmgr new EXPERIMENT/VARIANT"},
 }

@@ -412,6 +412,10 @@ class ModelDir:
                     raise
 
     @property
+    def is_prepared(self) -> bool:
+        return self._manifest is not None
+
+    @property
     def manifest(self) -> Manifest:
         """What was last written; `prepare` comes first."""
         assert self._manifest is not None

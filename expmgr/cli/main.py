@@ -16,8 +16,8 @@ import typer
 from expmgr import __version__
 from expmgr.cli import output
 from expmgr.cli.streams import give_up_output
-from expmgr.disk.durable import DISK_ERRORS
-from expmgr.errors import DiskFull, ExitCode, ExpmgrError
+from expmgr.disk.durable import system_error
+from expmgr.errors import ExitCode, ExpmgrError
 from expmgr.redact import redacted
 
 #: The modules of `expmgr.cli` with the commands that each adds, in the order of `expmgr --help`; a group comes last there.
@@ -124,11 +124,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         return ExitCode.DONE
     except OSError as error:
-        if error.errno in DISK_ERRORS:
-            return _told(
-                DiskFull(f"{error.filename or 'the output'} could not be written: {error.strerror}"), arguments
-            )
-        return _bug(error, arguments)
+        story = system_error(error)
+        return _told(story, arguments) if story is not None else _bug(error, arguments)
     except UnicodeEncodeError as error:
         wrong = next((one for one in arguments if not _is_utf8(one)), None)
         if wrong is None:
@@ -198,10 +195,19 @@ def _bug(error: Exception, arguments: Sequence[str]) -> int:
     import traceback
 
     text = f"expmgr {__version__}, Python {sys.version}\n{arguments}\n\n{''.join(traceback.format_exception(error))}"
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="expmgr-report-", suffix=".txt", delete=False, encoding="utf-8"
-    ) as file:
+    place = None
+    with (
+        contextlib.suppress(OSError),  # no room for it: the fault itself is told all the same
+        tempfile.NamedTemporaryFile(
+            "w", prefix="expmgr-report-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as file,
+    ):
         file.write(redacted(text))
+        place = file.name
+    if place is None:
+        hint = "there was no room for a report: make room in the temporary folder, and repeat the command"
+    else:
+        hint = f"a report to send with a bug report lies in {place}"
     if _wants_json(arguments):
         message = redacted(f"expmgr met a fault of its own: {type(error).__name__}: {error}")
         told = {
@@ -211,12 +217,12 @@ def _bug(error: Exception, arguments: Sequence[str]) -> int:
             "details": [],
             "left_alone": None,
         }
-        _print_json({**told, "hint": f"report: {file.name}"})
+        _print_json({**told, "hint": f"report: {place}" if place else hint})
     _end_output()
     output.tell(
         [
             f"Error: expmgr met a fault of its own: {type(error).__name__}: {error}",
-            f"Hint: a report to send with a bug report lies in {file.name}",
+            f"Hint: {hint}",
         ]
     )
     return ExitCode.BUG

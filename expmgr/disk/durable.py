@@ -13,10 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from expmgr.errors import DiskFull
+from expmgr.errors import DiskFull, ExpmgrError, FileProblem
 
 #: Errors of the disk itself, not of the user's request.
-DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS})
+#: Errors of what somebody may do, or of what is in the place of a file.
+_FILE_ERRORS = frozenset(
+    {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE,
+     errno.ESTALE, errno.EBUSY}
+)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -26,8 +31,65 @@ def disk_errors(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in DISK_ERRORS:
-            raise DiskFull(f"{what} could not be written: {os.strerror(error.errno or 0)}") from error
+            raise disk_full(error, what) from error
         raise
+
+
+@contextlib.contextmanager
+def naming(path: Path, needed_bytes: int | None = None) -> Iterator[None]:
+    """Have an error of the system name the file that is written, and how many bytes it needs."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = os.fspath(path), None
+        if needed_bytes is not None:
+            error.needed_bytes = needed_bytes  # type: ignore[attr-defined]
+        raise
+
+
+def disk_full(error: OSError, what: str | None = None) -> DiskFull:
+    """`error`, one of `DISK_ERRORS`, with `what` was being written, the file, and how many bytes it needs."""
+    path, needed = error.filename, getattr(error, "needed_bytes", None)
+    shown = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else None
+    verb = "read or written" if error.errno == errno.EIO and needed is None else "written"
+    return DiskFull(
+        f"{what or shown or 'the output'} could not be {verb}: {os.strerror(error.errno or errno.EIO)}",
+        details=[place_and_bytes(shown, needed)] if shown else [],
+    )
+
+
+def place_and_bytes(path: str, needed_bytes: int | None) -> str:
+    """A file that could not be written, the bytes that it needs, and those that are free."""
+    if needed_bytes is None:
+        return path
+    needs = f"{path}: {needed_bytes:,} bytes are needed"
+    place = Path(path)
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        found = os.statvfs(place)
+    except OSError:
+        return needs
+    return f"{needs}, {found.f_bavail * found.f_frsize:,} are free"
+
+
+def system_error(error: OSError) -> ExpmgrError | None:
+    """`error` as a story where it is of the disk or of a right; None for every other."""
+    if error.errno in DISK_ERRORS:
+        return disk_full(error)
+    if "No usable temporary directory" in str(error):
+        return DiskFull(
+            "no temporary folder can be written to",
+            details=[str(error.strerror)],
+            hint="make room there, or let TMPDIR name a folder that has room",
+        )
+    if error.errno in _FILE_ERRORS and error.filename is not None:
+        is_right = error.errno in (errno.EACCES, errno.EPERM)
+        return FileProblem(
+            f"{os.fsdecode(error.filename)} cannot be used: {os.strerror(error.errno)}",
+            hint="give yourself the right to use it" if is_right else None,
+        )
+    return None
 
 
 def fsync_dir(folder: Path) -> None:
@@ -42,9 +104,10 @@ def fsync_dir(folder: Path) -> None:
 def make_folder(folder: Path) -> None:
     """Make `folder` and those above it that are missing, their names durable."""
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for place in reversed(missing):
-        fsync_dir(place.parent)
+    with naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for place in reversed(missing):
+            fsync_dir(place.parent)
 
 
 def fsync_file(path: Path) -> None:
@@ -58,29 +121,34 @@ def fsync_file(path: Path) -> None:
 
 def copy_file(source: Path, target: Path) -> None:
     """Let `target` be a second name of `source`, or, on another file system, a copy; its content is on the disk."""
-    fsync_file(source)
-    try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno in DISK_ERRORS:
-            raise
-        shutil.copyfile(source, target)  # another file system, or one without links
-        fsync_file(target)
+    with naming(source):
+        fsync_file(source)
+        size_bytes = source.stat().st_size
+    with naming(target, size_bytes):
+        try:
+            os.link(source, target)
+        except OSError as error:
+            if error.errno in DISK_ERRORS:
+                raise
+            shutil.copyfile(source, target)  # another file system, or one without links
+            fsync_file(target)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` by `content`: written beside it, flushed, fsynced, renamed, the folder fsynced."""
     beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
-    try:
-        with open(beside, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    fsync_dir(path.parent)
+    with naming(path, len(content)):
+        try:
+            with open(beside, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
+            raise
+        fsync_dir(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -92,16 +160,17 @@ def append_line(path: Path, value: Any) -> None:
     """Append `value` as one line `<length> <crc32> <json>`, so that a cut or damaged line shows (`read_lines`)."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     line = b"%d %08x %s\n" % (len(body), zlib.crc32(body), body)
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        size = os.fstat(descriptor).st_size
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a crash cut the line before: end it
-            line = b"\n" + line
-        written = os.write(descriptor, line)
-        if written != len(line):  # a full disk takes part of a line: the CRC shows it, and we say it
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    finally:
-        os.close(descriptor)
+    with naming(path, len(line)):
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a crash cut the line before: end it
+                line = b"\n" + line
+            written = os.write(descriptor, line)
+            if written != len(line):  # a full disk takes part of a line: the CRC shows it, and we say it
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(descriptor)
 
 
 def read_lines(path: Path, start: int = 0, damaged: list[bytes] | None = None) -> tuple[list[Any], int]:

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from expmgr.disk.durable import naming
 from expmgr.errors import Busy
 
 #: A holder on another machine that shows no sign of life for so long has lost its lock.
@@ -217,7 +218,9 @@ class Lock:
 
     def _draft(self, values: dict[str, Any]) -> Path:
         draft = self.folder / f".{os.urandom(6).hex()}.tmp"
-        draft.write_text(json.dumps(values), encoding="utf-8")
+        content = json.dumps(values).encode()
+        with naming(draft, len(content)):
+            draft.write_bytes(content)
         return draft
 
     def _generations(self) -> list[Path]:

@@ -117,6 +117,8 @@ class _Running:
     told: list[RunEvent] = field(default_factory=list)
     damaged: list[bytes] = field(default_factory=list)
     """Lines of its events that cannot be read."""
+    untold: dict[str, Any] | None = None
+    """The error that ended it, where its own disk took no event."""
     shown: float = 0.0
 
 
@@ -212,7 +214,12 @@ class _Batch:
             self._end(number, Outcome(task, told.exit_code, error=told))
             return
         except OSError as problem:
-            story = RunFolderProblem(f"{task} could not be started: {problem}", left_alone="No run was started.")
+            story: ExpmgrError
+            if (full := durable.system_error(problem)) is not None and full.exit_code == ExitCode.DISK:
+                story = full
+                story.left_alone, story.hint = "No run was started.", story.hint or f"make room, then: {task.command}"
+            else:
+                story = RunFolderProblem(f"{task} could not be started: {problem}", left_alone="No run was started.")
             self._end(number, Outcome(task, story.exit_code, error=story))
             return
         self.running[str(prepared.folder.path)] = _Running(number, prepared, environment)
@@ -235,7 +242,9 @@ class _Batch:
         for kind, worker in list(self.workers.items()):
             for message in worker.said(_POLL_S / len(self.workers)):
                 if "ended" in message and message["ended"] in self.running:
-                    self._finish_or_tell(self.running.pop(message["ended"]), message["status"])
+                    ended = self.running.pop(message["ended"])
+                    ended.untold = message.get("story")
+                    self._finish_or_tell(ended, message["status"])
                 elif "failed" in message:
                     self._all_failed(kind, reported(message["failed"]))
                 elif "gone" in message:
@@ -277,10 +286,13 @@ class _Batch:
             self._end(running.number, Outcome(running.prepared.task, error.exit_code, error=error))
         except OSError as problem:
             run_id = running.prepared.record.run_id
-            story = RunFolderProblem(
-                f"the end of run {run_id} could not be recorded: {problem}",
-                hint="once the folder can be written again, the next command of expmgr records it",
+            hint = "once the folder can be written again, the next command of expmgr records it"
+            story: ExpmgrError = RunFolderProblem(
+                f"the end of run {run_id} could not be recorded: {problem}", hint=hint
             )
+            if problem.errno in durable.DISK_ERRORS:
+                story = durable.disk_full(problem, f"the end of run {run_id}")
+                story.hint = hint
             self._end(running.number, Outcome(running.prepared.task, story.exit_code, error=story))
 
     def _finish(self, running: _Running, status: int) -> None:
@@ -289,8 +301,7 @@ class _Batch:
         prepared, task = running.prepared, running.prepared.task
         has_begun = last_of(Ready, running.told) is not None or last_of(CheckpointSaved, running.told) is not None
         if has_begun or (running.damaged and task.mode == "train" and last_of(Withdrawn, running.told) is None):
-            outcome = self._outcome(prepared, last_of(Ended, running.told), status, is_damaged=bool(running.damaged))
-            self._end(running.number, outcome)
+            self._end(running.number, self._outcome(running, last_of(Ended, running.told), status))
             return
         log = self._kept_log(prepared, status)
         take_back(self.project, prepared)
@@ -304,6 +315,8 @@ class _Batch:
             error, log = self._not_begun(task), None
         elif withdrawn is not None:
             error = reported(withdrawn.error)
+        elif running.untold is not None:
+            error = reported(running.untold)
         else:
             error = _died(task, status)
         self._end(running.number, Outcome(task, error.exit_code, error=error, judged=judged, log=log))
@@ -314,13 +327,16 @@ class _Batch:
             error.exit_code = ExitCode.INTERRUPTED
         return error
 
-    def _outcome(self, prepared: Prepared, ended: Ended | None, status: int, *, is_damaged: bool) -> Outcome:
-        task = prepared.task
+    def _outcome(self, running: _Running, ended: Ended | None, status: int) -> Outcome:
+        prepared, task = running.prepared, running.prepared.task
         with durable.disk_errors(f"the record of run {prepared.record.run_id}"):
             record = self.project.records.finish(prepared.record.run_id, killed=ended is None)
         log = prepared.folder.log
         if ended is None:
-            error: ExpmgrError = _no_last_word(prepared) if is_damaged and status == 0 else _died(task, status)
+            if running.untold is not None:
+                error: ExpmgrError = reported(running.untold)
+            else:
+                error = _no_last_word(prepared) if running.damaged and status == 0 else _died(task, status)
             return Outcome(task, error.exit_code, record, error, log=log)
         if ended.error:
             error = reported(ended.error)
@@ -339,9 +355,11 @@ class _Batch:
             return None
         if not prepared.folder.log.exists():
             return None
-        kept = Path(tempfile.mkdtemp(prefix="expmgr-report-")) / f"{prepared.record.run_id}.log"
-        shutil.copyfile(prepared.folder.log, kept)
-        return kept
+        with contextlib.suppress(OSError):  # no room for it
+            kept = Path(tempfile.mkdtemp(prefix="expmgr-report-")) / f"{prepared.record.run_id}.log"
+            shutil.copyfile(prepared.folder.log, kept)
+            return kept
+        return None
 
     def _all_failed(self, kind: _Kind, error: ExpmgrError) -> None:
         """A worker itself is at an end: its children too, before anything is said of them."""
@@ -445,7 +463,7 @@ def _no_last_word(prepared: Prepared) -> ExpmgrError:
 def _died(task: Task, status: int) -> ExpmgrError:
     """The run's process ended without its last word."""
     if status == ExitCode.DISK:
-        return DiskFull(f"{task}: no space left, or an input/output error")
+        return DiskFull(f"{task}: no space left, or an input/output error", hint=f"make room, then: {task.command}")
     if status == ExitCode.STOPPED:
         return Stopped(
             f"{task} was asked to stop, and had not saved after train.grace_secs ({task.spec.train.grace_secs} s)",

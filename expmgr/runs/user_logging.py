@@ -76,6 +76,6 @@ def log_artifact(path: str | Path, name: str | None = None) -> None:
         raise DataProblem(f"log_artifact: there is no file {source}")
     if ".." in target.parts or not target.is_relative_to(Path(folder, "artifacts")):
         raise DataProblem(f"log_artifact: {name} leads out of the run's folder")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with durable.disk_errors(f"artifact {target.name}"):
+    with durable.disk_errors(f"artifact {target.name}"), durable.naming(target, source.stat().st_size):
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)

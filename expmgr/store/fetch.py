@@ -24,7 +24,7 @@ from pathlib import Path
 from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.disk import durable
 from expmgr.disk.locks import held
-from expmgr.errors import Busy, ExpmgrError, ModelDirProblem, PieceDamaged, StoreProblem
+from expmgr.errors import Busy, DiskFull, ExpmgrError, ModelDirProblem, PieceDamaged, StoreProblem
 from expmgr.log.events import Stored
 from expmgr.paths import VariantName
 from expmgr.project import Project
@@ -98,9 +98,10 @@ def _fetch(
         if not fresh:
             _check_free(folder, record)
         parts = project.layout.own / "fetching" / _name_of_parts(folder, contents)
-        durable.make_folder(parts)
-        for name, file in contents.files.items():
-            _assemble(store, parts / name, file, progress)
+        with durable.disk_errors(f"what is fetched from {store.name}"):
+            durable.make_folder(parts)
+            for name, file in contents.files.items():
+                _assemble(store, parts / name, file, progress)
         _take_in(folder, record, contents, parts)
     shutil.rmtree(parts, ignore_errors=True)
     project.ignore_models()
@@ -134,7 +135,8 @@ def _take_in(folder: ModelDir, record: RunRecord, contents: Contents, parts: Pat
         folder.set_aside(time.time())
     folder.prepare(time.time())
     mark = json.dumps({"format": 1, "run_id": record.run_id}) + "\n"
-    durable.write_bytes(folder.path / FETCHED, mark.encode())  # first: whose it is must be known once it counts
+    with durable.disk_errors(f"{folder.shown}/{FETCHED}"):
+        durable.write_bytes(folder.path / FETCHED, mark.encode())  # first: whose it is must be known once it counts
     folder.admit(contents.saved, {name: parts / name for name in contents.files})
     if isinstance(record.spec.get("selection"), dict) and "metric" in record.spec["selection"]:
         folder.select(record.selected_step)
@@ -147,7 +149,7 @@ def _assemble(store: Store, target: Path, file: Pieces, progress: Progress) -> N
         progress(file.size_bytes)
         return
     done = 0
-    with durable.disk_errors(f"what is fetched from {store.name}"), open(beside, "a+b") as out:
+    with durable.naming(beside, file.size_bytes), open(beside, "a+b") as out:
         out.seek(0)
         for piece, size in file.sized():
             block = out.read(size)
@@ -196,7 +198,7 @@ def ensure(
             return None
         for one in [record] if record is not None else runs_of(project, name, seed):
             return fetch(project, store_of(project), one, find_stored(project, one, step))
-    except Busy:
+    except (Busy, DiskFull):
         raise
     except ExpmgrError as problem:
         on_problem(problem.message)

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from expmgr.disk import durable
 from expmgr.errors import EventProblem
 from expmgr.log.events import RunTold
 from expmgr.log.logs import MOST_BESIDE_BYTES, RECORD_FILE, Told, writer_of
@@ -156,9 +157,12 @@ def _place(project: Project, told: Told, record: RunRecord, content: bytes) -> N
     beside.mkdir(parents=True)
     folder.path.parent.mkdir(exist_ok=True)
     try:
-        (beside / folder.record.name).write_bytes(content)
+        with durable.naming(folder.record, len(content)):
+            (beside / folder.record.name).write_bytes(content)
         if not told.ref.startswith(OWN):
-            (beside / ORIGIN).write_bytes(origin_told(told))
+            told_by = origin_told(told)
+            with durable.naming(folder.path / ORIGIN, len(told_by)):
+                (beside / ORIGIN).write_bytes(told_by)
         if folder.path.exists():  # it gained an attempt
             for name in (folder.record.name, ORIGIN):
                 os.replace(beside / name, folder.path / name)

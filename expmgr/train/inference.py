@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -19,7 +20,7 @@ import tensorflow as tf
 from expmgr.checkpoints.model_dir import Whole
 from expmgr.checkpoints.signature import Signature
 from expmgr.disk import durable
-from expmgr.errors import DataProblem, OutputProblem, UnknownCheckpoint
+from expmgr.errors import DataProblem, OutputProblem, UnknownCheckpoint, UserCodeFailed
 from expmgr.guard.judge import Judgement, judge
 from expmgr.guard.refusal import refusal
 from expmgr.runs.events import Answered
@@ -134,8 +135,7 @@ def _predict(built: Built, ask: Ask) -> dict[str, Any]:
             inputs, _, _ = parts_of(batch)
             predicted += _lines(built, built.model(inputs, training=False), is_nested=is_json)
     content = as_json_lines(predicted) if is_json else as_csv(predicted)
-    with durable.disk_errors(str(ask.output)):
-        durable.write_bytes(ask.output, content)
+    write_output(ask.output, content)
     return {"data": str(ask.data), "rows": len(predicted), "output": str(ask.output)}
 
 
@@ -218,21 +218,43 @@ def as_json_lines(lines: list[dict[str, Any]]) -> bytes:
     return "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines).encode()
 
 
-def export_to(target: Path, write: Callable[[Path], Path], code: UserCode) -> None:
-    """Let `write` write an export to a place beside `target`; what it says that it made becomes `target`, whole or not at
-    all. Raises `OutputProblem`."""
+def write_output(path: Path, content: bytes) -> None:
+    """Write predictions. Raises `DiskFull`, or `OutputProblem` where the file cannot be there."""
+    try:
+        with durable.disk_errors(str(path)):
+            durable.write_bytes(path, content)
+    except OSError as error:
+        raise OutputProblem(
+            f"{path} cannot be written: {error.strerror or error}",
+            left_alone="Nothing was kept of it.",
+            hint="name a file in a folder that you may write to: --output FILE",
+        ) from error
+
+
+def export_to(target: Path, write: Callable[[Path], Path], code: UserCode, needed_bytes: int | None = None) -> None:
+    """Let `write` write an export, of about `needed_bytes`, to a place beside `target`; what it says that it made becomes
+    `target`, whole or not at all. Raises `OutputProblem`, or `DiskFull`."""
     aside = target.with_name(f".{os.urandom(4).hex()}.{target.name}")
     try:
         with code.errors("the model cannot be exported"):
             made = write(aside)
         os.rename(made, target)
-    except OSError as error:
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error, UserCodeFailed) else error
+        about = (str(target), target, needed_bytes)
+        full = checkpoints.disk_error(cause, *about) if isinstance(cause, Exception) else None
+        if full is not None:
+            full.left_alone = "Nothing was kept of it."
+            raise full from None
+        if not isinstance(error, OSError):
+            raise
         raise OutputProblem(
             f"{target} cannot be written: {error.strerror or error}", left_alone="Nothing was kept of it."
         ) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-        aside.unlink(missing_ok=True) if aside.is_file() else None
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True) if aside.is_file() else None
 
 
 def _export(built: Built, ask: Ask) -> dict[str, Any]:
@@ -252,7 +274,7 @@ def _export(built: Built, ask: Ask) -> dict[str, Any]:
             built.model.export(str(aside), format="tf_saved_model", verbose=False)
         return aside
 
-    export_to(ask.output, write, built.code)
+    export_to(ask.output, write, built.code, checkpoints.size_bytes(built.model))
     is_known = not built.spec.is_own
     kinds = {type(one).__module__.partition(".")[0] for one in built.model._flatten_layers()}
     outputs = ("logits" if built.data.labels else "value") if is_known else "as built"

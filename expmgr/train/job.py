@@ -5,14 +5,15 @@ Before the event `ready` nothing outside the run's folder changes, so a run that
 
 from __future__ import annotations
 
-import contextlib
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from expmgr.checkpoints.model_dir import Whole
+from expmgr.disk.durable import system_error
 from expmgr.disk.locks import Lock, Process, held
 from expmgr.errors import (
     DiskFull,
@@ -87,9 +88,11 @@ class WarmStarted:
         return {**self.origin(), **self.plan.as_dict()}
 
 
-def run_job(run_dir: RunDir, stop: StopFlag) -> int:
-    """Do what `request.json` in `run_dir` asks; the exit code of the run's process."""
+def run_job(run_dir: RunDir, stop: StopFlag, on_untold: Callable[[dict[str, Any]], None] = lambda _: None) -> int:
+    """Do what `request.json` in `run_dir` asks; the exit code of the run's process. `on_untold` is given the error as a story
+    where the disk takes no event of it."""
     teller = Teller(run_dir)
+    teller.on_untold = on_untold
     try:
         trainer, built = _built(run_dir)
         stop.grace_secs = built.spec.train.grace_secs
@@ -103,8 +106,10 @@ def run_job(run_dir: RunDir, stop: StopFlag) -> int:
         return _begin(trainer, built, stop, teller)
     except Exception as error:  # the last place where anything can be told
         story = as_story(error)
-        with contextlib.suppress(DiskFull):  # a full disk takes no event: the exit code says it
+        try:
             teller.tell(Withdrawn(error=story.as_dict()))
+        except (DiskFull, OSError):  # a full disk takes no event
+            on_untold(story.as_dict())
         return int(story.exit_code)
 
 
@@ -137,6 +142,8 @@ def as_story(error: Exception) -> ExpmgrError:
         return error
     traceback.print_exception(error)
     line = next(iter(str(error).splitlines()), "")[:300]
+    if isinstance(error, OSError) and (story := system_error(error)) is not None:
+        return story
     if full := checkpoints.disk_error(error, "a file of the run"):
         return full
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
@@ -338,7 +345,7 @@ def _train(trainer: Trainer, built: Built, judged: Judged, lock: Lock, stop: Sto
 
 def _end(training: Training, outcome: TrainingResult, error: ExpmgrError | None, teller: Teller) -> int:
     """Tell how it ended; the exit code."""
-    with contextlib.suppress(DiskFull):  # a full disk takes no event: the exit code says it
+    try:
         teller.tell(
             Ended(
                 status=outcome.status,
@@ -351,6 +358,10 @@ def _end(training: Training, outcome: TrainingResult, error: ExpmgrError | None,
                 error=error.as_dict() if error and outcome.status == "failed" else None,
             )
         )
+    except DiskFull as full:  # a full disk takes no event
+        untold = error or full
+        teller.on_untold(untold.as_dict())
+        return int(untold.exit_code)
     if outcome.status == "preempted":
         return int(ExitCode.STOPPED)
     return int(error.exit_code if error else ExitCode.DONE)

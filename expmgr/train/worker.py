@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from expmgr.disk.durable import system_error
 from expmgr.errors import ExitCode, ExpmgrError, NoTensorFlow, OurBug
 from expmgr.paths import RunDir
 from expmgr.train.loop.stopping import GRACE_SECS, StopFlag, follow_lifeline
@@ -119,12 +120,15 @@ class Worker:
         self._trainer = trainer
         self._children: dict[int, str] = {}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}  # kept: a forgotten Popen would take our waitpid
-        self._unread = b""
+        self._unread = self._heard = b""
+        self._stories: dict[str, Any] = {}
         self._kill_at: float | None = None
         self._is_asked_to_leave = False
         self._lifeline, self._lifeline_end = os.pipe()
         self._woken, self._waker = os.pipe()
-        for descriptor in (self._woken, self._waker):
+        self._untold, self._untold_end = os.pipe()
+        """What children could not write to a full disk: how they ended."""
+        for descriptor in (self._woken, self._waker, self._untold):
             os.set_blocking(descriptor, False)
 
     def serve(self) -> None:
@@ -185,10 +189,11 @@ class Worker:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKING)
         else:
             single = ["--one", run_dir, "--trainer", self._trainer, "--lifeline", str(self._lifeline)]
+            single += ["--untold", str(self._untold_end)]
             process = subprocess.Popen(
                 [sys.executable, "-m", "expmgr.train.worker", *single],
                 stdin=subprocess.DEVNULL,
-                pass_fds=[self._lifeline],
+                pass_fds=[self._lifeline, self._untold_end],
             )
             pid = process.pid
             self._processes[pid] = process
@@ -200,9 +205,9 @@ class Worker:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for descriptor in (self._lifeline_end, self._woken, self._waker, self._stdout):
+            for descriptor in (self._lifeline_end, self._woken, self._waker, self._untold, self._stdout):
                 os.close(descriptor)
-            code = run_one(Path(run_dir), self._lifeline)
+            code = run_one(Path(run_dir), self._lifeline, self._untold_end)
         except BaseException:  # nothing may return into the worker's own loop
             with contextlib.suppress(BaseException):
                 import traceback
@@ -221,7 +226,18 @@ class Worker:
                 code = os.waitstatus_to_exitcode(status)
                 if process := self._processes.pop(pid, None):
                     process.returncode = code
-                self._say({"ended": self._children.pop(pid), "status": code})
+                run_dir = self._children.pop(pid)
+                self._hear()
+                story = self._stories.pop(run_dir, None)
+                self._say({"ended": run_dir, "status": code, **({"story": story} if story else {})})
+
+    def _hear(self) -> None:
+        """Read how children ended that could not write it."""
+        with contextlib.suppress(BlockingIOError):
+            while content := os.read(self._untold, 65536):
+                *lines, self._heard = (self._heard + content).split(b"\n")
+                for line in lines:
+                    self._stories |= json.loads(line)
 
     def _be_asked_to_leave(self) -> None:
         self._is_asked_to_leave = True
@@ -254,19 +270,35 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def run_one(path: Path, lifeline: int | None) -> int:
-    """Do the run of the folder `path` in this process, with its log as stdout and stderr."""
+def run_one(path: Path, lifeline: int | None, untold: int | None = None) -> int:
+    """Do the run of the folder `path` in this process, with its log as stdout and stderr. What a full disk does not take of
+    its end goes to the pipe `untold`."""
+
+    def on_untold(story: dict[str, Any]) -> None:
+        if untold is not None:  # the pipe takes 4 KiB at once, so that lines of several children do not mix
+            line = json.dumps({str(path): story}).encode() + b"\n"
+            if len(line) > select.PIPE_BUF:
+                line = json.dumps({str(path): {**story, "details": []}}).encode() + b"\n"
+            os.write(untold, line)
+
     stop = StopFlag()
     stop.listen()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKING)
     run_dir = RunDir(path)
-    _redirect(run_dir)
+    try:
+        _redirect(run_dir)
+    except OSError as error:
+        story = system_error(error)
+        if story is None:
+            raise
+        on_untold(story.as_dict())
+        return int(story.exit_code)
     if lifeline is not None:
         follow_lifeline(lifeline, stop)
     _enter(run_dir)
     from expmgr.train.job import run_job
 
-    return run_job(run_dir, stop)
+    return run_job(run_dir, stop, on_untold)
 
 
 def _redirect(run_dir: RunDir) -> None:
@@ -316,7 +348,8 @@ def main(arguments: Sequence[str]) -> int:
             _tell_failed(story, stdout, arguments)
             return int(ExitCode.MISTAKE)
     if is_single:
-        return run_one(Path(_value(arguments, "--one")), _lifeline_of(arguments))
+        untold = int(_value(arguments, "--untold")) if "--untold" in arguments else None
+        return run_one(Path(_value(arguments, "--one")), _lifeline_of(arguments), untold)
     Worker(0, stdout, trainer).serve()
     os._exit(int(ExitCode.DONE))  # all is told and written: TensorFlow takes a tenth of a second to tidy up
 

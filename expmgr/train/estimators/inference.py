@@ -11,13 +11,21 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from expmgr.disk import durable
 from expmgr.errors import DataProblem, OutputProblem
 from expmgr.runs.events import Answered
 from expmgr.runs.request import Ask
 from expmgr.spec.model import EstimatorModel
 from expmgr.train.estimators.building import BuiltEstimator
-from expmgr.train.inference import admitted, answered, as_csv, as_json_lines, classified, export_to, row_of
+from expmgr.train.inference import (
+    admitted,
+    answered,
+    as_csv,
+    as_json_lines,
+    classified,
+    export_to,
+    row_of,
+    write_output,
+)
 
 
 def answer(built: BuiltEstimator) -> Answered:
@@ -47,8 +55,7 @@ def _predict(built: BuiltEstimator, ask: Ask) -> dict[str, Any]:
     with built.code.errors("the model does not take what is to be predicted"):
         found: Iterable[Any] = built.estimator.predict(fed.input_fn, checkpoint_path=str(built.newest))
         lines = [_line(built.data.labels, one, is_json) for one in found]
-    with durable.disk_errors(str(ask.output)):
-        durable.write_bytes(ask.output, as_json_lines(lines) if is_json else as_csv(lines))
+    write_output(ask.output, as_json_lines(lines) if is_json else as_csv(lines))
     return {"data": str(ask.data), "rows": len(lines), "output": str(ask.output)}
 
 

@@ -118,7 +118,7 @@ class EstimatorTraining(BaseTraining):
         except NotFinite as error:
             raise self._failed(error) from None
         except DiskFull as error:
-            error.left_alone, error.hint = self._kept(), "make room, then run again: it goes on from there"
+            error.left_alone, error.hint = self._kept(), self._room_hint
             raise
 
     def _go_on_training(self) -> None:

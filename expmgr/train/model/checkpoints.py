@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from expmgr.checkpoints.bundle import VALUE, key_of
 from expmgr.checkpoints.signature import AVERAGE, Signature, Variable, slot_path
+from expmgr.disk import durable
 from expmgr.errors import CheckpointRefused, DiskFull, OurBug
 from expmgr.guard.warm_start import Plan
 from expmgr.train.model.optimizers import averages, inner_optimizer
@@ -27,7 +28,10 @@ from expmgr.train.model.optimizers import averages, inner_optimizer
 _STEP_KEY = f"global_step{VALUE}"
 _PIPELINE = "pipeline"
 #: What TensorFlow says, in an error of its own, when the disk is full or broken.
-_DISK_WORDS = ("No space left on device", "Disk quota exceeded", "Input/output error", "File too large")
+_DISK_WORDS = (
+    *("No space left on device", "Disk quota exceeded", "Input/output error", "File too large"),
+    "Read-only file system",
+)
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,9 @@ def write_values(
     try:
         checkpoint.write(str(prefix))
     except tf.errors.OpError as error:
-        raise disk_error(error, f"checkpoint {prefix.name}") or error from None
+        sizes = [one.shape.num_elements() * one.dtype.size for group in groups.values() for one in group.values()]
+        needed = sum(sizes) if all(isinstance(one, int) for one in sizes) else None
+        raise disk_error(error, f"checkpoint {prefix.name}", prefix, needed) or error from None
 
 
 def pipeline_of(prefix: Path) -> bytes | None:
@@ -152,10 +158,13 @@ def pipeline_of(prefix: Path) -> bytes | None:
     return bytes(reader.get_tensor(key)) if reader.has_tensor(key) else None
 
 
-def disk_error(error: Exception, what: str) -> DiskFull | None:
-    """`error` as `DiskFull` where it speaks of the disk."""
+def disk_error(
+    error: Exception, what: str, path: Path | None = None, needed_bytes: int | None = None
+) -> DiskFull | None:
+    """`error` as `DiskFull` where it speaks of the disk; `what` was written to `path`, about `needed_bytes`."""
     words = next((words for words in _DISK_WORDS if words in str(error)), None)
-    return DiskFull(f"{what} could not be written: {words}") if words else None
+    details = [durable.place_and_bytes(str(path), needed_bytes)] if path is not None else []
+    return DiskFull(f"{what} could not be written: {words}", details=details) if words else None
 
 
 def _nested(group: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from expmgr.disk.locks import Lock
 from expmgr.errors import Busy, Stopped, TrainingFailed
 from expmgr.guard.adoption import Adoption
 from expmgr.guard.warm_start import Plan
+from expmgr.paths import run_command
 from expmgr.runs.events import CheckpointSaved
 from expmgr.runs.record import Status
 from expmgr.runs.request import Request
@@ -148,7 +149,21 @@ class BaseTraining(Listener):
 
     _remedy = "look at the data, lower optimizer.learning_rate, or bound the gradients by optimizer.clipnorm"
 
+    @property
+    def _room_hint(self) -> str:
+        """What to do about a full disk."""
+        steps = self.request.max_steps
+        is_fixed = self.spec.run_config.tf_random_seed is not None
+        command = run_command(
+            self.request.variant,
+            None if is_fixed else self.request.seed,
+            None if steps == self.spec.train.max_steps else steps,
+        )
+        return f"make room, then run it again: it resumes from its newest checkpoint: {command}"
+
     def _kept(self) -> str | None:
+        if not self.folder.is_prepared:
+            return None
         saved = self.folder.manifest.checkpoints
         return f"The newest checkpoint before it is kept: {self.folder.shown}/{saved[-1].name}" if saved else None
 

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from expmgr.disk import durable
@@ -24,6 +24,8 @@ class Teller:
     def __init__(self, folder: RunDir) -> None:
         self._folder = folder
         self._told_at = -math.inf
+        self.on_untold: Callable[[dict[str, Any]], None] = lambda _: None
+        """Given the last error as a story where the disk takes no event of it."""
 
     def tell(self, event: RunEvent) -> None:
         """One event."""

@@ -18,6 +18,7 @@ import tensorflow as tf
 from google.protobuf import struct_pb2
 
 from expmgr.disk import durable
+from expmgr.train.model.checkpoints import disk_error
 
 _PATTERN = "events.out.tfevents.*"
 Event = tf.compat.v1.Event
@@ -43,6 +44,7 @@ class EventFile:
         self._now = now
         self._head = head
         self._writer = None
+        self._written: Path | None = None
 
     def cut_back(self, step: int | None = None) -> None:
         """Take out of earlier files what stands at `step` or later, by default after the checkpoint resumed from."""
@@ -79,7 +81,11 @@ class EventFile:
         self._folder.mkdir(parents=True, exist_ok=True)
         self.cut_back(step)  # a step that is evaluated again
         is_first = not any(self._folder.glob(_PATTERN))
-        self._writer = tf.io.TFRecordWriter(str(self._path()))
+        self._written = self._path()
+        try:
+            self._writer = tf.io.TFRecordWriter(str(self._written))
+        except tf.errors.OpError as error:
+            raise disk_error(error, self._written.name, self._written) or error from None
         self._put(file_version="brain.Event:2")
         if self._resumed_at is not None:
             # A TensorBoard that runs has read what was cut: it drops what it has from this step on.
@@ -91,9 +97,14 @@ class EventFile:
 
     def _put(self, **fields: object) -> None:
         assert self._writer is not None
-        event = Event(wall_time=self._now(), **fields)
-        self._writer.write(event.SerializeToString())
-        self._writer.flush()
+        event = Event(wall_time=self._now(), **fields).SerializeToString()
+        try:
+            self._writer.write(event)
+            self._writer.flush()
+        except tf.errors.OpError as error:
+            assert self._written is not None
+            full = disk_error(error, self._written.name, self._written, len(event))
+            raise full or error from None
 
     def _path(self) -> Path:
         """`events.out.tfevents.<secs>.<host>.<pid>`, with a number where such a file is there already."""

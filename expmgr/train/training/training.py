@@ -115,10 +115,10 @@ class Training(BaseTraining):
 
     def run(self) -> TrainingResult:
         """Train, save, evaluate. Raises whatever stops it, but for a signal."""
-        self._prepare_folder()
-        if self.spec.run_config.checkpoint_save_graph_def and not self.built.inner.is_eager:
-            self._write_graph(self.loop.inner.trace())
         try:
+            self._prepare_folder()
+            if self.spec.run_config.checkpoint_save_graph_def and not self.built.inner.is_eager:
+                self._write_graph(self.loop.inner.trace())
             self._callbacks.call("on_train_begin", {})
             if self.newest is not None:  # behind it: Keras' own begin anew there
                 self._callbacks.go_on(
@@ -130,7 +130,7 @@ class Training(BaseTraining):
         except NotFinite as error:
             raise self._failed(error) from None
         except DiskFull as error:
-            error.left_alone, error.hint = self._kept(), "make room, then run again: it goes on from there"
+            error.left_alone, error.hint = self._kept(), self._room_hint
             raise
         finally:
             self._curves.close()

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+from expmgr.disk.durable import DISK_ERRORS
 from expmgr.errors import ExpmgrError, UserCodeFailed, did_you_mean
 from expmgr.spec.code_packages import may_be_named, refused, way_out
 
@@ -40,6 +41,11 @@ def _hides_python(folder: str) -> bool:
     """Whether a module in `folder` is called as one of Python's own."""
     names = {path.stem for path in Path(folder).iterdir() if path.suffix == ".py" or path.is_dir()}
     return bool(names & sys.stdlib_module_names)
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """Whether the disk is full or fails: no fault of the code."""
+    return isinstance(error, OSError) and error.errno in DISK_ERRORS
 
 
 class UserCode:
@@ -228,7 +234,7 @@ class UserCode:
         except ExpmgrError:
             raise
         except Exception as error:
-            if type(error).__name__ in _OF_THE_MACHINE:
+            if type(error).__name__ in _OF_THE_MACHINE or _is_of_the_disk(error):
                 raise
             traceback.print_exc()  # the whole of it goes to the log
             raise UserCodeFailed(self._at(what), details=self._lines(error)) from error
