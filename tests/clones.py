@@ -192,6 +192,14 @@ def at_once(*commands: tuple[Repo, tuple[str, ...]]) -> list[Result]:
     return [Result(code, out, err) for out, err, code in ends]
 
 
+def refuses(repo: Repo, *argv: str, code: int, words: str) -> None:
+    """A command that has to fail with this exit code, say nothing on stdout, and begin its error with `words`."""
+    result = repo.expmgr(*argv)
+    said = " ".join(result.stderr.replace("│", " ").split())
+    assert (result.code, result.stdout) == (code, ""), (argv, result.stdout, result.stderr)
+    assert words in said, (argv, result.stderr)
+
+
 def told(repo: Repo, *argv: str) -> Any:
     """What a command says as JSON, whatever its exit code."""
     return json.loads(repo.expmgr(*argv, "--json").stdout)

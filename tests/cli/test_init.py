@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from clones import refuses
 from world import ROOT, Repo
 
 IRIS = ["README.md", "iris_test.csv", "iris_training.csv", "spec.yaml"]
@@ -99,17 +100,17 @@ def test_a_refusal_changes_nothing(data: Repo, options: tuple[str, ...]) -> None
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "words"),
     [
-        ("--example", "iris", "--experiment", "x"),
-        ("--csv", "my.csv"),
-        ("--experiment", "x", "--csv", "my.csv"),
-        ("--commit",),
+        (("--example", "iris", "--experiment", "x"), "--example and --experiment cannot be given together"),
+        (("--csv", "my.csv"), "--csv FILE, --label COLUMN and --experiment NAME go together"),
+        (("--experiment", "x", "--csv", "my.csv"), "--csv FILE, --label COLUMN and --experiment NAME go together"),
+        (("--commit",), "--commit needs --example or --experiment: there is nothing to commit"),
     ],
 )
-def test_options_that_do_not_go_together(data: Repo, options: tuple[str, ...]) -> None:
+def test_options_that_do_not_go_together(data: Repo, options: tuple[str, ...], words: str) -> None:
     before = data.snapshot()
-    assert data.expmgr("init", *options).code == 2
+    refuses(data, "init", *options, code=2, words=words)
     assert data.snapshot() == before
 
 

@@ -145,6 +145,7 @@ FIRES: list[tuple[str, Answer, Callable[[], Case]]] = [
     ),
     ("same-weights", Answer.BLOCK, lambda: case(other=other(checkpoints=SAME))),
     ("same-weights", Answer.UNKNOWN, lambda: case(other=other(checkpoints=[]))),
+    ("same-weights", Answer.BLOCK, lambda: case(other=ended_with(lambda _: "alike", lambda seed: f"index {seed}"))),
     (
         "budget",
         Answer.UNKNOWN,
@@ -287,6 +288,22 @@ FIRES: list[tuple[str, Answer, Callable[[], Case]]] = [
     ("left-out", Answer.WARN, lambda: case(other=again(status="failed"))),
     ("left-out", Answer.WARN, lambda: case(other=again())),
 ]
+
+
+def by_hand_that_failed() -> Subject:
+    failed = run("iris/wide", 9, 0.9, status="failed", by_hand={**BY_HAND, "changed": []})
+    return subject("wide", [*runs("wide", gain=0.1), failed])
+
+
+def ended_with(weights: Callable[[int], str], index: Callable[[int], str]) -> Subject:
+    """Runs that began alike, with these digests in the end."""
+    first = Checkpoint(step=0, saved_at=1.0, files={"x.data-00000-of-00001": "the start"})
+    found = []
+    for one in runs("wide", gain=0.1):
+        files = {"x.data-00000-of-00001": weights(one.seed), "x.index": index(one.seed), "x.json": f"of {one.seed}"}
+        last = Checkpoint(step=1000, saved_at=2.0, files=files)
+        found.append(one.model_copy(update={"checkpoints": [first, last]}))
+    return subject("wide", found)
 
 
 def folds(name: str, seeds: int) -> Subject:
@@ -466,6 +483,10 @@ STILL: list[tuple[str, Callable[[], Case]]] = [
     ("left-out", lambda: case(other=again(by_hand=BY_HAND))),
     ("left-out", lambda: case(other=again(status="killed"))),
     ("left-out", lambda: case(other=again(attempts=[ATTEMPT.model_copy(update={"from_step": 500})]))),  # it went on
+    ("left-out", lambda: case(other=by_hand_that_failed())),
+    ("stale", lambda: case(other=stale("wide", 2), seeds=frozenset({2, 3, 4}))),  # those were not asked for
+    # The same start, other weights in the end; and an index that is another says nothing of weights.
+    ("same-weights", lambda: case(other=ended_with(lambda seed: f"weights of {seed}", lambda _: "one index"))),
     # What another check says is not said twice.
     ("left-out", lambda: case(other=other(metrics={}))),
     ("results", lambda: case(other=stale("wide", 5))),
@@ -590,6 +611,13 @@ def test_each_part_of_the_environment_counts(key: str) -> None:
     assert (answers(found)["environment"], "x9" in told_by("environment", found)[0]) == (Answer.WARN, True)
     without = {name: value for name, value in ENVIRONMENT.items() if name != key}
     assert answers(case(other=one_of(SPEC, environment=without)))["environment"] is Answer.UNKNOWN
+
+
+def test_a_seed_that_the_spec_fixes_is_not_asked_for() -> None:
+    fixed = spec(run_config={"tf_random_seed": 7})
+    assert Side(other(of=fixed), "accuracy", "eval").command([0, 1]) == "expmgr run iris/wide"
+    assert Side(other(), "accuracy", "eval").command([0, 1]) == "expmgr run iris/wide --seeds 0-1"
+    assert Side(other(), "accuracy", "eval").command() == "expmgr run iris/wide"
 
 
 def test_what_was_picked_among_many_is_confirmed_where_the_question_was_asked() -> None:

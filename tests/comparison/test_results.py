@@ -8,9 +8,12 @@ import pytest
 from scipy import stats
 
 from comparison.test_checks import SPEC, case, run, spec, split, subject
-from expmgr.comparison.comparison import compare
+from expmgr.comparison.checks.table import OF_ONE
+from expmgr.comparison.comparison import best_of, compare
 from expmgr.comparison.results import Result, results_of
-from expmgr.comparison.sides import Case, Subject
+from expmgr.comparison.sides import Case, Subject, Tried
+from expmgr.comparison.used_runs import Chosen
+from expmgr.errors import UnknownVariant
 
 BASE = [0.70, 0.72, 0.71, 0.74, 0.73, 0.69, 0.75]
 CLEAR, SMALL, NONE = (
@@ -262,3 +265,43 @@ def test_the_verdict_on_several_is_that_on_the_best() -> None:
     for order in ([base, good, bad], [base, bad, good]):
         assert compare(order).verdict == "better"
     assert compare([base, bad]).verdict == "worse"
+
+
+def test_the_best_of_several_is_found_by_the_metric_s_direction() -> None:
+    base, good, bad = (
+        variant(name, [one + gain for one in BASE[:5]]) for name, gain in (("base", 0), ("good", 0.05), ("bad", -0.05))
+    )
+    for metric in (None, "accuracy", "loss"):  # a loss is one less the accuracy here
+        best, than = best_of(Chosen([base, bad, good], None, Tried()), metric)
+        assert (str(best), str(than)) == ("iris/good", "iris/base")
+    best, than = best_of(Chosen([base, bad], None, Tried()), None)
+    assert str(best) == "iris/bad"  # the baseline is none of those that are compared with it
+    with pytest.raises(UnknownVariant, match="no variant beside iris/base has a result"):
+        best_of(Chosen([base, subject("none", [])], None, Tried()), None)
+
+
+def test_one_that_cannot_be_compared_blocks_the_question_and_not_the_other_s_verdict() -> None:
+    base, good = variant("base", BASE[:5]), variant("good", [one + 0.05 for one in BASE[:5]])
+    blocked = variant("blocked", [one + 0.2 for one in BASE[:5]], data=split("eval", sha256="others"))
+    found = compare([base, good, blocked])
+    assert (found.is_blocked, found.verdict) == (True, "better")
+    assert compare([base, good]).is_blocked is False
+
+
+def test_what_was_tried_counts_with_what_is_compared() -> None:
+    base, good = variant("base", BASE[:5]), variant("good", [one + 0.05 for one in BASE[:5]])
+    tried = Tried({"iris/gone": frozenset({7}), "iris/good": frozenset({0})})
+    assert (compare([base, good]).tried, compare([base, good], tried=tried).tried) == (1, 2)
+
+
+def test_the_split_and_the_review_are_those_that_are_asked_for() -> None:
+    base, good = variant("base", BASE[:2]), variant("good", [one + 0.05 for one in BASE[:2]])
+    found = compare([base, good], split="test")
+    assert (found.split, found.rows[1].side.split) == ("test", "test")
+    for in_review, is_confirmed in ((True, False), (False, True)):
+        found = compare([base, good], in_review=in_review, is_confirmed=is_confirmed)
+        assert (found.is_blocked, found.is_confirmed) == (in_review, is_confirmed)  # too few seeds for a decision
+
+
+def test_a_variant_alone_is_asked_what_can_be_asked_of_one() -> None:
+    assert [one.id for one in compare([variant("base", BASE[:5])]).checks] == list(OF_ONE)

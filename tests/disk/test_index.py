@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from clones import refuses
 from expmgr.disk import durable
 from expmgr.disk.index import VERSION, Head
 from expmgr.disk.locks import Process
@@ -276,7 +277,7 @@ def test_a_key_that_nothing_has_is_told_with_the_nearest(listed: Repo) -> None:
     assert result.stderr == (
         "Error: there is no key model.hiden_units to ask for\nNothing was changed.\nHint: did you mean model.hidden_units?\n"
     )
-    assert listed.expmgr("list", "--where", "accuracy").code == 2
+    refuses(listed, "list", "--where", "accuracy", code=2, words="a condition is KEY=VALUE")
     assert listed.expmgr("list", "--sort", "acuracy").stderr.endswith("Hint: did you mean accuracy?\n")
     nope = listed.expmgr("list", "nope")
     assert (nope.code, nope.stdout) == (1, "")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from clones import logs_of, ok, ran, told
+from clones import logs_of, ok, ran, refuses, told
 from expmgr.disk.index import Index
 from expmgr.errors import Busy, EventProblem
 from expmgr.git.commits import extend_ref
@@ -267,8 +267,8 @@ def test_notes_are_said_and_taken_back(iris: Repo) -> None:
         f'Hint: say what is wrong with it: expmgr note {record.run_id} -m "..."',
     ]
     assert iris.expmgr("retract", "ffff", "-m", "x").stderr.splitlines()[0] == "Error: there is no event ffff"
-    assert iris.expmgr("note", "wide", "-m", "  ").code == 2
-    assert iris.expmgr("note", "nobody", "-m", "x").code == 1
+    refuses(iris, "note", "wide", "-m", "  ", code=2, words="-m has no words")
+    refuses(iris, "note", "nobody", "-m", "x", code=1, words="Error: there is no variant nobody")
     assert iris.snapshot() == before
 
 

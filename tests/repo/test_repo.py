@@ -149,10 +149,12 @@ def test_what_is_too_large_is_not_read(repo: Repo, git: GitRepo, monkeypatch: py
     repo.write("same", "a" * 99)
     commit = repo.commit()
     read: list[str] = []
+    calls: list[int] = []
     objects = GitRepo.objects
 
     def spied(self: GitRepo, names: list[str]) -> list[bytes | None]:
         read.extend(names)
+        calls.append(len(names))
         return objects(self, names)
 
     monkeypatch.setattr(GitRepo, "objects", spied)
@@ -160,8 +162,10 @@ def test_what_is_too_large_is_not_read(repo: Repo, git: GitRepo, monkeypatch: py
     expected = [b"a" * 99, None, 101, b"b" * 100, b"a" * 99, b"d" * 100, b"a" * 99]
     assert git.objects_within(names, 100) == expected
     assert len(read) == 3  # each content once, c not at all
+    assert calls == [3]  # together
     monkeypatch.setattr(repo_module, "_PORTION_BYTES", 150)  # as many as fit at a time
     assert git.objects_within(names, 100) == expected
+    assert sorted(calls[1:]) == [1, 2]
     assert git.objects_within([f"{commit}:"], 100) == [None]  # a folder
     assert git.objects_within([], 100) == []
 
@@ -175,7 +179,7 @@ def test_a_tree_is_told_below_a_folder(repo: Repo, git: GitRepo, files: str) -> 
         f"x/{ODD}": "100644",
     }  # fmt: skip
     assert [one.path for one in git.tree(files, "x/deep")] == ["x/deep/two"]
-    assert git.tree(files, "x/on") == []  # no folder
+    assert git.tree(files, "x/on") == git.tree(files, "x/one") == []  # no folder
     assert git.tree_id(files) == repo.git("rev-parse", f"{files}^{{tree}}").strip()
     content, folders = git.read_with_folders(files, "x/deep/two")
     assert (content, sorted(folders)) == (b"22", ["", "x", "x/deep"])
@@ -223,6 +227,13 @@ def test_a_chain_goes_along_first_parents(repo: Repo, git: GitRepo) -> None:
     for value in ("a.bbc", "aXb*c", "a.b*", ".b*c"):
         assert git.merges_with_trailer("main", "Review", value) == []
     assert git.merges_with_trailer("side", "Review", "a.b*c") == []
+    # What was merged on the side, and came with a later merge, is no merge into main.
+    repo.git("switch", "--quiet", "-c", "other", first)
+    repo.git("merge", "--quiet", "--no-ff", "-m", "m\n\nReview: x", "side")
+    repo.git("switch", "--quiet", "main")
+    repo.git("merge", "--quiet", "--no-ff", "-m", "m", "other")
+    assert git.merges_with_trailer("main", "Review", "x") == []
+    assert git.merges_with_trailer("other", "Review", "x") == [(head(repo, "other"), [first, side])]
 
 
 def test_authors_are_those_of_what_is_not_yet_there(repo: Repo, git: GitRepo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,6 +298,8 @@ def test_a_branch_is_made_once(repo: Repo, git: GitRepo) -> None:
         with pytest.raises(BranchExists) as caught:
             git.create_branch(f"refs/heads/{name}", second, "expmgr: new")
         assert (caught.value.hint, caught.value.left_alone) == (hint, "Nothing was changed.")
+    repo.git("branch", "one")
+    assert git.clash("refs/heads/one/two") == "refs/heads/one"
     assert git.clash("refs/heads/exp/ab") is None
     assert git.clash("refs/heads/exp/a/bb") is None
     with pytest.raises(GitFailed, match="git could not make refs/heads/exp/b"):
@@ -354,9 +367,9 @@ def test_a_commit_replaces_files_and_leaves_the_others(repo: Repo, git: GitRepo,
     assert folders_of(["a/b/c", "a/d", "e"]) == ["", "a", "a/b"]
 
 
-@pytest.mark.parametrize("count", [30, 33, 34, 60])
-def test_a_chain_of_any_length_extends_a_ref(repo: Repo, git: GitRepo, count: int) -> None:
-    """Three objects a commit: from a hundred on they come as a pack."""
+@pytest.mark.parametrize(("count", "packs"), [(24, 0), (25, 1)])
+def test_a_chain_of_any_length_extends_a_ref(repo: Repo, git: GitRepo, count: int, packs: int) -> None:
+    """Four objects a commit: from a hundred on they come as a pack."""
     other = head(repo)
     commits = [
         NewCommit({"e.json": b"%d" % one, "d/f": b"%d" % one}, f"{one}\n", [other] if one else [])
@@ -364,11 +377,12 @@ def test_a_chain_of_any_length_extends_a_ref(repo: Repo, git: GitRepo, count: in
     ]
     tip = extend_ref(git, OWN, None, commits, "test")
     assert tip == head(repo, OWN)
-    assert repo.git("log", "--first-parent", "--reverse", "--format=%s", OWN).split() == [
-        str(one) for one in range(count)
-    ]
-    assert repo.git("log", "-1", "--format=%P|%an|%ae", OWN).split("|")[0].split()[1] == other
+    said = repo.git("log", "--first-parent", "--reverse", "--format=%s", OWN).split()
+    assert said == [str(one) for one in range(count)]
+    parents, *who = repo.git("log", "-1", "--format=%P|%an|%ae|%cn", OWN).strip().split("|")
+    assert (parents.split()[1:], who) == ([other], ["Ann", "ann@example.com", "Ann"])
     assert git.read(OWN, "d/f") == b"%d" % (count - 1)
+    assert f"\npacks: {packs}\n" in repo.git("count-objects", "-v")
     assert repo.git("fsck", "--strict", "--no-dangling") == ""
 
 
@@ -504,6 +518,13 @@ def test_in_the_middle_of_a_merge_nothing_is_committed(repo: Repo) -> None:
     assert caught.value.details[-1] == "and 2 more"
     assert len(caught.value.details) == 6
     assert repo.snapshot() == before
+    (repo.path / ".git/MERGE_HEAD").unlink()  # as a stash leaves it whose files conflict
+    with pytest.raises(GitFailed, match="is in the middle of a merge with conflicts, so git"):
+        commit_paths(repo.path, ["a"], "x")
+    repo.git("reset", "--quiet", "--hard")
+    repo.git("update-ref", "CHERRY_PICK_HEAD", "side")
+    with pytest.raises(GitFailed, match="is in the middle of a cherry-pick or a rebase, so git"):
+        commit_paths(repo.path, ["a"], "x")
 
 
 def test_a_checked_out_branch_goes_forward_alone(repo: Repo) -> None:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as xml
 
 import pytest
 
-from clones import Team, approved, asked, at_once, commit_on, forge, logs_of, meet, ok, ran, shown, state, told
+from clones import Team, approved, asked, at_once, commit_on, forge, logs_of, meet, ok, ran, refuses, shown, state, told
 from expmgr.errors import BadArgument, ExpmgrError
 from expmgr.log.events import Decided, ReviewOpened, Waived
 from expmgr.project import Project
@@ -72,9 +72,9 @@ def test_what_cannot_be_asked(ann: Repo) -> None:
         result = ann.expmgr("review", *argv)
         assert result.code == 1, argv
         assert words in result.stderr
-    assert ann.expmgr("review", "check").code == 2
-    assert ann.expmgr("review", "comment", "wide", "-m", " ").code == 2
-    assert ann.expmgr("review", "close", "wide", "--reason", "bored").code == 2
+    refuses(ann, "review", "check", code=2, words="name a REVIEW, or both --base and --head")
+    refuses(ann, "review", "comment", "wide", "-m", " ", code=2, words="the message is empty")
+    refuses(ann, "review", "close", "wide", "--reason", "bored", code=2, words="'bored' is not")
     assert ann.snapshot() == before
 
 
@@ -155,7 +155,7 @@ def test_words_are_on_something_and_settled(ann: Repo, bob: Repo) -> None:
     assert "(resolved by Ann): in general\n" in ok(ann, "review", "show", "wide")
     # What was said too quickly is taken back by who said it.
     first = found["comments"][0]["id"]
-    assert ann.expmgr("retract", first, "-m", "no").code == 1
+    refuses(ann, "retract", first, "-m", "no", code=1, words="Bob")
     ok(bob, "retract", first, "-m", "never mind")
     assert len(shown(bob)["comments"]) == 3
 
@@ -481,7 +481,7 @@ def test_a_merge_goes_on_from_what_the_remote_has(ann: Repo, bob: Repo) -> None:
 def test_a_candidate_that_is_turned_down_is_kept(ann: Repo, bob: Repo, team: Team) -> None:
     sentence = shown(bob)["sentence"]
     ok(bob, "review", "close", "wide", "--reason", "no gain", "-m", "twice the parameters for nothing")
-    assert bob.expmgr("review", "approve", "wide").code == 1
+    refuses(bob, "review", "approve", "wide", code=1, words="of iris/wide is closed")
     meet(bob, ann)
     ok(ann, "push")
     ann.git("push", "--quiet", "origin", "--delete", "exp/iris/wide")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from clones import refuses
 from world import Repo
 
 pytestmark = pytest.mark.tf
@@ -86,7 +87,7 @@ def test_a_step_that_is_not_there(walked: Repo) -> None:
         1,
         "Error: models/iris/wide/seed-0 has no checkpoint of step 7\nHint: it has 0, 200\n",
     )
-    assert walked.expmgr("check", "iris/wide@x").code == 1
+    refuses(walked, "check", "iris/wide@x", code=1, words="Error: 'iris/wide@x' names no checkpoint")
 
 
 @pytest.mark.slow
