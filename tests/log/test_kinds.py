@@ -10,8 +10,22 @@ from typing import Any
 import pytest
 
 from expmgr.errors import EventProblem
-from expmgr.log.events import KINDS, LATEST, MOST_BYTES, MOST_WORDS, canonical, is_writer, parse_event
-from expmgr.log.logs import writer_of
+from expmgr.git.commits import extend_ref
+from expmgr.git.objects import NewCommit
+from expmgr.git.repo import GitRepo
+from expmgr.log.events import (
+    KINDS,
+    LATEST,
+    MOST_BYTES,
+    MOST_WORDS,
+    Actor,
+    Noted,
+    Retracted,
+    canonical,
+    is_writer,
+    parse_event,
+)
+from expmgr.log.logs import Draft, writer_of
 from expmgr.log.writers import all_writers, writer_id
 from log.test_log import ANN, event, logs, plant, say
 from world import Repo
@@ -208,6 +222,95 @@ def test_a_time_is_gone_on_from_unless_it_is_absurdly_far_ahead(repo: Repo) -> N
     ):
         plant(repo, event(time=time, writer=writer), writer)
         assert say(repo, "x").time == expected
+
+
+def begun(repo: Repo, beginning: dict[str, bytes], contents: list[dict[str, bytes]], writer: str = ANN) -> None:
+    """A log that begins so, and goes on with commits of these files."""
+    commits = [NewCommit(files, "planted\n") for files in (beginning, *contents)]
+    assert extend_ref(GitRepo.discover(repo.path), f"refs/expmgr/log/{writer}", None, commits, "test")
+
+
+def unreadable(repo: Repo) -> list[str]:
+    """The reasons, of each commit once; from git, and from what is cached of it."""
+    first, second = logs(repo), logs(repo)
+    assert first.events() == second.events() == []
+    assert first.unreadable == second.unreadable
+    return list(first.unreadable.values())
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        {"log.json": canonical({"format": 1, "writer": "bob-00000002"})}, {"log.json": b"{"}, {"log.json": b"[]"},
+        {"log.json": b'{"a":' * 5000}, {"other": b"x"}, {"event.json": canonical(event())},
+    ],
+)  # fmt: skip
+def test_nothing_of_a_log_that_does_not_begin_as_one_is_an_event(repo: Repo, beginning: dict[str, bytes]) -> None:
+    begun(repo, beginning, [{"event.json": canonical(event())}])
+    assert unreadable(repo) == [f"its log does not begin as that of {ANN}"] * 2
+    (repo.path / ".git/shallow").write_text("")
+    shallow = f"its log does not begin as that of {ANN} (this clone is shallow: git fetch --unshallow)"
+    assert unreadable(repo) == [shallow] * 2
+
+
+def test_a_commit_without_an_event_is_named(repo: Repo) -> None:
+    beginning = {"log.json": canonical({"format": 1, "writer": ANN})}
+    begun(repo, beginning, [{"other": b"x"}, {"event.json": b" " * (MOST_BYTES + 1)}])
+    assert unreadable(repo) == ["it holds no event.json", "it has 1,000,001 bytes; an event has 1,000,000 at most"]
+
+
+def test_what_is_no_commit_is_no_log(repo: Repo) -> None:
+    blob = repo.git("hash-object", "-w", ".git/HEAD").strip()
+    repo.git("update-ref", f"refs/expmgr/log/{ANN}", blob)
+    assert unreadable(repo) == ["it is no commit"]
+    repo.git("tag", "-a", "-m", "x", "tagged")
+    repo.git("update-ref", f"refs/expmgr/log/{ANN}", repo.git("rev-parse", "tagged").strip())
+    assert unreadable(repo) == ["it is no commit"]
+
+
+@pytest.mark.parametrize(("time", "is_told"), [(6, False), (7, False), (8, True)])
+def test_a_time_is_later_than_that_of_the_event_before(repo: Repo, time: int, is_told: bool) -> None:
+    plant(repo, event(time=7))
+    plant(repo, event(time=time, text="second"))
+    found = logs(repo)
+    assert [one.time for one in found.events()] == ([7, 8] if is_told else [7])
+    reason = f"its time, {time}, is not later than that of the event before it"
+    assert list(found.unreadable.values()) == ([] if is_told else [reason])
+
+
+def test_events_that_stood_in_another_log_name_each_other_anew(repo: Repo) -> None:
+    old, kept = "5" * 64, "6" * 64
+    drafts = [
+        Draft(Noted, {"variant": "iris/wide", "text": "one"}, was=old),
+        Draft(
+            Retracted, {"event": old, "reason": "wrong"}, {"review.json": f"{old} {kept}".encode(), "x": old.encode()}
+        ),
+        Draft(Retracted, {"event": kept, "reason": "wrong"}),
+    ]
+    first, second, third = logs(repo).append(ANN, drafts, now=5.0, actor=None)
+    assert isinstance(second, Retracted)
+    assert isinstance(third, Retracted)
+    assert (second.event, third.event) == (first.id, kept)
+    ref = f"refs/expmgr/log/{ANN}"
+    assert repo.git("show", f"{ref}~1:review.json") == f"{first.id} {kept}"
+    assert repo.git("show", f"{ref}~1:x") == old  # no name of an event
+    assert [one.time for one in (first, second, third)] == [1, 2, 3]
+
+
+def test_words_are_taken_back_by_whoever_said_them_and_later(repo: Repo) -> None:
+    said = say(repo, "one")
+    other = say(repo, "other", "bob-00000002")
+    for writer, mail, event_id in ((ANN, "bob@x", said.id), ("bob-00000002", "ann@example.com", said.id)):
+        draft = Draft(Retracted, {"event": event_id, "reason": "no"})
+        logs(repo).append(writer, [draft], now=6.0, actor=Actor(name="X", email=mail))
+    assert logs(repo).retracted(logs(repo).events()) == {}
+    mine = Draft(Retracted, {"event": said.id, "reason": "wrong"})
+    logs(repo).append(ANN, [mine], now=7.0, actor=Actor(name="Ann", email="ann@example.com"))
+    found = logs(repo).retracted(logs(repo).events())
+    assert {key: one.event.title for key, one in found.items()} == {said.id: f"retract {said.id[:12]}: wrong"}
+    assert other.id not in found
+    early = event(time=1, kind="retract", event=other.id, reason="x", writer="bob-00000002")
+    assert parse_event(canonical(early), "bob-00000002").time == 1
 
 
 @pytest.mark.parametrize(
