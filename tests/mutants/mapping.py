@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,14 @@ def coverage_init(registry: Any, options: Any) -> None:
     import coverage
 
     class ByTest(coverage.CoveragePlugin):
-        """The context of a line is the test that pytest names in the environment, which all its processes inherit."""
+        """The context of a line is the test that pytest names in the environment, which all its processes inherit.
+
+        Threads have the context of the main thread: there is one per process, and a thread that ended would take it away.
+        """
 
         def dynamic_context(self, frame: FrameType) -> str | None:
+            if threading.current_thread() is not threading.main_thread():
+                return None
             return os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0] or None
 
     registry.add_dynamic_context(ByTest())

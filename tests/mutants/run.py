@@ -140,9 +140,9 @@ def reached(copy: Copy, marks: str, jobs: int, cache: Path, files: list[str]) ->
     known_files = json.loads(cache.read_text(encoding="utf-8")) if cache.exists() else {}
     tests = sorted(str(path.relative_to(root)) for path in root.glob("tests/**/test_*.py"))
     tests = [name for name in tests if not files or name.startswith(tuple(files))]
-    ours_only = root / "tests" / "mutants"
+    others = [root / "tests" / "mutants" / name for name in ("known.py", "lines.py", "places.py", "run.py")]
     helpers = [path for path in (root / "tests").rglob("*.py") if not path.name.startswith("test_")]
-    world = _digest(root, (path for path in helpers if path.parent != ours_only))
+    world = _digest(root, (path for path in helpers if path not in others))
     ours = world + _digest(root, (root / "expmgr").rglob("*.py")) + marks
     keys = {name: ours + _digest(root, [root / name]) for name in tests}
     new = [name for name in tests if known_files.get(name, {}).get("key") != keys[name]]
