@@ -197,6 +197,17 @@ def test_what_no_index_is_and_what_tensors_are_called(tmp_path: Path) -> None:
     assert key_of("variables", "a.b/c") == "variables/a..b/c/.ATTRIBUTES/VARIABLE_VALUE"
 
 
+def test_an_index_without_a_tensor_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.index"
+    empty = bytes(4) + bytes([1, 0, 0, 0])  # no entry, one restart
+    end = bytes([0, 8, 0, 8]).ljust(40, b"\0") + index_bytes({})[-8:]
+    path.write_bytes(empty + bytes(5) + end)
+    assert read_index(path) == {}
+    path.write_bytes(empty[1:] + bytes(6) + bytes([0, 7, 0, 7]).ljust(40, b"\0") + end[-8:])
+    with pytest.raises(NotAnIndex, match="a block is shorter than its list of restarts"):
+        read_index(path)
+
+
 def test_slices_of_a_partitioned_tensor_are_no_tensors(tmp_path: Path) -> None:
     path = tmp_path / "a.index"
     path.write_bytes(index_bytes({"\0a\0\1": (1, ()), "\0a": (1, ()), "a\0\1": (1, ()), "a": (1, (3,))}))

@@ -629,6 +629,17 @@ def test_a_part_that_the_graph_does_not_use() -> None:
     ]  # fmt: skip
 
 
+def test_names_that_play_another_part_in_a_training_step() -> None:
+    def named(name: str, digest: str = "t") -> Signature:
+        return made(KERNEL, training_step=Fingerprint(by="graph", digest=digest, blind=digest, named=name * 20))
+
+    for one, two in (("a", "b"), ("b", "a")):
+        assert rules(named(one), named(two)) == [("role", "names in a training step", one * 12, two * 12)]
+        assert [found[0] for found in rules(named(one), named(two, "u"))] == ["training-code"]
+        assert rules(named(one), named("")) == rules(named(""), named(two)) == []
+    assert rules(named("a"), named("a", "u")) == []  # the same by names
+
+
 @pytest.mark.parametrize(
     ("one", "two", "rule"),
     [
