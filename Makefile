@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help env estimator-env demo matrix matrix-env test test-fast test-all test-alone test-estimators nightly mutants mutant-env lint format package docs source-files bench clean
+.PHONY: help env estimator-env demo matrix matrix-env test test-fast test-all test-alone test-estimators nightly fuzz fuzz-env mutants mutant-env lint format package docs source-files bench clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,11 +67,27 @@ matrix-env:
 	  touch $$folder/.made; \
 	done
 
+# atheris has wheels for Python 3.11 to 3.13. Each target of tests/fuzz/targets.py gets an equal share of the seconds.
+FUZZ_PYTHON ?= python3.11
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?=
+
+fuzz: fuzz-env ## hostile versions of real files through every parser, with coverage, for FUZZ_SECONDS in all
+	.venv-fuzz/bin/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS) $(if $(FUZZ_SEED),--seed $(FUZZ_SEED)) $(FUZZ_TARGETS)
+
+fuzz-env: .venv-fuzz/.made
+
+.venv-fuzz/.made: Makefile pyproject.toml
+	$(FUZZ_PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check 'atheris==3.0.0' --editable .
+	@touch $@
+
 # Property tests draw from PROPERTY_SEED, which pytest prints; unset, a new one each time.
-nightly: env estimator-env ## the widest and the longest: every test, 500 examples a property, the whole matrix, benchmarks
+nightly: env estimator-env ## the widest and the longest: every test, 500 examples a property, the whole matrix, fuzzing, benchmarks
 	$(BIN)/python $(PYTEST) --hypothesis-profile=nightly -m "not alone"
 	$(BIN)/python -m pytest --hypothesis-profile=nightly -m alone
 	$(MAKE) matrix MATRIX_TESTS="tf and not slow"
+	$(MAKE) fuzz
 	EXPMGR_ESTIMATOR_PYTHON="$(abspath .venv-tf215/bin/python)" $(MAKE) bench
 	$(MAKE) mutants
 
@@ -127,5 +143,5 @@ bench: env ## measure commands, logs, reviews, steps a second, and what the guar
 	$(BIN)/python benchmarks/guard.py
 
 clean: ## remove the environment and caches
-	rm -rf $(VENV) .venv-tf215 .venv-mutants .mutants .matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) .venv-tf215 .venv-fuzz .fuzz .venv-mutants .mutants .matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

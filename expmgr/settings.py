@@ -16,6 +16,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+#: The file of another person may be any file.
+_MOST_BYTES = 1_000_000
+
 Signing = Literal["off", "warn", "require"]
 
 # Deferred: most repositories set nothing, and every command would wait for validators that see no value.
@@ -121,12 +124,18 @@ def _table(path: Path, *keys: str) -> dict[str, Any]:
 
 
 def _part(content: bytes, path: Path, *keys: str) -> dict[str, Any]:
+    if len(content) > _MOST_BYTES:
+        raise SpecProblem(f"{path} has {len(content):,} bytes; settings are read from at most {_MOST_BYTES:,}")
     try:
         table: Any = tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SpecProblem(f"{path} is not TOML: {error}") from None
-    for key in keys:
+    except ValueError as error:  # not only TOMLDecodeError: dates and numbers that Python does not have
+        raise SpecProblem(f"{path} is not TOML: {str(error)[:200]}") from None
+    except RecursionError:
+        raise SpecProblem(f"{path} is not TOML: it is nested too deeply") from None
+    for number, key in enumerate(keys, 1):
         table = table.get(key, {})
+        if not isinstance(table, dict):
+            raise SpecProblem(f"{path}: {'.'.join(keys[:number])} is not a table")
     return dict(table)
 
 

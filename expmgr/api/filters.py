@@ -44,8 +44,8 @@ class Condition:
 
         found = _CONDITION.match(text)
         if found is None:
-            raise BadArgument(f"a condition is KEY=VALUE (or != > >= < <= ~), not {text!r}")
-        value = found["value"] if found["operator"] == "~" else yaml_value(found["value"], f"condition {text}")
+            raise BadArgument(f"a condition is KEY=VALUE (or != > >= < <= ~), not {text[:200]!r}")
+        value = found["value"] if found["operator"] == "~" else yaml_value(found["value"], f"condition {text[:200]}")
         return cls(found["key"], "=" if found["operator"] == "==" else found["operator"], value)
 
     def holds(self, value: Any) -> bool:

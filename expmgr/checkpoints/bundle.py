@@ -13,6 +13,8 @@ from pathlib import Path
 _MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 _FOOTER_BYTES = 48
 _BLOCK_TRAILER_BYTES = 5
+#: A model of a million variables has so large an index.
+_MOST_BYTES = 256_000_000
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 #: Numbers of `DataType` (tensorflow/core/framework/types.proto) by the names that NumPy and Keras use.
@@ -54,17 +56,32 @@ def key_of(group: str, path: str) -> str:
 
 def read_index(path: Path) -> dict[str, Tensor]:
     """Key to tensor, in the order of the keys. Raises `NotAnIndex`, and `OSError` where the file cannot be read."""
-    content = path.read_bytes()
+    with open(path, "rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise NotAnIndex(f"{path.name} has more than {_MOST_BYTES:,} bytes")
     if len(content) < _FOOTER_BYTES or content[-8:] != _MAGIC:
         raise NotAnIndex(f"{path.name} does not end as an index does")
     try:
         place = _varint(content, _varint(content, len(content) - _FOOTER_BYTES)[1])[1]  # behind the first handle
-        pairs = [
-            pair for _, handle in _entries(_block(content, place)) for pair in _entries(_block(content, 0, handle))
-        ]
+        pairs = _pairs(content, place)
         return {key.decode(): _tensor(value) for key, value in pairs if key and not _is_slice(key)}
     except (IndexError, UnicodeDecodeError) as error:
         raise NotAnIndex(f"{path.name} is cut or damaged: {error}") from None
+
+
+def _pairs(content: bytes, place: int) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values of all blocks that the index block at the handle at `place` lists. A damaged file may list one block
+    again and again, or keys that grow from entry to entry: no file stands for more than a few times its own size."""
+    room = 64 * len(content)
+    for _, handle in _entries(_block(content, place)):
+        block = _block(content, 0, handle)
+        room -= len(block)
+        for key, value in _entries(block):
+            room -= len(key)
+            if room < 0:
+                raise IndexError("its blocks or keys overlap")
+            yield key, value
 
 
 def _block(content: bytes, place: int, handle: bytes | None = None) -> bytes:
@@ -134,6 +151,8 @@ def _varint(content: bytes, place: int) -> tuple[int, int]:
     while True:
         byte = content[place]
         place += 1
+        if shift > 63:
+            raise IndexError("a number of more than ten bytes")
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, place

@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from expmgr.disk.stored import StoredPart
 
 _CHECKPOINT_FILE = re.compile(r"model\.ckpt-(0|[1-9][0-9]*)\.(?:index|json|meta|data-[0-9]{5}-of-[0-9]{5})\Z")
 
 
+def _is_plain(name: str) -> str:
+    if not name or name in (".", "..") or "/" in name or "\0" in name or len(name) > 255:
+        raise ValueError("it names a file that is not in the model_dir")
+    return name
+
+
+#: The manifest may have come from a store or a shared folder: its files are in the model_dir, and its times are dates.
+FileName = Annotated[str, AfterValidator(_is_plain)]
+Step = Annotated[int, Field(ge=0, lt=2**63)]
+Time = Annotated[float, Field(ge=0, le=250_000_000_000)]
+
+
 class SavedFile(StoredPart):
     """One file, as it was written."""
 
-    size_bytes: int
+    size_bytes: Step
     sha256: str
 
 
 class SavedCheckpoint(StoredPart):
     """One checkpoint that counts."""
 
-    step: int
-    saved_at: float
+    step: Step
+    saved_at: Time
     """Seconds since 1970, UTC."""
-    examples_seen: int
+    examples_seen: Step
     """Rows trained on so far: the position in the data."""
     finite: bool
     preserved: bool = False
@@ -37,7 +49,7 @@ class SavedCheckpoint(StoredPart):
     """Split to the sha256 of the rows that `metrics` were found on."""
     carried: dict[str, Any] = Field(default_factory=dict)
     """What goes on over a stop beside the tensors: of early stopping, and of callbacks."""
-    files: dict[str, SavedFile]
+    files: dict[FileName, SavedFile]
 
     @property
     def name(self) -> str:
@@ -50,13 +62,13 @@ class Manifest(StoredPart):
     format: Literal[1] = 1
     variant: str
     seed: int
-    last_preserved_at: float
+    last_preserved_at: Time
     """When the newest preserved checkpoint was saved, or training began."""
-    selected_step: int | None = None
+    selected_step: Step | None = None
     """The best checkpoint, where the spec selects by a metric. Never deleted."""
-    removed: list[str] = Field(default_factory=list)
+    removed: list[FileName] = Field(default_factory=list)
     """Files that go; listed first, so that a crash cannot leave them for ever."""
-    set_aside: dict[str, list[str]] = Field(default_factory=dict)
+    set_aside: dict[FileName, list[FileName]] = Field(default_factory=dict)
     """Folder in `.set-aside/` to the files that are on their way there."""
     checkpoints: list[SavedCheckpoint] = Field(default_factory=list)
 
@@ -69,7 +81,7 @@ class CheckpointMetadata:
     """What the manifest says of a checkpoint beside its files (`SavedCheckpoint`)."""
 
     saved_at: float
-    examples_seen: int
+    examples_seen: Step
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     evaluated_on: dict[str, str] = field(default_factory=dict)
     carried: dict[str, Any] = field(default_factory=dict)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -41,6 +40,7 @@ from expmgr.checkpoints.retention import Saved, retention
 from expmgr.checkpoints.signature import Signature, read_signature
 from expmgr.disk import durable
 from expmgr.disk.durable import sha256, unwritable
+from expmgr.disk.json_text import parse_foreign_json, parse_json
 from expmgr.errors import (
     CheckpointDamaged,
     CheckpointRefused,
@@ -147,7 +147,7 @@ class ModelDir:
         path = self.variant_dir / "variant.json"
         shown = self.shown.rpartition("/")[0] or str(self.variant_dir)
         try:
-            owner = json.loads(path.read_bytes())["variant"]
+            owner = parse_json(path.read_bytes())["variant"]
             if not isinstance(owner, str):
                 raise TypeError(owner)
         except (FileNotFoundError, NotADirectoryError):
@@ -213,8 +213,9 @@ class ModelDir:
         except OSError as error:
             raise self._no_access(f"{self.shown}/manifest.json", error) from error
         try:
+            parse_foreign_json(content)  # a shared folder is anybody's
             manifest = Manifest.model_validate_json(content)
-        except ValidationError as error:
+        except ValueError as error:
             raise self._unreadable(content, error) from None
         if (manifest.variant, manifest.seed) != (self.variant, self.seed):
             raise ModelDirProblem(
@@ -249,19 +250,22 @@ class ModelDir:
         }.get(error.errno or errno.EIO, "check the disk, then try again")
         return kind(f"{what} cannot be read: {reason}", left_alone=_KEPT, hint=hint)
 
-    def _unreadable(self, content: bytes, error: ValidationError) -> CheckpointRefused:
+    def _unreadable(self, content: bytes, error: ValueError) -> CheckpointRefused:
         with contextlib.suppress(ValueError, AttributeError):
-            found = json.loads(content).get("format")
+            found = parse_json(content).get("format")
             if isinstance(found, int) and found > 1:
                 return CheckpointRefused(
-                    f"{self.shown}/manifest.json has format {found}, this expmgr reads format 1",
+                    f"{self.shown}/manifest.json has format {str(found)[:40]}, this expmgr reads format 1",
                     left_alone=_KEPT,
                     hint="use the expmgr that wrote it, or a newer one",
                 )
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+        reason = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            reason = f"{f'{place}: ' if place else ''}{first['msg']}"
         return ManifestDamaged(
-            f"{self.shown}/manifest.json cannot be read: {f'{place}: ' if place else ''}{first['msg']}",
+            f"{self.shown}/manifest.json cannot be read: {reason}",
             left_alone=_KEPT,
             hint=self._manifest_hint(),
         )
@@ -315,7 +319,7 @@ class ModelDir:
         found = set()
         for path in self.variant_dir.glob("seed-*/manifest.json"):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                found.add(str(json.loads(path.read_bytes())["variant"]))
+                found.add(str(parse_json(path.read_bytes())["variant"]))
         return sorted(found - {self.variant})
 
     def replace_owner(self, now: float) -> Path:

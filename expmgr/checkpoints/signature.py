@@ -15,15 +15,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_serializer, model_validator
 
 from expmgr.checkpoints.bundle import VALUE, NotAnIndex, Tensor, key_of, read_index
+from expmgr.disk.json_text import NotJson, parse_foreign_json, parse_json
 from expmgr.errors import CheckpointRefused
 
 FORMAT = 2
 
 #: A field whose JSON is longer is packed: a model of 1,000 variables stays under 100 KB, a small one stays readable.
 _PACKED_BYTES = 8_000
+#: Some bytes of zlib stand for any number of zeros.
+_UNPACKED_BYTES = 64_000_000
 _PACKED = "zlib+base64:"
 #: How the path of a moving average of a weight ends, among the optimizer's variables.
 AVERAGE = "_average"
@@ -200,6 +203,13 @@ class Signature(_Part):
             return values
         return {key: unpacked(value) if isinstance(value, str) else value for key, value in values.items()}
 
+    @field_validator("architecture")
+    @classmethod
+    def _names_its_kind(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None and not isinstance(value.get("kind", ""), str):
+            raise ValueError("kind is no text")
+        return value
+
     @model_serializer(mode="wrap")
     def _pack(self, serialize: Any) -> dict[str, Any]:
         return {key: packed(value) for key, value in serialize(self).items()}
@@ -220,7 +230,11 @@ def unpacked(value: str) -> Any:
     if not value.startswith(_PACKED):
         return value
     try:
-        return json.loads(zlib.decompress(base64.b64decode(value[len(_PACKED) :])))
+        unpacking = zlib.decompressobj()
+        content = unpacking.decompress(base64.b64decode(value[len(_PACKED) :]), _UNPACKED_BYTES)
+        if not unpacking.eof:
+            raise ValueError(f"a packed field has more than {_UNPACKED_BYTES:,} bytes, or is cut")
+        return parse_json(content)
     except zlib.error as error:
         raise ValueError(f"a packed field cannot be read: {error}") from None
 
@@ -250,12 +264,17 @@ def read_signature(prefix: Path, checkpoint: str, way_out: str | None = None) ->
         what = "is missing" if is_missing else f"cannot be read: {os.strerror(error.errno or errno.EIO)}"
         raise CheckpointRefused(f"{refusal}: its signature {path.name} {what}", left_alone=kept, hint=way_out) from None
     try:
-        signature = Signature.model_validate_json(content)
+        parse_foreign_json(content)
+        signature = Signature.model_validate_json(content, strict=True)
+    except NotJson as error:
+        raise CheckpointRefused(
+            f"{refusal}: its signature {path.name} cannot be read", details=[str(error)], left_alone=kept, hint=way_out
+        ) from None
     except ValidationError as error:
         found = _format_of(content)
         if found not in (None, FORMAT):
             raise CheckpointRefused(
-                f"{refusal}: {path.name} has format {found}, this expmgr reads format {FORMAT}",
+                f"{refusal}: {path.name} has format {str(found)[:40]}, this expmgr reads format {FORMAT}",
                 left_alone=kept,
                 hint="use the expmgr that wrote it, or a newer one",
             ) from None
@@ -283,7 +302,7 @@ def read_signature(prefix: Path, checkpoint: str, way_out: str | None = None) ->
 
 def _format_of(content: bytes) -> Any:
     try:
-        values = json.loads(content)
+        values = parse_json(content)
     except ValueError:
         return None
     return values.get("format") if isinstance(values, dict) else None

@@ -9,15 +9,17 @@ from __future__ import annotations
 import configparser
 import contextlib
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from expmgr.disk.json_text import parse_json
 from expmgr.errors import DataProblem
 
 DATA_ROOT = "${data_root}"
+#: A file, as DVC names it.
+_MD5 = re.compile(r"[0-9a-f]{32}")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _LEFT = "Nothing was changed."
 
@@ -86,8 +88,18 @@ class Places:
             return None
         if not digest.endswith(".dir"):
             return [("", digest, self._cached(digest, path.name, key))]
-        listed = json.loads(self._cached(digest, path.name, key).read_text(encoding="utf-8"))
-        return [(one["relpath"], one["md5"], self._cached(one["md5"], path.name, key)) for one in listed]
+        try:
+            found = parse_json(self._cached(digest, path.name, key).read_bytes())
+            listed = [(str(one["relpath"]), str(one["md5"])) for one in found]
+            if not all(_MD5.fullmatch(md5) for _, md5 in listed):
+                raise ValueError("a hash is none")
+        except (ValueError, KeyError, TypeError):
+            raise DataProblem(
+                f"{key}: what DVC's cache has of {path.name} ({digest}) is not a list of files",
+                left_alone=_LEFT,
+                hint="dvc pull",
+            ) from None
+        return [(inner, md5, self._cached(md5, path.name, key)) for inner, md5 in listed]
 
     def _cached(self, digest: str, name: str, key: str) -> Path:
         for folder in self._caches(Path(name)):

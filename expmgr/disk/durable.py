@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from expmgr.disk.json_text import parse_json
 from expmgr.errors import DiskFull, ExpmgrError, FileProblem
 
 #: Errors of the disk itself, not of the user's request.
@@ -192,10 +193,11 @@ def read_lines(path: Path, start: int = 0, damaged: list[bytes] | None = None) -
         crc, _, body = remainder.partition(b" ")
         try:
             is_whole = int(length) == len(body) and int(crc, 16) == zlib.crc32(body)
+            value = parse_json(body) if is_whole else None
         except ValueError:
             is_whole = False
         if is_whole:
-            values.append(json.loads(body))
+            values.append(value)
         elif damaged is not None:
             damaged.append(line)
     return values, start + len(whole) + len(newline)

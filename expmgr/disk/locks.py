@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from expmgr.disk.durable import naming
+from expmgr.disk.json_text import parse_json
 from expmgr.errors import Busy
 
 #: A holder on another machine that shows no sign of life for so long has lost its lock.
@@ -233,7 +234,7 @@ class Lock:
     @staticmethod
     def _read(path: Path) -> dict[str, Any]:
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = parse_json(path.read_bytes())
         except (OSError, ValueError):
             return {}
         return values if isinstance(values, dict) else {}

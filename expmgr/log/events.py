@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
+from expmgr.disk.json_text import parse_foreign_json
 from expmgr.errors import BadName, EventProblem
 from expmgr.paths import parse_variant
 
@@ -452,9 +453,9 @@ def parse_event(content: bytes, writer: str) -> Event:
     if len(content) > MOST_BYTES:
         raise EventProblem(f"it has {len(content):,} bytes; an event has {MOST_BYTES:,} at most")
     try:
-        values = json.loads(content)
+        values = parse_foreign_json(content)
         text = canonical(values)
-    except (ValueError, RecursionError):
+    except ValueError:
         raise EventProblem("it is not JSON") from None
     if not isinstance(values, dict):
         raise EventProblem("it is not an object")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +19,7 @@ from pydantic import ValidationError
 
 from expmgr.disk import durable
 from expmgr.disk.index import Index, LogRow
+from expmgr.disk.json_text import parse_foreign_json
 from expmgr.errors import Busy, EventProblem
 from expmgr.git.commits import extend_ref
 from expmgr.git.objects import NewCommit
@@ -45,7 +45,7 @@ LOG_FILE = "log.json"
 RECORD_FILE = "record.json"
 #: Beside the event that ended a review: what was decided, and on what.
 REVIEW_FILE = "review.json"
-#: A record with curves of many metrics is some hundred kB. As data of Python it is some ten times as large.
+#: A record with curves of many metrics is some hundred kB; Python's objects take ten times the memory of their JSON.
 MOST_BESIDE_BYTES = 16_000_000
 #: Nobody writes for long: the lock is held for a few git processes.
 _TRIES = 20
@@ -201,9 +201,9 @@ class Logs:
         """The row of a log's first commit; where that does not say whose log it is, nothing of it is an event."""
         (content,) = self._repo.objects_within([f"{commit}:{LOG_FILE}"], MOST_BYTES)
         try:
-            values = json.loads(content if isinstance(content, bytes) else b"")
+            values = parse_foreign_json(content if isinstance(content, bytes) else b"")
             is_right = isinstance(values, dict) and values.get("writer") == writer
-        except (ValueError, RecursionError):
+        except ValueError:
             is_right = False
         shallow = " (this clone is shallow: git fetch --unshallow)" if (self._own.parent / "shallow").exists() else ""
         return commit, None, None, None, "" if is_right else f"its log does not begin as that of {writer}{shallow}"

@@ -8,7 +8,6 @@ is made. So is none where the same clone is seen from a container and from its h
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import re
 import socket
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from expmgr.disk import durable
+from expmgr.disk.json_text import parse_foreign_json
 
 _MACHINE_ID = Path("/etc/machine-id")
 
@@ -48,7 +48,7 @@ def _add(path: Path, known: list[dict[str, Any]], place: list[Any]) -> str:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_foreign_json(path.read_bytes())
         return [one for one in content["writers"] if isinstance(one["id"], str) and isinstance(one["place"], list)]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return []

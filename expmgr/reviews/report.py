@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from expmgr.disk.json_text import parse_foreign_json
 from expmgr.disk.stored import StoredPart
 from expmgr.log.events import Event, Moment
 from expmgr.render.drawing import forest
@@ -134,9 +135,9 @@ def kept(content: bytes | None, review: str) -> dict[str, Any]:
     """What was kept of a review when it ended; nothing where that is no report of it, which a later version or a hostile
     hand may have written."""
     try:
-        values = json.loads(content or b"{}")
-        return dict(values) if _Kept.model_validate(values).id == review else {}
-    except (ValueError, RecursionError):
+        values = parse_foreign_json(content or b"{}")
+        return dict(values) if _Kept.model_validate(values, strict=True).id == review else {}
+    except ValueError:
         return {}
 
 

@@ -209,11 +209,14 @@ _KINDS: dict[str, type[RunEvent]] = {**{one.KIND: one for one in _OTHERS}, Judge
 
 
 def event_of(line: Mapping[str, Any]) -> RunEvent | None:
-    """The event of a line; None for a kind that is not known here."""
-    kind = _KINDS.get(line.get("kind", ""))
-    if kind is JudgedEvent:
-        kind = AdoptionPlanned if "adoption" in line else CandidateJudged if "from" in line else Answered
-    return kind.of_line(line) if kind is not None else None
+    """The event of a line; None for a kind that is not known here, and for what is no event."""
+    try:
+        kind = _KINDS.get(line.get("kind", ""))
+        if kind is JudgedEvent:
+            kind = AdoptionPlanned if "adoption" in line else CandidateJudged if "from" in line else Answered
+        return kind.of_line(line) if kind is not None else None
+    except (AttributeError, KeyError, TypeError):  # whole, and still not what an expmgr writes
+        return None
 
 
 def read_events(folder: RunDir, start: int = 0, damaged: list[bytes] | None = None) -> tuple[list[RunEvent], int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from expmgr.disk.json_text import parse_json
 from expmgr.log.refs import KEEP, OWN, REMOTES
 from expmgr.runs.origin import ORIGIN
 
@@ -139,10 +140,10 @@ class LogCheck:
 def _origin(folder: RunDir) -> Mapping[str, Any] | None:
     """What `origin.json` says; None for a run of this clone."""
     try:
-        found = json.loads((folder.path / ORIGIN).read_bytes())
+        found = parse_json((folder.path / ORIGIN).read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -150,7 +151,7 @@ def _origin(folder: RunDir) -> Mapping[str, Any] | None:
 def _attempts(content: bytes) -> tuple[int | None, bool]:
     """How many attempts a record has, and whether the last of them has ended; None where it is no record."""
     try:
-        values = json.loads(content)
+        values = parse_json(content)
         return len(values["attempts"]), values["status"] in ("finished", "failed", "preempted", "killed")
-    except (ValueError, RecursionError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None, False

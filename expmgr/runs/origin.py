@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from typing import TYPE_CHECKING
 
+from expmgr.disk.json_text import parse_json
 from expmgr.paths import RunDir
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def is_foreign(folder: RunDir) -> bool:
 def origin_of(folder: RunDir) -> str | None:
     """The writer whose log told of the run; None for one of this clone."""
     try:
-        return str(json.loads((folder.path / ORIGIN).read_bytes())["writer"])
+        return str(parse_json((folder.path / ORIGIN).read_bytes())["writer"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
@@ -33,6 +33,6 @@ def origin_of(folder: RunDir) -> str | None:
 def teller_of(folder: RunDir, record: RunRecord) -> str:
     """Whoever trained a run, as people call them: the person who told of it, else the user of that machine."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        if by := json.loads((folder.path / ORIGIN).read_bytes())["by"]:
+        if by := parse_json((folder.path / ORIGIN).read_bytes())["by"]:
             return str(by)
     return record.user or "whoever trained it"

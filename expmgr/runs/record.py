@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import json
 import os
 import time
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
 from expmgr import __version__
 from expmgr.disk.index import LARGEST
+from expmgr.disk.json_text import parse_json
 from expmgr.disk.locks import Process
 from expmgr.disk.stored import StoredPart
 from expmgr.errors import NewerFormat, RecordDamaged
@@ -99,7 +99,7 @@ class RunRecord(StoredPart):
     host: str | None = None
     user: str | None = None
     model_dir: str
-    attempts: list[Attempt]
+    attempts: Annotated[list[Attempt], Field(min_length=1)]
     data: dict[str, DataSplit] = Field(default_factory=dict)
     parameters: int | None = None
     """Trainable parameters of the model."""
@@ -145,8 +145,8 @@ class RunRecord(StoredPart):
     @property
     def command(self) -> str:
         """What to type to go on with it, to the step that it was last asked for."""
-        is_fixed = self.spec.get("run_config", {}).get("tf_random_seed") is not None
-        asked, said = self.attempts[-1].max_steps, self.spec.get("train", {}).get("max_steps")
+        is_fixed = self._part("run_config").get("tf_random_seed") is not None
+        asked, said = self.attempts[-1].max_steps, self._part("train").get("max_steps")
         return run_command(self.variant, None if is_fixed else self.seed, None if asked == said else asked)
 
     @property
@@ -160,12 +160,17 @@ class RunRecord(StoredPart):
         value = self.metrics.get("selected", {}).get(split, {}).get(metric)
         return value if value is not None and abs(value) < LARGEST else None
 
+    def _part(self, name: str) -> dict[str, Any]:
+        """A part of the spec; empty if it is missing or no mapping."""
+        part = self.spec.get(name)
+        return part if isinstance(part, dict) else {}
+
     def as_dict(self) -> dict[str, Any]:
         """The record as `expmgr show RUN --json` prints it."""
         return self.model_dump(mode="json")
 
     def __repr__(self) -> str:
-        compared = self.spec.get("compare", {})
+        compared = self._part("compare")
         metric, split = str(compared.get("metric", "")), str(compared.get("split", ""))
         value = self.metric(metric, split)
         told = "" if value is None else f", {metric} {value:.4f} ({split})"
@@ -187,12 +192,16 @@ def user_name() -> str | None:
 
 
 def parse_record(path: Path) -> RunRecord:
-    content = path.read_bytes()
+    return record_in(path.read_bytes(), path)
+
+
+def record_in(content: bytes, path: Path) -> RunRecord:
+    """The record in `content`, of the file `path`; `NewerFormat` or `RecordDamaged` if it cannot be read."""
     try:
         return RunRecord.model_validate_json(content)
     except ValidationError as error:
         with contextlib.suppress(ValueError):
-            values = json.loads(content)
+            values = parse_json(content)
             found = values.get("format") if isinstance(values, dict) else None
             if isinstance(found, int) and found > 1:
                 raise NewerFormat(
@@ -200,14 +209,17 @@ def parse_record(path: Path) -> RunRecord:
                     left_alone="Nothing was changed.",
                     hint=f"a newer expmgr than {__version__} wrote it: install that version",
                 ) from None
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))[:100]
         hint = f"no event log has this record yet; to do without the run, move its folder away: {path.parent}"
-        raise RecordDamaged(path.parent.name, f"cannot be read: {error.errors()[0]['msg']}", hint) from None
+        reason = f"cannot be read: {f'{place}: ' if place else ''}{first['msg']}"
+        raise RecordDamaged(path.parent.name, reason, hint) from None
 
 
 def is_gone(marker: Path) -> bool:
     """Whether the process that wrote the marker of an active run is not there any more."""
     try:
-        return Process.from_dict(json.loads(marker.read_text(encoding="utf-8"))).is_alive() is False
+        return Process.from_dict(parse_json(marker.read_bytes())).is_alive() is False
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
@@ -215,7 +227,7 @@ def is_gone(marker: Path) -> bool:
 def has_process(marker: Path) -> bool:
     """Whether the marker of an active run names a process, alive or not."""
     try:
-        Process.from_dict(json.loads(marker.read_text(encoding="utf-8")))
+        Process.from_dict(parse_json(marker.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
     return True
@@ -223,16 +235,24 @@ def has_process(marker: Path) -> bool:
 
 def is_abandoned(record: RunRecord) -> bool:
     """Whether neither the process that started the newest attempt nor the one that trains it is there any more."""
-    attempt = record.attempts[-1]
-    processes = [values for values in (attempt.launcher, attempt.worker) if values]
-    return all(Process.from_dict(values).is_alive() is False for values in processes)
+    return all(one is not None and one.is_alive() is False for one in _processes(record))
 
 
 def is_seen_running(record: RunRecord) -> bool:
     """Whether a process of the newest attempt is seen alive from here; another machine's or container's cannot be."""
-    attempt = record.attempts[-1]
-    processes = [values for values in (attempt.launcher, attempt.worker) if values]
-    return any(Process.from_dict(values).is_alive() for values in processes)
+    return any(one is not None and one.is_alive() for one in _processes(record))
+
+
+def _processes(record: RunRecord) -> list[Process | None]:
+    """The processes that start and train the newest attempt; None for one of which the record says too little."""
+    found: list[Process | None] = []
+    for values in (record.attempts[-1].launcher, record.attempts[-1].worker):
+        if values:
+            try:
+                found.append(Process.from_dict(values))
+            except (KeyError, TypeError):
+                found.append(None)
+    return found
 
 
 def selected_step(record: RunRecord) -> int:

@@ -8,7 +8,6 @@ by itself what nobody folded, so a run whose process was killed is shown as kill
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from expmgr.disk import durable
 from expmgr.disk.index import Head, Index, is_final, stamp_of
+from expmgr.disk.json_text import parse_json
 from expmgr.errors import ExpmgrError, RecordDamaged, UnknownRun
 from expmgr.paths import Layout, RunDir, VariantName
 from expmgr.runs.log_check import LogCheck
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from expmgr.runs.record import RunRecord
 
 # record and folding are imported where they are used: a list by the index reads no record, and should not wait for pydantic.
+
+#: What folding raises for lines that are whole, and still not what an expmgr writes: they are not validated one by one.
+_NO_EVENTS = (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -215,7 +218,7 @@ class Records:
         """A record as its JSON has it, whether that is its last word, and `Head.checked`; None for one that is not to be
         listed."""
         try:
-            content = json.loads(self.run_dir(run_id).record.read_bytes())
+            content = parse_json(self.run_dir(run_id).record.read_bytes())
             if is_final(content):
                 return content, True, "" if self._check(run_id) or self._log is None else self._log.state
         except (OSError, ValueError, RecursionError, ExpmgrError):
@@ -280,7 +283,7 @@ class Records:
         if self._log is not None and (told := self._log.told(run_id)):
             return told[-1].variant, told[-1].seed
         with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
-            values = json.loads(self.run_dir(run_id).record.read_bytes())
+            values = parse_json(self.run_dir(run_id).record.read_bytes())
             variant, seed = values.get("variant"), values.get("seed")
             return variant if isinstance(variant, str) else None, seed if isinstance(seed, int) else None
         return None, None
@@ -327,8 +330,8 @@ class Records:
     def progress(self, run_id: str) -> dict[str, Any]:
         """What a run that goes on said last (`phase`, `step`, `loss` and so on); empty where it said nothing yet."""
         with contextlib.suppress(OSError, ValueError):
-            found: dict[str, Any] = json.loads(self.run_dir(run_id).progress.read_text(encoding="utf-8"))
-            return found
+            found = parse_json(self.run_dir(run_id).progress.read_bytes())
+            return found if isinstance(found, dict) else {}
         return {}
 
     def abandoned(self) -> list[str]:
@@ -369,7 +372,7 @@ class Records:
             return True
         folder = self.run_dir(record.run_id)
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            if json.loads(folder.request.read_bytes()).get("mode") != "train":
+            if parse_json(folder.request.read_bytes()).get("mode") != "train":
                 return False
         return attempt.damaged_lines > 0 or self._has_saved(record)
 
@@ -379,7 +382,7 @@ class Records:
 
         for path in self.layout.model_dir(record.name, record.seed).glob("model.ckpt-*.json"):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                made = json.loads(path.read_bytes())["provenance"]
+                made = parse_json(path.read_bytes())["provenance"]
                 made = unpacked(made) if isinstance(made, str) else made
                 started = record.attempts[-1].started_at
                 if made.get("run_id") == record.run_id and made["saved"]["saved_at"] >= started:
@@ -397,7 +400,11 @@ class Records:
             return record
         damaged: list[bytes] = []
         events, end = read_events(folder, damaged=damaged)
-        record = fold(record, events) if events else record
+        try:
+            record = fold(record, events) if events else record
+        except _NO_EVENTS as error:
+            reason = f"has events that cannot be read: {str(error)[:200] or type(error).__name__}"
+            raise RecordDamaged(run_id, reason, hint=f"look at the file, or move it away: {folder.events}") from None
         # Nobody writes the rest of the last line any more. If it is the only one, the run had not begun.
         if (events or damaged) and is_abandoned(record) and _has_more(folder.events, end):
             damaged.append(b"")

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from expmgr.checkpoints.manifest import SavedCheckpoint, is_file_of
 from expmgr.checkpoints.model_dir import ModelDir
+from expmgr.disk.json_text import parse_foreign_json
 from expmgr.disk.stored import StoredPart
 from expmgr.errors import StoreProblem
 from expmgr.log.events import Digest, Moment, RunName, Stored, Variant
@@ -88,16 +89,23 @@ class Contents(StoredPart):
         return self
 
 
-def first_problem(error: ValidationError) -> str:
+def parse_contents(content: bytes) -> Contents:
+    """The list in `content`. Raises `ValueError` (of pydantic or of `parse_foreign_json`) for what is none."""
+    return Contents.model_validate(parse_foreign_json(content))
+
+
+def first_problem(error: ValueError) -> str:
     """The first thing that is wrong; not where, which would repeat the words of whoever wrote it."""
+    if not isinstance(error, ValidationError):
+        return str(error)
     return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
 
 
 def read_contents(store: Store, record: RunRecord, stored: Stored) -> Contents:
     """The list of a checkpoint's files, which is of no other one than the record names."""
     try:
-        contents = Contents.model_validate_json(store.get(stored.contents, MOST_LIST_BYTES))
-    except ValidationError as error:
+        contents = parse_contents(store.get(stored.contents, MOST_LIST_BYTES))
+    except ValueError as error:
         raise StoreProblem(
             f"what {store.name} lists of run {record.run_id} is no checkpoint: {first_problem(error)}",
             left_alone="Nothing was changed.",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
 
 from expmgr.checkpoints.model_dir import ModelDir
+from expmgr.disk.json_text import parse_json
 from expmgr.errors import ExpmgrError
 from expmgr.project import Project
 from expmgr.store.contents import (
@@ -36,5 +36,5 @@ def fetched_here(project: Project, folder: ModelDir) -> tuple[str, int] | None:
 def fetched_run(model_dir: Path) -> str | None:
     """The run whose checkpoints were fetched into a model_dir; None where none were."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return str(json.loads((model_dir / FETCHED).read_bytes())["run_id"])
+        return str(parse_json((model_dir / FETCHED).read_bytes())["run_id"])
     return None

@@ -24,7 +24,7 @@ from expmgr.log.refs import KEEP, OWN, keep_ref
 from expmgr.log.writers import writer_id
 from expmgr.project import Project
 from expmgr.runs.origin import is_foreign
-from expmgr.runs.record import RunRecord
+from expmgr.runs.record import RunRecord, record_in
 from expmgr.settings import Signing
 from expmgr.team.verify_signatures import policy_of
 from expmgr.variants.variants import Variant, VariantPlan, all_variants, make_variant, origins
@@ -108,8 +108,9 @@ def tell_runs(project: Project) -> int:
     told: list[str] = []
     for run_id in pins:
         with contextlib.suppress(OSError, ExpmgrError):
-            content = project.records.run_dir(run_id).record.read_bytes()
-            record = RunRecord.model_validate_json(content)
+            path = project.records.run_dir(run_id).record
+            content = path.read_bytes()
+            record = record_in(content, path)
             if record.has_ended and not is_foreign(project.records.run_dir(run_id)):
                 drafts += _of_run(record, content)
                 told.append(keep_ref(run_id))

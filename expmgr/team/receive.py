@@ -12,9 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from expmgr.disk import durable
+from expmgr.disk.json_text import parse_json
 from expmgr.errors import EventProblem
 from expmgr.log.events import RunTold
 from expmgr.log.logs import MOST_BESIDE_BYTES, RECORD_FILE, Told, writer_of
@@ -22,7 +21,7 @@ from expmgr.log.refs import OWN
 from expmgr.project import Project
 from expmgr.runs.origin import ORIGIN
 from expmgr.runs.record import RunRecord
-from expmgr.team.validate_record import wrong_in
+from expmgr.team.validate_record import foreign_record
 from expmgr.team.verify_signatures import trusted
 
 
@@ -89,7 +88,7 @@ def _newest(project: Project, run_id: str, events: list[Told], passed: dict[str,
     origin: dict[str, Any] | None = None
     if folder.record.exists():
         try:
-            origin = json.loads((folder.path / ORIGIN).read_bytes())
+            origin = parse_json((folder.path / ORIGIN).read_bytes())
         except (FileNotFoundError, ValueError):  # a run of this clone
             others = [one.event.writer for one in events if not one.ref.startswith(OWN)]
             if others:
@@ -130,16 +129,10 @@ def validated(told: Told, content: bytes | int | None) -> tuple[RunRecord, bytes
         )
     if hashlib.sha256(content).hexdigest() != event.record:
         raise EventProblem(f"what lies beside the event of {event.writer} is not the record that it names")
-    try:
-        record = RunRecord.model_validate_json(content)
-    except ValidationError as error:
-        raise EventProblem(f"the record of {event.writer} cannot be read: {error.errors()[0]['msg']}") from None
+    record = foreign_record(content, event.writer)
     about = (record.run_id, record.variant, record.seed, record.commit, record.status, len(record.attempts))
     if about != (event.run_id, event.variant, event.seed, event.commit, event.status, event.attempt):
         raise EventProblem(f"the record of {event.writer} is of another run than its event says")
-    wrong = wrong_in(record) if not told.ref.startswith(OWN) else None
-    if wrong is not None:
-        raise EventProblem(f"the record of {event.writer} cannot be used: {wrong}")
     return record, content
 
 

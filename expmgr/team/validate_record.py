@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
+from expmgr.disk.json_text import parse_foreign_json
 from expmgr.disk.stored import StoredPart
+from expmgr.errors import EventProblem
 from expmgr.log.events import Moment, Plain
 from expmgr.runs.record import RunRecord
 from expmgr.spec.experiment import ExperimentSpec
@@ -68,6 +70,17 @@ class _Checkpoint(StoredPart):
     saved_at: Moment
 
 
+class _Compared(StoredPart):
+    metric: str
+    split: str
+
+
+class _Resolved(StoredPart):
+    """What a resolved spec has beyond a spec."""
+
+    compare: _Compared
+
+
 class _Record(StoredPart):
     seed: Annotated[int, Field(ge=0, lt=_SEEDS)]
     created_at: Moment
@@ -84,6 +97,24 @@ class _Record(StoredPart):
     by_hand: _ByHand | None
 
 
+def foreign_record(content: bytes, writer: str) -> RunRecord:
+    """The record in `content`, of which `writer` tells; `EventProblem` unless every command can use it.
+
+    No value is converted: some readers take the JSON as it is.
+    """
+    try:
+        parse_foreign_json(content)
+        record = RunRecord.model_validate_json(content, strict=True)
+    except ValidationError as error:
+        raise EventProblem(f"the record of {writer} cannot be read: {_said(error.errors()[0])}") from None
+    except ValueError as error:
+        raise EventProblem(f"the record of {writer} cannot be read: {error}") from None
+    wrong = wrong_in(record)
+    if wrong is not None:
+        raise EventProblem(f"the record of {writer} cannot be used: {wrong}")
+    return record
+
+
 def wrong_in(record: RunRecord) -> str | None:
     """What is wrong with a record that another clone tells of; None where nothing is."""
     try:
@@ -95,7 +126,12 @@ def wrong_in(record: RunRecord) -> str | None:
     except ValidationError as error:
         # What only a later version knows is kept, as everywhere.
         wrong = [one for one in error.errors() if one["type"] != "extra_forbidden"]
-        return f"spec.{_said(wrong[0])}" if wrong else None
+        if wrong:
+            return f"spec.{_said(wrong[0])}"
+    try:
+        _Resolved.model_validate(record.spec, strict=True)
+    except ValidationError as error:
+        return f"spec.{_said(error.errors()[0])}"
     return None
 
 

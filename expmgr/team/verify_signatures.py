@@ -34,7 +34,9 @@ _OF_A_LOG = re.compile(r"[a-z][a-z_-]*\.json\Z")
 _AT_ONCE = 32
 _STRICTER: tuple[Signing, ...] = ("off", "warn", "require")
 _TYPE = re.compile(r"(ssh|ecdsa|sk)-")
-_OPENPGP = re.compile(r"\s*(\S+)\s+openpgp\s+([0-9A-Fa-f ]{16,})\s*\Z")
+_FINGERPRINT = re.compile(r"[0-9A-F]{16,}\Z")
+#: The signers of ten thousand people; what is behind is not read.
+_MOST_BYTES = 1_000_000
 
 
 class Signers:
@@ -42,8 +44,8 @@ class Signers:
 
     def __init__(self, repo: GitRepo, content: bytes | None) -> None:
         self._repo = repo
-        lines = (content or b"").decode("utf-8", "replace").splitlines()
-        found = [(line, _OPENPGP.match(line)) for line in lines if not line.lstrip().startswith("#")]
+        lines = (content or b"")[:_MOST_BYTES].decode("utf-8", "replace").splitlines()
+        found = [(line, _openpgp(line)) for line in lines if not line.lstrip().startswith("#")]
         self._ssh = "".join(f"{line}\n" for line, match in found if match is None)
         self._ssh_keys: dict[str, list[str]] = {}
         by_key: dict[str, list[str]] = {}
@@ -55,7 +57,8 @@ class Signers:
         self._openpgp: dict[str, list[str]] = {}
         for _, match in found:
             if match is not None:
-                self._openpgp.setdefault(match[2].replace(" ", "").upper(), []).append(match[1])
+                address, fingerprint = match
+                self._openpgp.setdefault(fingerprint, []).append(address)
         self.is_there = content is not None
         self.persons = _persons([*by_key.values(), *self._openpgp.values()])
         """Address to the one that stands for the person, where lines or keys name several."""
@@ -99,17 +102,31 @@ class Signers:
         return ""
 
 
+def _openpgp(line: str) -> tuple[str, str] | None:
+    """Address and fingerprint of a line `ADDRESS openpgp FINGERPRINT`, which may have spaces in it; None for another line."""
+    words = line.split()
+    fingerprint = "".join(words[2:]).upper()
+    is_key = len(words) > 2 and words[1] == "openpgp" and _FINGERPRINT.match(fingerprint)
+    return (words[0], fingerprint) if is_key else None
+
+
 def _persons(keys: Iterable[Sequence[str]]) -> dict[str, str]:
     """Addresses that one key, or one line of it, names are one person: each to the first of them. Patterns name nobody."""
-    first: dict[str, str] = {}
+    above: dict[str, str] = {}
+
+    def first(mail: str) -> str:
+        while above[mail] != mail:
+            above[mail] = mail = above[above[mail]]
+        return mail
+
     for lines in keys:
         mails = [one.strip().casefold() for line in lines for one in line.split(",")]
         plain = [one for one in mails if one and not set("*?[!") & set(one)]
-        old = {first.get(one, one) for one in plain}
-        new = min(old, default="")
-        first |= dict.fromkeys(plain, new)
-        first = {each: new if stands in old else stands for each, stands in first.items()}
-    return first
+        for mail in plain:
+            above.setdefault(mail, mail)
+        names = {first(mail) for mail in plain}
+        above |= dict.fromkeys(names, min(names, default=""))
+    return {mail: first(mail) for mail in list(above)}
 
 
 def is_among(mail: str, whose: str) -> bool:

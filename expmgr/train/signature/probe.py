@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import platform
-import zipfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from expmgr.checkpoints.probe_rows import read_rows, rows_content
 from expmgr.checkpoints.signature import ProbeValues
 from expmgr.disk import durable
 from expmgr.errors import ProbeMoved
@@ -67,19 +66,13 @@ class Batch:
         path = folder / _name(self.digest)
         if path.exists():
             return
-        content = io.BytesIO()
-        np.savez(content, **{f"part_{number}": _plain(one) for number, one in enumerate(leaves(self.batch))})
-        durable.write_bytes(path, content.getvalue())
+        durable.write_bytes(path, rows_content(map(_plain, leaves(self.batch))))
 
 
 def read_batch(folder: Path, digest: str, like: Any) -> Batch | None:
     """The batch that a checkpoint was probed with, in the structure of `like`; None where it is not there or damaged."""
-    try:
-        with np.load(folder / _name(digest), allow_pickle=False) as stored:
-            arrays = [stored[f"part_{number}"] for number in range(len(stored.files))]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return None
-    if len(arrays) != sum(1 for _ in leaves(like)):
+    arrays = read_rows(folder / _name(digest))
+    if arrays is None or len(arrays) != sum(1 for _ in leaves(like)):
         return None
     batch = Batch(packed(like, iter(arrays)))
     return batch if batch.digest == digest else None

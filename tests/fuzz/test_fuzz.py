@@ -1,0 +1,110 @@
+"""Hostile versions of real files go through every parser: only documented errors come out (docs/testing.md)."""
+
+from __future__ import annotations
+
+import base64
+import io
+import random
+import time
+import zipfile
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from expmgr.checkpoints.bundle import NotAnIndex, read_index
+from fuzz import seeds
+from fuzz.hostile import mutated
+from fuzz.targets import TARGETS
+from once import made_once
+
+_MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
+
+
+def _zipped(content: bytes, how: int = zipfile.ZIP_DEFLATED) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", how) as packed:
+        packed.writestr("part_0.npy", content)
+    return file.getvalue()
+
+
+#: Inputs that once broke a target: it hung, ate the memory, or raised what nobody documents.
+FOUND: dict[str, tuple[str, bytes]] = {
+    "an event that is deep": ("event", b'{"format":1,"x":' + b"[" * 950 + b"]" * 950 + b"}"),
+    "an event of a long number": ("event", b'{"format":1,"x":' + b"9" * 5000 + b"}"),
+    "run events that are deep": ("run-events", b'{"kind":"ready","at":' + b"[" * 3000 + b"]" * 3000 + b"}"),
+    "run events that are none": ("run-events", b'[]\n1\n{"kind":[]}\n{"kind":"point"}\n{"kind":"ready","at":1,"data":3}'),
+    "a writer with a number that is none": ("small-files", b'{"writers":[{"id":"a","place":[NaN]}]}'),
+    "a small file that is deep": ("small-files", b"[" * 100_000),
+    "a signature that unpacks to 70 megabytes": ("signature", b'{"layers":"zlib+base64:' + base64.b64encode(
+        zlib.compress(b"0" * 70_000_000, 1)) + b'"}'),
+    "a signature that is deep": ("signature", b'{"format":' + b"[" * 100_000),
+    "settings that are deep": ("settings", b"a = " + b"[" * 5000),
+    "settings with a long number": ("settings", b"a = " + b"9" * 5000),
+    "a tool that is no table": ("settings", b"tool = 5"),
+    "settings of expmgr that are no table": ("settings", b"[tool]\nexpmgr = 5"),
+    "a date that is none": ("settings", b"a = 2001-02-30"),
+    "spaces in a line of signers": ("signers", b"a openpgp " + b" " * 60_000 + b"x"),
+    "a person with many addresses": ("signers", b"".join(b"a%d@x,b%d@x openpgp %020x\n" % (n, n + 1, n) for n in range(9000))),
+    "a number without an end": ("bundle", b"\xff" * 300_000 + _MAGIC),
+    "a list of files that are numbers": ("dvc", b"[1, 2]"),
+    "a list of files with other names": ("dvc", b'[{"md5": "x", "relpath": "y"}]'),
+    "a hash that is a path": ("dvc", b'[{"md5": "../../../../../../etc/passwd", "relpath": "y"}]'),
+    "rows that are packed": ("probe-rows", _zipped(b"0" * 50_000_000)),
+    "rows that are larger than their file": ("probe-rows", _zipped(
+        b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999,), }".ljust(117) + b"\n",
+        zipfile.ZIP_STORED)),
+}  # fmt: skip
+#: Inputs per example of hypothesis.
+PER_EXAMPLE = 4
+
+
+@pytest.mark.parametrize("case", FOUND)
+def test_what_once_broke_a_target_does_not(case: str, real: seeds.Real) -> None:
+    name, content = FOUND[case]
+    start = time.perf_counter()
+    TARGETS[name].run(content, real)
+    assert time.perf_counter() - start < 10
+
+
+@pytest.mark.parametrize("size", [1, 2000])
+def test_an_index_whose_blocks_overlap_is_none(tmp_path: Path, size: int) -> None:
+    """Each entry of the index block names the same block, whose keys grow: a megabyte would stand for terabytes."""
+    block = b"\x00\x01\x00k" + b"".join(bytes([*_varint(1 + n), 1, 0]) + b"k" for n in range(size)) + b"\0" * 4
+    handle = bytes([0, *_varint(len(block))])
+    index = b"".join(bytes([0, 1, len(handle)]) + b"k" + handle for _ in range(size)) + b"\0" * 4
+    content = block + b"\0" * 5 + index + b"\0" * 5
+    footer = bytes([0, 0, *_varint(len(block) + 5), *_varint(len(index))])
+    path = tmp_path / "model.ckpt-1.index"
+    path.write_bytes(content + footer.ljust(40, b"\0") + _MAGIC)
+    if size == 1:
+        assert list(read_index(path)) == ["k", "kk"]
+    else:
+        with pytest.raises(NotAnIndex, match="its blocks or keys overlap"):
+            read_index(path)
+
+
+def _varint(number: int) -> list[int]:
+    return [number] if number < 0x80 else [number & 0x7F | 0x80, *_varint(number >> 7)]
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> seeds.Real:
+    return seeds.real(made_once(tmp_path_factory, "fuzz-seeds", seeds.make))
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_real_files_are_accepted(name: str, real: seeds.Real) -> None:
+    accepted = [TARGETS[name].run(content, real) for content in real.files[name]]
+    assert accepted[0], name
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(number=st.integers(0, 2**32 - 1))
+def test_hostile_files_end_in_documented_errors(name: str, real: seeds.Real, number: int) -> None:
+    target, rnd = TARGETS[name], random.Random(number)
+    for _ in range(PER_EXAMPLE):
+        target.run(mutated(rnd, target.form, real.files[name]), real)
