@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import re
 import sys
@@ -92,7 +93,11 @@ def show(*lines: str) -> None:
 
 
 def show_json(value: Any, *, indent: int | None = 1) -> None:
-    text = json.dumps(value, indent=indent, ensure_ascii=not _prints_all())
+    plain = not _prints_all()
+    try:
+        text = json.dumps(value, indent=indent, ensure_ascii=plain, allow_nan=False)
+    except ValueError:  # JSON has no such numbers, and most of its readers fail on Python's words for them
+        text = json.dumps(_finite(value), indent=indent, ensure_ascii=plain)
     # Escapes mean the same to whoever parses it, and nothing to a terminal.
     print(_NOT_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
@@ -117,6 +122,15 @@ def _room() -> int:
     return (
         int(os.environ["COLUMNS"]) if os.environ.get("COLUMNS", "").isdecimal() else shutil.get_terminal_size().columns
     )
+
+
+def _finite(value: Any) -> Any:
+    """`value` with null for each number that is not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass
