@@ -210,12 +210,12 @@ def _detach(call: RunCall, as_json: bool) -> None:
 
 def _tell_unsaid(project: Project) -> None:
     """Say why the log does not say what ended, where it does not."""
-    from expmgr.team.publish import tell_runs
+    from expmgr.team.publish import tell_runs, why_unsaid
 
     try:
         tell_runs(project)
     except (OSError, ExpmgrError) as problem:
-        output.tell_unsaid(getattr(problem, "message", str(problem)))
+        output.tell_unsaid(why_unsaid(problem))
 
 
 def _show(project: Project, outcomes: Sequence[Outcome]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shlex
 import shutil
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from expmgr.disk import durable
-from expmgr.errors import CheckoutNotPutBack, GitFailed
+from expmgr.errors import CheckoutNotPutBack, ExpmgrError, GitFailed
 from expmgr.git.commits import commit_tree
 from expmgr.git.process import call_git, git_folders, run_git
 from expmgr.git.repo import CommitId, GitRepo
@@ -114,6 +115,8 @@ def put_back_on_failure(root: Path, commit: str | None) -> Iterator[None]:
         try:
             yield
         except BaseException as failure:
+            if _met_locked_index(failure):  # git had not begun; and what the other git writes there is not ours to undo
+                raise
             try:
                 _put_back(saved, folders_before)
                 if head and call_git(root, ["rev-parse", "--quiet", "--verify", "HEAD"]).text.strip() != head:
@@ -130,6 +133,12 @@ def put_back_on_failure(root: Path, commit: str | None) -> Iterator[None]:
                     hint=f"git -C {shlex.quote(str(root))} status shows them; what they held before is in {beside}-kept",
                 ) from failure
             raise
+
+
+def _met_locked_index(failure: BaseException) -> bool:
+    """Whether git could not take the lock of its index, before which it changes nothing."""
+    words = failure.details if isinstance(failure, ExpmgrError) else ()
+    return any("index.lock" in line and os.strerror(errno.EEXIST) in line for line in words)
 
 
 @dataclass(frozen=True)

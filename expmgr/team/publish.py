@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from expmgr.errors import ExpmgrError
+from expmgr.errors import ExitCode, ExpmgrError
 from expmgr.escape import clean, one_line
 from expmgr.git.remotes import remote_names
 from expmgr.git.repo import CommitId
@@ -95,8 +95,15 @@ def new_variant(
         values = {"variant": str(plan.name), "commit": commit, "base": plan.called, "why": plan.why}
         tell(project, [Draft(VariantMade, values)], signing=project.settings.signing)
     except (OSError, ExpmgrError) as problem:
-        on_problem(getattr(problem, "message", str(problem)))
+        on_problem(why_unsaid(problem))
     return commit
+
+
+def why_unsaid(problem: OSError | ExpmgrError) -> str:
+    """Why the log could not be written, with what to type where a lock of git is in the way."""
+    if isinstance(problem, ExpmgrError) and problem.exit_code == ExitCode.BUSY and problem.hint:
+        return f"{problem.message}: {problem.hint}"
+    return str(problem)
 
 
 def tell_runs(project: Project) -> int:

@@ -170,6 +170,23 @@ def test_a_lock_is_left_while_a_git_works_in_the_repository(ann: Repo, git_at_wo
 
 @pytest.mark.wide
 @linux
+def test_a_variant_is_made_though_the_log_is_locked(ann: Repo, git_at_work: subprocess.Popen[bytes]) -> None:
+    """The branch is there, and what keeps the log from saying so is said with the way out."""
+    path = lock(ann, own_log(ann))
+    made = ann.expmgr("new", "iris/deep")
+    assert made.code == 0
+    assert made.stderr.splitlines()[0] == (
+        f"Note: the log does not say it yet: git could not move {own_log(ann)}: make sure that no git is at work in this "
+        f"repository, then remove the lock: rm {path}; push says it, once that is mended"
+    )
+    git_at_work.kill()
+    git_at_work.wait()
+    assert removed(path) in ann.expmgr("push").stderr.splitlines()
+    assert ok(ann, "log").count("variant iris/deep from main") == 1
+
+
+@pytest.mark.wide
+@linux
 def test_a_git_of_another_folder_that_names_the_repository(ann: Repo, tmp_path: Path) -> None:
     path = lock(ann, own_log(ann))
     elsewhere = tmp_path / "elsewhere"

@@ -198,3 +198,21 @@ def test_a_branch_that_cannot_be_checked_out_changes_nothing_of_the_checkout(ann
     for one in ("refs", "expmgr"):
         before.pop(one), after.pop(one)
     assert after == before
+
+
+def test_what_somebody_stages_meanwhile_stays(ann: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another git has the lock of the index when a review is merged, and is done when that has failed."""
+    real = shutil.which("git")
+    wrapper = tmp_path / "failing" / "git"
+    wrapper.parent.mkdir()
+    wrapper.write_text(
+        f'#!/bin/sh\ncase " $* " in *" merge "*)\n  touch .git/index.lock; {real} "$@"; code=$?; rm .git/index.lock\n'
+        f'  {real} add untracked.txt; exit $code;;\nesac\nexec {real} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+        done = ann.expmgr("review", "merge", "wide")
+    assert done.code != 0
+    assert "index.lock" in done.stderr
+    assert ann.git("diff", "--cached", "--name-only") == "untracked.txt\n"
