@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import queue
+import resource
 import shutil
 import signal
 import subprocess
@@ -352,7 +353,8 @@ def _report(
         print(f"\n{one.file}:{one.line} {one.known.function}   make mutants MUTANT={one.name}")
         print("".join(f"- {line}\n" for line in one.known.line.splitlines()), end="")
         print("".join(f"+ {line}\n" for line in one.known.becomes.splitlines()), end="")
-    print(f"\n{wall_s:.0f} s")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"\n{wall_s:.0f} s, of processors {used.ru_utime + used.ru_stime:.0f} s")
     return int(share < GOAL)
 
 
