@@ -138,7 +138,7 @@ def _repaired(name: str, repairs: Iterable[Callable[[], object]]) -> list[Findin
         try:
             repair()
         except (ExpmgrError, OSError) as error:
-            failed.append(Finding(name, "error", f"could not be fixed: {error}"))
+            failed.append(Finding(name, "error", f"could not be fixed: {getattr(error, 'message', error)}"))
     return failed
 
 

@@ -103,7 +103,7 @@ def why_unsaid(problem: OSError | ExpmgrError) -> str:
     """Why the log could not be written, with what to type where a lock of git is in the way."""
     if isinstance(problem, ExpmgrError) and problem.exit_code == ExitCode.BUSY and problem.hint:
         return f"{problem.message}: {problem.hint}"
-    return str(problem)
+    return problem.message if isinstance(problem, ExpmgrError) else str(problem)
 
 
 def tell_runs(project: Project) -> int:
