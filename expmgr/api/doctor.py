@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 State = Literal["ok", "warn", "error"]
 
+#: No command needs that long to have git change a checkout.
+_LEFT_AFTER_S = 3600
 #: A small checkpoint and git's own files need some room; less than the first is an error.
 _LEAST_BYTES, _LITTLE_BYTES = 100_000_000, 1_000_000_000
 
@@ -223,6 +226,19 @@ def _taking_away(lock: GitLock, repo: GitRepo) -> Callable[[], object]:
     return take
 
 
+def _killed(setup: Setup) -> Iterator[Finding]:
+    """What a command left that was killed while git changed a checkout: further names of the files as they were before."""
+    found = sorted((setup.repo.git_common_dir / "expmgr").glob(".put-back.*"))
+    old = [one for one in found if time.time() - one.stat().st_mtime > _LEFT_AFTER_S]
+    for one in old:
+        message = (
+            f"a command was killed while git changed a checkout (see git status); the files as they were are in {one}"
+        )
+        yield Finding("killed", "warn", message, f"rm -r {shlex.quote(str(one))}")
+    if not old:
+        yield Finding("killed", "ok", "no command was killed while git changed a checkout")
+
+
 def _disk(setup: Setup) -> Iterator[Finding]:
     """Room where models and git's objects are written."""
     seen: set[tuple[int, str]] = set()
@@ -370,6 +386,7 @@ CHECKS: Mapping[str, Check] = {
     "settings": _settings,
     "identity": _identity,
     "locks": _locks,
+    "killed": _killed,
     "disk": _disk,
     "index": _index,
     "records": _records,

@@ -124,6 +124,15 @@ def test_what_is_broken(iris: Repo, name: str) -> None:
     assert list(found) == IDS  # all others are looked at
 
 
+def test_what_a_kill_left_of_a_changed_checkout(iris: Repo) -> None:
+    kept = iris.write(".git/expmgr/.put-back.abc/0", "as it was").parent
+    assert [state for state, _, _ in checks(iris)["killed"]] == ["ok"]  # it may be in use
+    os.utime(kept, (time.time() - 7200,) * 2)
+    ((state, message, fix),) = checks(iris, "--fix")["killed"]
+    assert (state, fix) == ("warn", f"rm -r {kept}")
+    assert message.endswith(f"the files as they were are in {kept}")
+
+
 def test_a_broken_index_is_only_a_cache(iris: Repo) -> None:
     ok(iris, "list")
     path = iris.write(".git/expmgr/index.sqlite", "broken")
