@@ -119,7 +119,9 @@ def _cell(answer: GuardAnswer) -> str:
 
 def checkpoints(
     variant: Annotated[str, typer.Argument(metavar="VARIANT", help="The variant to look at.")],
-    seeds: Seeds = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", "--seed", metavar="SEEDS", help="Such as 0-4 or 0,3,5; default: 0.")
+    ] = None,
     rebuild: Annotated[
         bool,
         typer.Option(

@@ -185,6 +185,13 @@ def test_it_takes_the_lock(trained: Repo) -> None:
     assert manifest_of(trained).read_bytes() == before
 
 
+def test_seed_names_one_too(trained: Repo) -> None:
+    cut(manifest_of(trained))
+    assert "was rebuilt: it lists steps 28, 29, 30" in ok(
+        trained, "checkpoints", "iris/wide", "--rebuild", "--seed", "1"
+    )
+
+
 def test_from_python(trained: Repo) -> None:
     repository = expmgr.open(trained.path)
     cut(manifest_of(trained))

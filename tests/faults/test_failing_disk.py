@@ -99,7 +99,7 @@ def _cases() -> Iterator[object]:
             yield pytest.param(story, number, id=f"{story.__name__}-{errno.errorcode[number]}", marks=marks)
 
 
-@pytest.mark.parametrize(("story", "number"), _cases())
+@pytest.mark.parametrize(("story", "number"), list(_cases()))
 def test_every_operation_of_a_command(
     ann: Repo, tmp_path: Path, story: Callable[[Repo], tuple[str, ...]], number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
