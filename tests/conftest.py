@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import seed, settings
 
-from clones import Team, new_team
+from clones import Team, new_team, ok
+from once import made_once
 from warmth import warm_workers, with_warmth, without_warmth
 from world import ROOT, Repo, new_repo, sealed
 
@@ -122,6 +123,20 @@ def iris(repo: Repo) -> Repo:
     shutil.copytree(ROOT / "experiments" / "iris", repo.path / "experiments" / "iris")
     repo.commit("Add experiment iris")
     return repo
+
+
+def _make_wide(folder: Path) -> None:
+    repo = new_repo(folder)
+    shutil.copytree(ROOT / "experiments" / "iris", repo.path / "experiments" / "iris")
+    repo.commit("Add experiment iris")
+    ok(repo, "new", "iris/wide")
+
+
+@pytest.fixture
+def wide(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
+    """The iris example with a variant, iris/wide: a copy of one that is made once."""
+    shutil.copytree(made_once(tmp_path_factory, "wide", _make_wide), tmp_path / "repo", symlinks=True)
+    return Repo(tmp_path / "repo")
 
 
 @pytest.fixture

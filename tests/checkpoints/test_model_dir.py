@@ -389,3 +389,109 @@ def test_seeds_that_begin_at_once_do_not_take_each_others_files_away(
     assert json.loads((tmp_path / "variant.json").read_text())["variant"] == "iris/wide"
     assert (one.read_manifest(), two.read_manifest()) != (None, None)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_other_content_of_the_same_size_is_damage(folder: Folder) -> None:
+    """Of weights only where their content is read; of what is small always."""
+    folder.save(100)
+    weights, index = (folder.path / f"model.ckpt-100.{end}" for end in ("data-00000-of-00001", "index"))
+    weights.write_bytes(weights.read_bytes()[::-1])
+    assert refused(folder.opened())[1] == "  model.ckpt-100.data-00000-of-00001 has other content than was saved"
+    quick = folder.opened().inspect(thorough=False)
+    assert quick is not None
+    assert quick.saved.step == 100
+    content = index.read_bytes()
+    index.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(CheckpointRefused) as caught:
+        folder.opened().inspect(thorough=False)
+    assert caught.value.lines()[1] == "  model.ckpt-100.index has other content than was saved"
+
+
+def test_going_back_to_the_selected_checkpoint_leaves_it_selected(folder: Folder) -> None:
+    opened = folder.save(100, 200, 300)
+    opened.select(200)
+    opened.rewind(200, now=0.0)
+    assert ([one.step for one in opened.manifest.checkpoints], opened.manifest.selected_step) == ([100, 200], 200)
+
+
+def test_who_may_not_write_any_more_writes_nothing(folder: Folder) -> None:
+    """The right to write is asked for before each manifest: whoever lost the lock changes nothing."""
+    opened = folder.save(100, 200, 300)
+
+    def lost() -> None:
+        raise ModelDirProblem("the lock is lost")
+
+    opened.may_write = lost
+    before = tree(folder.path)
+    for work in (
+        lambda: opened.select(100),
+        lambda: opened.note_metrics(100, {}, {}),
+        lambda: opened.retain(1, None),
+        lambda: opened.rewind(100, now=0.0),
+        lambda: opened.save(400, write, signature(400), CheckpointMetadata(0.0, 0)),
+    ):
+        with pytest.raises(ModelDirProblem, match="the lock is lost"):
+            work()
+    opened.may_write = None
+    folder.opened().prepare(now=0.0)
+    after = tree(folder.path)
+    assert {name: content for name, content in after.items() if ".ckpt-400" not in name} == before
+
+
+def test_what_was_preserved_once_stays(folder: Folder) -> None:
+    opened = folder.opened()
+    opened.prepare(now=0.0)
+    for step in range(6):
+        opened.save(step, write, signature(step), CheckpointMetadata(3600.0 * step, step))
+        opened.retain(1, 2.0)
+    assert [(one.step, one.preserved) for one in opened.manifest.checkpoints] == [(2, True), (4, True), (5, False)]
+    assert opened.manifest.last_preserved_at == 4 * 3600.0
+
+
+def test_files_without_a_manifest_are_named_five_at_most_and_a_crash_s_are_none(folder: Folder) -> None:
+    folder.save(1, 2, 3)
+    (folder.path / "manifest.json").unlink()
+    lines = refused(folder.opened())
+    assert lines[1:7] == [
+        "  checkpoint",
+        *(f"  model.ckpt-{step}.{end}" for step in (1, 2) for end in ("data-00000-of-00001", "index")),
+        "  and 2 more",
+    ]
+    for step in (1, 2, 3):
+        (folder.path / f".saving-{step}-abcd").mkdir()
+    (folder.path / "checkpoint").unlink()
+    assert folder.opened().inspect() is None
+
+
+def test_what_the_manifest_lists_stays_though_an_error_came_after_it(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorFlow's file is written after the manifest: by then the checkpoint counts."""
+    opened = folder.save(100)
+    real = durable.write_bytes
+
+    def full(path: Path, content: bytes) -> None:
+        if path.name == "checkpoint":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path, content)
+
+    monkeypatch.setattr(durable, "write_bytes", full)
+    with pytest.raises(DiskFull):
+        opened.save(200, write, signature(200), CheckpointMetadata(2.0, 3))
+    monkeypatch.undo()
+    found = folder.opened().inspect()
+    assert found is not None
+    assert found.saved.step == 200
+    assert "200" not in (folder.path / "checkpoint").read_text()
+    folder.opened().prepare(now=0.0)
+    assert (folder.path / "checkpoint").read_text().startswith('model_checkpoint_path: "model.ckpt-200"\n')
+
+
+def test_metrics_are_noted_of_one_checkpoint(folder: Folder) -> None:
+    opened = folder.save(100, 200)
+    opened.note_metrics(100, {"eval": {"loss": 0.5}}, {"eval": "rows"})
+    found = folder.opened().read_manifest()
+    assert found is not None
+    assert [(one.metrics, one.evaluated_on) for one in found.checkpoints] == [
+        ({"eval": {"loss": 0.5}}, {"eval": "rows"}), ({}, {})
+    ]  # fmt: skip

@@ -160,6 +160,10 @@ def test_a_setting_that_no_rule_knows_counts_for_the_layers_whose_weights_are_ta
     assert plan(signature(layers=new), saved, allow=["architecture"]).taken
     units = signature(layers={"model/hidden_0": {"class": "Mine", "level": 1, "units": 2}})
     assert plan(units, saved).taken  # which shapes show
+    relu, tanh = (
+        signature(layers={"model/hidden_0": {"class": "Dense", "activation": one}}) for one in ("relu", "tanh")
+    )
+    assert plan(tanh, relu).taken  # a rule knows it
 
 
 # Adoptions.
@@ -176,6 +180,8 @@ def test_a_tensor_is_known_by_each_of_its_names(form: str) -> None:
         one.path: form.format(one.path) for one in BASE.variables
     }
     assert (found.fresh, found.left, found.step_key) == (("adagrad/x",), (), None)
+    counted = plan_adoption([*tensors(form), NamedTensor("global_step", ())], BASE, "model.ckpt-7", "iris/wide")
+    assert (counted.left, counted.step_key) == ((), "global_step")
 
 
 def estimator(*more: NamedTensor) -> list[NamedTensor]:

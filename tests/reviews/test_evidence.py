@@ -139,6 +139,10 @@ def test_a_result_set_is_that_of_the_runs_that_count_and_their_numbers(repo: Rep
         found = bound(repo)
         assert (found[0], found[1] in seen) == (digests, False), values
         seen.add(found[1])
+    ran(repo, "iris/wide", 0.97, first=1)  # the same number, of another run
+    found = bound(repo)
+    assert (found[0], found[1] in seen) == (digests, False)
+    seen.add(found[1])
     rewrite(repo, 1, "iris/baseline", step=999)  # of either side
     (repo.path / ".git/expmgr/index.sqlite").unlink(missing_ok=True)
     assert bound(repo)[1] not in seen

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from clones import ok, put, record_of, signature
+from clones import put, record_of, signature
 from expmgr.checkpoints.manifest import CheckpointMetadata
 from expmgr.checkpoints.signature import ProbeValues
 from expmgr.disk.locks import Process
@@ -32,9 +32,8 @@ BY_HAND = {"script": "train.py", "head": "h", "changed": []}
 
 
 @pytest.fixture
-def project(iris: Repo) -> Project:
-    ok(iris, "new", "iris/wide")
-    return Project.open(iris.path)
+def project(wide: Repo) -> Project:
+    return Project.open(wide.path)
 
 
 def run(project: Project, number: int, seed: int = 0, *, origin: str | None = None, **values: Any) -> RunRecord:
@@ -130,10 +129,10 @@ def test_each_seed_has_its_run_in_order(project: Project) -> None:
     assert two not in stands(project)
 
 
-def test_a_variant_whose_branch_is_gone_has_its_runs(project: Project, iris: Repo) -> None:
+def test_a_variant_whose_branch_is_gone_has_its_runs(project: Project, wide: Repo) -> None:
     run(project, 1)
     newest = run(project, 2, status="failed")
-    iris.git("branch", "-D", "exp/iris/wide")
+    wide.git("branch", "-D", "exp/iris/wide")
     assert stands(project) == [newest]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from clones import commit_on, ok, put, ran, record_of, told
+from clones import commit_on, put, ran, record_of, told
 from expmgr.disk.locks import Process
 from expmgr.log.events import Noted, RunTold
 from expmgr.log.logs import OWN, REMOTES, Told
@@ -27,12 +27,6 @@ from team.events import event_of
 from world import Repo, new_repo
 
 BOB = "bob-00000002"
-
-
-@pytest.fixture
-def wide(iris: Repo) -> Repo:
-    ok(iris, "new", "iris/wide")
-    return iris
 
 
 def mark_foreign(project: Project, record: RunRecord, writer: str = BOB) -> None:
