@@ -213,8 +213,8 @@ class ModelDir:
         except OSError as error:
             raise self._no_access(f"{self.shown}/manifest.json", error) from error
         try:
-            parse_foreign_json(content)  # a shared folder is anybody's
             manifest = Manifest.model_validate_json(content)
+            parse_foreign_json(content)  # a shared folder is anybody's
         except ValueError as error:
             raise self._unreadable(content, error) from None
         if (manifest.variant, manifest.seed) != (self.variant, self.seed):

@@ -264,8 +264,8 @@ def read_signature(prefix: Path, checkpoint: str, way_out: str | None = None) ->
         what = "is missing" if is_missing else f"cannot be read: {os.strerror(error.errno or errno.EIO)}"
         raise CheckpointRefused(f"{refusal}: its signature {path.name} {what}", left_alone=kept, hint=way_out) from None
     try:
-        parse_foreign_json(content)
         signature = Signature.model_validate_json(content, strict=True)
+        parse_foreign_json(content)
     except NotJson as error:
         raise CheckpointRefused(
             f"{refusal}: its signature {path.name} cannot be read", details=[str(error)], left_alone=kept, hint=way_out

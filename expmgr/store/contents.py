@@ -91,7 +91,9 @@ class Contents(StoredPart):
 
 def parse_contents(content: bytes) -> Contents:
     """The list in `content`. Raises `ValueError` (of pydantic or of `parse_foreign_json`) for what is none."""
-    return Contents.model_validate(parse_foreign_json(content))
+    contents = Contents.model_validate_json(content)
+    parse_foreign_json(content)
+    return contents
 
 
 def first_problem(error: ValueError) -> str:

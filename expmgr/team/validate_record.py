@@ -103,8 +103,8 @@ def foreign_record(content: bytes, writer: str) -> RunRecord:
     No value is converted: some readers take the JSON as it is.
     """
     try:
-        parse_foreign_json(content)
         record = RunRecord.model_validate_json(content, strict=True)
+        parse_foreign_json(content)
     except ValidationError as error:
         raise EventProblem(f"the record of {writer} cannot be read: {_said(error.errors()[0])}") from None
     except ValueError as error:
