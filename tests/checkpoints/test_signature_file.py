@@ -88,16 +88,13 @@ def test_an_estimators_signature_calls_tensors_by_their_names(tmp_path: Path) ->
 
 def refused(prefix: Path) -> list[str]:
     with pytest.raises(CheckpointRefused) as caught:
-        read_signature(prefix, "models/x/model.ckpt-7")
+        read_signature(prefix, "models/x/model.ckpt-7", "expmgr run iris/wide --fresh")
     return caught.value.lines()
 
 
 def test_a_signature_that_cannot_be_believed_is_told_with_its_reason(tmp_path: Path) -> None:
-    prefix, fresh = (
-        tmp_path / "model.ckpt-7",
-        "to start anew and keep the old model_dir aside: expmgr run VARIANT --fresh",
-    )
-    end = ["Nothing was changed on disk.", f"Hint: {fresh}"]
+    prefix, way_out = tmp_path / "model.ckpt-7", "expmgr run iris/wide --fresh"
+    end = ["Nothing was changed on disk.", f"Hint: {way_out}"]
     begin = "Error: models/x/model.ckpt-7 was not restored: "
     assert refused(prefix) == [f"{begin}its signature model.ckpt-7.json is missing", *end]
     text = prefix.with_name("model.ckpt-7.json")

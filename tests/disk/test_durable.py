@@ -124,7 +124,8 @@ def test_file_and_folder_are_on_the_disk_before_it_is_said(path: Path, monkeypat
 def test_an_error_of_the_disk_is_said_as_one(code: int) -> None:
     with pytest.raises(DiskFull) as caught, durable.disk_errors("models/iris"):
         raise OSError(code, os.strerror(code))
-    assert caught.value.message == f"models/iris could not be written: {os.strerror(code)}"
+    what = "read or written" if code == errno.EIO else "written"
+    assert caught.value.message == f"models/iris could not be {what}: {os.strerror(code)}"
 
 
 def test_an_error_of_the_request_stays_what_it_is() -> None:

@@ -96,7 +96,8 @@ def test_errors_of_the_disk_are_told_from_others() -> None:
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
         with pytest.raises(DiskFull) as full, durable.disk_errors("a checkpoint"):
             raise OSError(number, os.strerror(number))
-        assert full.value.message == f"a checkpoint could not be written: {os.strerror(number)}"
+        what = "read or written" if number == errno.EIO else "written"
+        assert full.value.message == f"a checkpoint could not be {what}: {os.strerror(number)}"
     with pytest.raises(PermissionError), durable.disk_errors("a checkpoint"):
         raise PermissionError(errno.EACCES, "no")
     with durable.disk_errors("a checkpoint"):
@@ -210,14 +211,14 @@ def test_what_tells_processes_apart() -> None:
 
 def test_an_owner_elsewhere_is_watched_for_the_whole_silence(tmp_path: Path) -> None:
     hold(tmp_path, replace(Process.current(), host="elsewhere"))
-    time = Time()
+    time = Time(0.0)
     Lock(tmp_path, time.clock).acquire("it", time.wait)
     assert time.now == SILENCE_SECS == 60
 
 
 def test_an_owner_elsewhere_that_gives_the_lock_back_is_no_longer_waited_for(tmp_path: Path) -> None:
     path = hold(tmp_path, replace(Process.current(), host="elsewhere"))
-    time = Time()
+    time = Time(0.0)
 
     def wait(seconds: float) -> None:
         time.wait(seconds)
@@ -376,9 +377,9 @@ def test_a_head_has_what_the_record_has(tmp_path: Path) -> None:
 
         def reading(name: str, read: list[str] = read) -> Any:
             read.append(name)
-            return made[name], True
+            return made[name], True, ""
 
-        first, second, third = Index(path, runs).heads(reading)
+        first, second, third = Index(path, runs).heads(reading, bool)
         assert len(read) == times_read
         assert (first.started_at, first.warm_start, first.by_hand) == (7.0, {"from": "iris/wide"}, True)
         assert (first.metric_name, first.split, first.metric("accuracy", "eval")) == ("accuracy", "eval", 0.5)
@@ -398,14 +399,16 @@ def test_a_run_that_goes_on_is_read_each_time(tmp_path: Path) -> None:
 
     def reading(name: str) -> Any:
         read.append(name)
-        return record(name, status="running"), False
+        return record(name, status="running"), False, ""
 
     for _ in range(2):
-        assert [one.status for one in Index(tmp_path / "index.sqlite", tmp_path / "runs").heads(reading)] == ["running"]
+        assert [one.status for one in Index(tmp_path / "index.sqlite", tmp_path / "runs").heads(reading, bool)] == [
+            "running"
+        ]
     assert read == ["2026-0", "2026-0"]
     index = Index(tmp_path / "index.sqlite", tmp_path / "runs")
-    assert index.heads(lambda _: None) == []
-    assert Index(tmp_path / "index.sqlite", tmp_path / "gone").heads(reading) == []
+    assert index.heads(lambda _: None, bool) == []
+    assert Index(tmp_path / "index.sqlite", tmp_path / "gone").heads(reading, bool) == []
 
 
 def test_digests_and_signatures_are_asked_for_once(tmp_path: Path) -> None:

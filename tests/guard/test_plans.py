@@ -99,11 +99,11 @@ def test_the_heaviest_verdict_decides() -> None:
 
 
 def test_which_rules_a_person_may_allow() -> None:
-    assert allowed_rules(["data", "seed", "data"]) == ["data", "seed"]
+    assert allowed_rules(["data", "seed", "data"], "iris/wide") == ["data", "seed"]
     with pytest.raises(BadArgument, match=r"^variables is never allowed: the weights do not fit$"):
-        allowed_rules(["data", "variables"])
+        allowed_rules(["data", "variables"], "iris/wide")
     with pytest.raises(BadArgument, match="there is no rule 'dta': "):
-        allowed_rules(["dta"])
+        allowed_rules(["dta"], "iris/wide")
 
 
 # Differences.

@@ -291,10 +291,10 @@ def test_every_refusal_but_that_of_shapes_may_be_allowed_by_its_own_rule_alone(r
     if rule == "variables":
         assert (allowed.verdict, allowed.differences[0].is_allowed) == (Verdict.REFUSE, False)
         with pytest.raises(BadArgument, match=r"^variables is never allowed: the weights do not fit$"):
-            allowed_rules([rule])
+            allowed_rules([rule], "iris/wide")
         return
     assert (allowed.verdict, {one.is_allowed for one in allowed.differences}) == (Verdict.RESUME, {True})
-    assert allowed_rules([rule, rule]) == [rule]
+    assert allowed_rules([rule, rule], "iris/wide") == [rule]
     others = [one for one in RULES if one != rule]
     assert judge(BASE, other, others).verdict is verdict
     shown = allowed.differences[0].as_dict()
@@ -304,7 +304,7 @@ def test_every_refusal_but_that_of_shapes_may_be_allowed_by_its_own_rule_alone(r
 
 def test_a_rule_that_is_none_cannot_be_allowed() -> None:
     with pytest.raises(BadArgument, match=r"^there is no rule 'activaton': did you mean activation\?$"):
-        allowed_rules(["dropout", "activaton"])
+        allowed_rules(["dropout", "activaton"], "iris/wide")
 
 
 @pytest.mark.parametrize("rule", [rule for rule, (_, verdict) in CASES.items() if verdict is Verdict.RESUME])

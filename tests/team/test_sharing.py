@@ -14,13 +14,14 @@ from clones import commit_on, put, ran, record_of, told
 from expmgr.disk.locks import Process
 from expmgr.log.events import Noted, RunTold
 from expmgr.log.logs import OWN, REMOTES, Told
+from expmgr.log.refs import KEEP, keep_ref
 from expmgr.log.writers import writer_id
-from expmgr.project import KEEP, Project, keep_ref
+from expmgr.project import Project
 from expmgr.runs.origin import ORIGIN, is_foreign, origin_of, teller_of
 from expmgr.runs.record import Attempt, RunRecord
 from expmgr.team.notes import notes_on
 from expmgr.team.publish import catch_up, retold, tell, tell_runs
-from expmgr.team.receive import _by_teller, take_over
+from expmgr.team.receive import by_teller, take_over
 from expmgr.team.target_branch import newest, target_of, team_remote
 from expmgr.team.validate_record import wrong_in
 from team.events import event_of
@@ -152,7 +153,7 @@ def told_by(writer: str, mail: str | None, number: int) -> Told:
 
 def test_who_tells_is_a_person_with_all_clones_and_a_clone_with_all_addresses() -> None:
     def groups(*told: tuple[str, str | None]) -> list[list[int]]:
-        found = _by_teller([told_by(writer, mail, number) for number, (writer, mail) in enumerate(told, 1)])
+        found = by_teller([told_by(writer, mail, number) for number, (writer, mail) in enumerate(told, 1)])
         return sorted([one.time for one in some] for some in found)
 
     assert groups() == []
