@@ -24,6 +24,7 @@ from expmgr.reviews.evidence import (
     gather,
     question_of,
 )
+from expmgr.runs.record import DataSplit
 from expmgr.variants.variants import find_variant
 from once import made_once
 from team.events import event_of
@@ -147,6 +148,7 @@ def test_a_result_set_is_that_of_the_runs_that_count_and_their_numbers(repo: Rep
     (repo.path / ".git/expmgr/index.sqlite").unlink(missing_ok=True)
     assert bound(repo)[1] not in seen
     assert bound(repo, seeds=(0, 2))[1] not in seen
+    assert "few-seeds" in [check.id for check in evidence(repo, seeds=(0, 2)).blocks]  # a decision hangs on it
 
 
 def test_what_would_be_merged_is_looked_at(repo: Repo) -> None:
@@ -166,6 +168,29 @@ def test_what_would_be_merged_is_looked_at(repo: Repo) -> None:
     stale = next(check for check in after.checks if check.id == "stale")
     assert stale.mend == f"git switch exp/iris/wide; git merge main; {command}"
     assert [check.id for check in after.blocks if check.id == "stale"] == ["stale"]
+
+
+def test_data_in_git_outside_of_the_experiment_makes_results_old(repo: Repo) -> None:
+    """No code digest knows it: what the runs were given is looked at in what would be merged."""
+    repo.write("data/rows.csv", "1\n")
+    repo.commit("rows")
+    repo.git("rebase", "--quiet", "main", "exp/iris/wide")
+    repo.git("switch", "--quiet", "main")
+    data = {
+        "train": DataSplit(path="data/rows.csv", rows=2000, sha256="a" * 64),
+        "eval": DataSplit(path="/elsewhere/eval.csv", rows=50_000, sha256="b" * 64, also_in_train=0),
+    }
+    for seed in range(3):  # whose data are not in git
+        shutil.rmtree(record_path(repo, seed).parent)
+    ran(repo, "iris/wide", 0.95, 0.97, 0.96, data=data)
+    before = evidence(repo)
+    assert (before.moved, before.without_results) == ((), [])
+    commit_on(repo, "main", "data/other.csv", "2\n")
+    assert evidence(repo).without_results == []
+    commit_on(repo, "main", "data/rows.csv", "2\n")
+    after = evidence(repo)
+    assert after.moved == ("data/rows.csv",)
+    assert [side.name for side in after.without_results] == ["iris/wide"]
 
 
 def test_a_conflict_and_a_deleted_experiment_are_told(repo: Repo) -> None:
