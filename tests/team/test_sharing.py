@@ -80,6 +80,16 @@ def test_an_attempt_is_told_once_and_the_next_one_too(wide: Repo) -> None:
         assert [one["attempt"] for one in events] == [1, 2][:count]
 
 
+def test_what_another_says_of_one_s_own_run_is_still_to_be_told(wide: Repo) -> None:
+    (record,) = ran(wide, "iris/wide", 0.9)
+    as_of(wide, BOB)
+    project = Project.open(wide.path)
+    project.repo.set_ref(keep_ref(record.run_id), record.commit, "a run")
+    assert tell_runs(project) == 1
+    writers = [one.event.writer for one in project.logs.events("run")]
+    assert sorted(writers) == sorted([BOB, writer_id(project.layout.own)])
+
+
 def test_what_is_scratch_tells_nothing(wide: Repo) -> None:
     ran(wide, "iris/wide", 0.9, tell=False)
     project = Project.open(wide.path)
@@ -93,6 +103,7 @@ def test_variants_of_others_are_not_told_as_one_s_own(iris: Repo, tmp_path: Path
     hub = new_repo(tmp_path / "hub")
     hub.git("config", "receive.denyCurrentBranch", "ignore")
     iris.git("remote", "add", "origin", str(hub.path))
+    iris.git("remote", "add", "fork", str(tmp_path / "nowhere"))  # which has none of them
     for name, who in (("local", "bob"), ("pushed", "ann"), ("theirs", "bob")):
         iris.git("branch", f"exp/iris/{name}", "main")
         folder = tmp_path / name
