@@ -253,6 +253,15 @@ def test_nothing_of_a_log_that_does_not_begin_as_one_is_an_event(repo: Repo, beg
     assert unreadable(repo) == [shallow] * 2
 
 
+def test_anothers_log_under_a_name_of_ones_own_is_named(repo: Repo) -> None:
+    said = say(repo, "one")
+    repo.git("update-ref", "refs/expmgr/log/bob-00000002", f"refs/expmgr/log/{ANN}")
+    repo.git("update-ref", f"refs/expmgr/remotes/origin/log/{ANN}", f"refs/expmgr/log/{ANN}")  # the same log, fetched
+    found = logs(repo)
+    assert [one.id for one in found.events()] == [said.id]
+    assert list(found.unreadable.values()) == ["its log does not begin as that of bob-00000002"] * 2
+
+
 def test_a_commit_without_an_event_is_named(repo: Repo) -> None:
     beginning = {"log.json": canonical({"format": 1, "writer": ANN})}
     begun(repo, beginning, [{"other": b"x"}, {"event.json": b" " * (MOST_BYTES + 1)}])
