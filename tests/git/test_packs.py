@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,7 @@ from expmgr.git.commits import commit_tree, extend_ref, merged_tree, write_commi
 from expmgr.git.objects import NewCommit, NewObjects, folders_of
 from expmgr.git.process import call_git, read_config, run_git
 from expmgr.git.remotes import (
+    _asking,
     default_branch,
     fetch_refs,
     push_refs,
@@ -228,3 +230,10 @@ def test_remotes(repo: Repo, tmp_path: Path) -> None:
     assert upstream_remote(one) is None
     repo.git("switch", "--quiet", "--detach")
     assert upstream_remote(one) is None
+
+
+@pytest.mark.parametrize(("stdin", "stderr"), [(True, True), (True, False), (False, True), (False, False)])
+def test_a_password_is_asked_for_only_at_a_terminal(stdin: bool, stderr: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: stdin))
+    monkeypatch.setattr("sys.stderr", SimpleNamespace(isatty=lambda: stderr))
+    assert _asking() == ({"GIT_TERMINAL_PROMPT": "1"} if stdin and stderr else {})
