@@ -70,7 +70,11 @@ def test_zero_is_held_at_the_edges() -> None:
 
 def test_six_pairs_have_signs() -> None:
     assert found([0.0] * 5, [1.0, 2.0, 3.0, 4.0, 5.0]).signs_p is None
-    assert found([0.0] * 6, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).signs_p == 2 / 64
+    six = found([0.0] * 6, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    assert six.signs_p == 2 / 64
+    assert not six.interval(1 - 2 / 64).holds_zero
+    assert six.signs_disagree(1 - 2 / 64)  # as rare as the level allows is not rarer
+    assert not six.signs_disagree(0.95)
 
 
 def test_the_spread_of_unpaired_seeds() -> None:

@@ -1,10 +1,10 @@
-"""A side without a result: what is said of it, once."""
+"""A side without a result, or with a run that was made again: what is said of it, once."""
 
 from __future__ import annotations
 
-from comparison.test_checks import case, run, runs, stale, subject
+from comparison.test_checks import ATTEMPT, case, run, runs, stale, subject
 from expmgr.comparison.checks.finding import Found
-from expmgr.comparison.checks.runs import results
+from expmgr.comparison.checks.runs import left_out, results
 from expmgr.comparison.sides import Subject
 
 
@@ -31,3 +31,16 @@ def test_a_side_that_has_begun_has_no_finished_run() -> None:
 def test_a_side_without_any_run_is_told_with_the_seeds_of_the_other() -> None:
     ((told, command),) = said(subject("wide", []))[1:]
     assert (told, command) == ("iris/wide has no run", "expmgr run iris/wide --seeds 0-4")
+
+
+def test_only_runs_of_one_spec_and_code_by_expmgr_were_made_again() -> None:
+    def again(**first: object) -> list[str]:
+        made = [run("iris/wide", 0, 0.5, **first).model_copy(update={"run_id": "2026-a"}), *runs("wide", gain=0.1)]
+        found = left_out(case(other=subject("wide", made)))
+        return [one.told for one in found if isinstance(one, Found)]
+
+    assert again() == ["iris/wide seed 0 was trained 2 times from its first step; the newest counts"]
+    assert again(by_hand={"script": "a.py", "head": "h", "changed": []}) == []
+    assert again(code_digest="old") == []
+    assert again(status="preempted") == []
+    assert again(attempts=[ATTEMPT.model_copy(update={"from_step": 5})]) == []

@@ -402,6 +402,8 @@ def test_the_slots_of_what_is_taken_come_along_on_request() -> None:
         ("adam/hidden_0_kernel_momentum", "adam/hidden_0_kernel_momentum", (4, 10)),
     ]
     assert plan.as_dict()["optimizer"] == ["adam/iteration", "adam/hidden_0_kernel_momentum"]
+    every = plan_warm_start(one, one, Wish(with_optimizer=True), "it")
+    assert [slot.new for slot in every.slots] == [slot.path for slot in SLOTS if "learning_rate" not in slot.path]
     moved = [variable("adam/first_kernel_momentum", 4, 10)]
     renamed = made(variable("first/kernel", 4, 10), optimizer_variables=moved)
     plan = plan_warm_start(one, renamed, Wish(with_optimizer=True, maps=[("hidden_0/kernel", "first/kernel")]), "it")
