@@ -24,7 +24,7 @@ from expmgr.checkpoints.signature import (
     slot_path,
     unpacked,
 )
-from expmgr.errors import CheckpointRefused
+from expmgr.errors import CheckpointRefused, DiskFull, ModelDirProblem
 from tables import index_bytes
 
 KERNEL, BIAS, RATE = "dense/kernel", "dense/bias", "sgd/learning_rate"
@@ -341,3 +341,15 @@ def test_other_content_of_the_same_size_is_damage_that_only_a_thorough_look_find
     index.write_bytes(bytes(os.urandom(index.stat().st_size)))
     with pytest.raises(CheckpointRefused):
         folder.opened().inspect(thorough=False)
+
+
+def test_an_error_of_the_system_is_told_in_its_words(folder: Folder) -> None:  # noqa: F811
+    opened = folder.opened()
+    for number, told in ((13, "Permission denied"), (30, "Read-only file system")):
+        with pytest.raises(ModelDirProblem) as caught, opened._problems("it"):
+            raise OSError(number, "x")
+        assert caught.value.lines()[0] == f"Error: models/iris/wide/seed-0 cannot be written: {told}"
+    with pytest.raises(ModelDirProblem, match="Input/output error"), opened._problems("it"):
+        raise OSError("of no number")
+    with pytest.raises(DiskFull, match=r"^it could not be written: No space left"), opened._problems("it"):
+        raise OSError(28, "x")

@@ -216,6 +216,11 @@ def test_remotes(repo: Repo, tmp_path: Path) -> None:
     refused = refs_at(one, str(tmp_path / "gone"), "*")
     assert not isinstance(refused, dict)
     assert "gone" in refused.stderr
+    hook = repo.write(".git/hooks/pre-push", "#!/bin/sh\necho not today >&2\nexit 1\n")
+    hook.chmod(0o755)
+    flags, answer = push_refs(one, "origin", ["main:refs/heads/third"])  # the user's hooks count
+    assert (flags, answer.status, "not today" in answer.stderr) == ({}, 1, True)
+    hook.unlink()
     assert fetch_refs(one, "origin", ["refs/heads/next:refs/x/next"]).status == 0
     assert repo.git("rev-parse", "refs/x/next").strip() == newer
     assert repo.git("for-each-ref", "refs/remotes/") == repo.git(

@@ -380,6 +380,13 @@ def test_no_warm_start_without_a_variable_or_with_another_meaning() -> None:
     assert "rule labels" in no_start(made(KERNEL, data=first), made(KERNEL, data=turned))[1]
 
 
+def test_five_reasons_against_a_warm_start_are_told() -> None:
+    one, two = ({f"hidden_{n}": {"class": "Mine", "level": level} for n in range(7)} for level in (1, 2))
+    weights = [variable(f"hidden_{n}/kernel", 1) for n in range(7)]
+    lines = no_start(made(*weights, layers=one), made(*weights, layers=two))
+    assert lines[1:] == [f"  hidden_{n}.level   saved 1   wanted 2   (rule architecture)" for n in range(5)]
+
+
 def test_a_setting_that_no_shape_shows_keeps_a_layers_weights() -> None:
     one = {"a/hidden_0": {"class": "Mine", "units": 3, "level": 1}, "out": {"class": "Mine", "level": 1}}
     two = {"a/hidden_0": {"class": "Mine", "units": 4, "level": 1}, "out": {"class": "Mine", "level": 2}}

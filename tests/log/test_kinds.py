@@ -21,6 +21,7 @@ from expmgr.log.events import (
     Actor,
     Noted,
     Retracted,
+    ReviewOpened,
     canonical,
     is_writer,
     parse_event,
@@ -137,6 +138,12 @@ def test_an_event_says_what_happened_and_keeps_its_commits(
     found = parse_event(content(kind, **values), ANN)
     assert type(found) is KINDS[kind]
     assert (found.title, list(found.commits)) == (title, commits)
+
+
+def test_a_review_is_not_confirmed_unless_it_says_so() -> None:
+    found = parse_event(content("review.open", **OPENED), ANN)
+    assert isinstance(found, ReviewOpened)
+    assert (found.is_confirmed, found.seeds) == (False, None)
 
 
 def test_every_kind_is_tried() -> None:
