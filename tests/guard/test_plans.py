@@ -652,7 +652,8 @@ def test_names_that_play_another_part_in_a_training_step() -> None:
 @pytest.mark.parametrize(
     ("one", "two", "rule"),
     [
-        ("float32", "float64", "wider-dtype"), ("bfloat16", "float32", "wider-dtype"), ("float16", "float32", "wider-dtype"), ("float64", "float32", "dtype"),
+        ("float32", "float64", "wider-dtype"), ("bfloat16", "float32", "wider-dtype"), ("float16", "float32", "wider-dtype"),
+        ("float64", "float32", "dtype"),
         ("float16", "bfloat16", "dtype"), ("int8", "float32", "dtype"), ("float32", "int8", "dtype"),
     ],
 )  # fmt: skip
