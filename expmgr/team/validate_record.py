@@ -136,4 +136,5 @@ def wrong_in(record: RunRecord) -> str | None:
 
 
 def _said(error: Any) -> str:
-    return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
+    place = ".".join(map(str, error["loc"]))
+    return f"{place}: {error['msg']}" if place else str(error["msg"])

@@ -39,8 +39,8 @@ def _make(folder: Path) -> None:
     repo.commit("Add experiment iris")
     ok(repo, "new", "iris/baseline")
     ok(repo, "new", "iris/wide", "--from", "baseline", "--set", "model.hidden_units=[20, 20]")
-    ran(repo, "iris/baseline", 0.90, 0.91, 0.93)
-    ran(repo, "iris/wide", 0.95, 0.97, 0.96)
+    ran(repo, "iris/baseline", 0.90, 0.91, 0.93, tell=False)
+    ran(repo, "iris/wide", 0.95, 0.97, 0.96, tell=False)
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_a_result_set_is_that_of_the_runs_that_count_and_their_numbers(repo: Rep
         found = bound(repo)
         assert (found[0], found[1] in seen) == (digests, False), values
         seen.add(found[1])
-    ran(repo, "iris/wide", 0.97, first=1)  # the same number, of another run
+    ran(repo, "iris/wide", 0.97, first=1, tell=False)  # the same number, of another run
     found = bound(repo)
     assert (found[0], found[1] in seen) == (digests, False)
     seen.add(found[1])

@@ -63,7 +63,7 @@ def test_a_connection_is_tried_three_times() -> None:
     assert caught.value.lines()[0] == "Error: the store memory://pieces cannot be used: ConnectionError: cut"
     assert (files.failures, files.forgotten) == (0, 2)
     files = Files(1, FileNotFoundError("gone"))
-    with pytest.raises(StoreProblem, match=f"^memory://pieces does not hold {DIGEST[:12]}$"):
+    with pytest.raises(StoreProblem, match=f"^memory://pieces does not hold {DIGEST[:12]}\n"):
         store_on(files).get(DIGEST)
     assert files.failures == 0
     long = Files(3, ConnectionError("x" * 500))
@@ -104,9 +104,9 @@ def test_a_folder_holds_pieces_by_their_digest(tmp_path: Path) -> None:
     assert (store.is_there(), store.has(DIGEST), store.has("0" * 64)) == (True, True, False)
     assert store.get(DIGEST, 7) == b"weights"
     assert store._get(DIGEST, 3) == b"weig"
-    with pytest.raises(StoreProblem, match=f"{store.name} holds other content than {DIGEST[:12]} is"):
+    with pytest.raises(StoreProblem, match=f"{path} holds other content than "):
         store.get(DIGEST, 6)
-    with pytest.raises(StoreProblem, match=f"^{store.name} does not hold 000000000000$"):
+    with pytest.raises(StoreProblem, match=f"^{store.name} does not hold 000000000000\n"):
         store.get("0" * 64)
     path.write_bytes(b"weightS")
     with pytest.raises(StoreProblem, match="holds other content"):
