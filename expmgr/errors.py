@@ -233,9 +233,10 @@ class UnknownRun(ExpmgrError):
 class RecordDamaged(ExpmgrError):
     """The record of a run cannot be read, or differs from the one that the event log names (`reason`)."""
 
-    def __init__(self, run_id: str, reason: str, hint: str | None) -> None:
+    def __init__(self, run_id: str, reason: str, hint: str | None, *, is_in_log: bool = False) -> None:
         super().__init__(f"the record of run {run_id} {reason}", left_alone="Nothing was changed.", hint=hint)
         self.reason = reason
+        self.is_in_log = is_in_log
 
 
 class NewerFormat(ExpmgrError):

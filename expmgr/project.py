@@ -47,7 +47,8 @@ class Project:
         from expmgr.log.logs import Logs
 
         own = Layout(self.repo.git_common_dir, self.layout.models_root)
-        return Logs(self.repo, Records(own).index, own.own)
+        index = Records(own).index if self.is_scratch else self.records.index
+        return Logs(self.repo, index, own.own)
 
     @classmethod
     def open(cls, folder: Path, on_note: Callable[[str], None] = lambda _: None) -> Project:

@@ -275,12 +275,17 @@ def _index(setup: Setup) -> Iterator[Finding]:
 
 def _records(setup: Setup) -> Iterator[Finding]:
     """Records of runs are those that the event log names; no folder of a run is empty."""
+    from expmgr.team.restore import damaged_or_deleted
+
     project = setup.project
     heads = project.records.heads()
     for _, run in sorted(project.records.skipped.items()):
-        fix = f"expmgr restore {run.run_id}" if run.is_damaged else ""
-        repair = _restoring(project, run) if run.is_damaged else None
-        yield Finding("records", "error", f"run {run.run_id}: {run.reason}", fix, repair=repair)
+        fix = f"expmgr restore {run.run_id}" if run.is_in_log else ""
+        told = f"run {run.run_id}: {run.reason}" + (f"; {run.hint}" if run.hint and not run.is_in_log else "")
+        yield Finding("records", "error", told, fix, repair=_restoring(project, run) if run.is_in_log else None)
+    deleted = sorted(set(damaged_or_deleted(project)) - set(project.records.skipped))
+    for run_id in deleted:
+        yield Finding("records", "warn", f"run {run_id}: its record was deleted", f"expmgr restore {run_id}")
     empty = project.records.empty_folders()
     for folder in empty:
         doubt = "" if folder.is_dead else "; a run may be starting there"
@@ -290,7 +295,7 @@ def _records(setup: Setup) -> Iterator[Finding]:
             yield Finding("records", "warn", told, "expmgr doctor --fix", repair=Records(setup.layout).heads)
         else:
             yield Finding("records", "warn", told, f"ls -la {shlex.quote(str(folder.path))}")
-    if not project.records.skipped and not empty:
+    if not project.records.skipped and not empty and not deleted:
         yield Finding("records", "ok", f"{len(heads)} run{'' if len(heads) == 1 else 's'}, none damaged")
 
 

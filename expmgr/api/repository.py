@@ -108,7 +108,7 @@ class Repository:
         """
         from expmgr.team.restore import restore
 
-        return restore(self._project, runs)
+        return restore(self._project, runs, lambda problem: _note(problem.message))
 
     def new(
         self, variant: str, *, base: str | None = None, set: Mapping[str, Any] | None = None, why: str | None = None

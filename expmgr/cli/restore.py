@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from expmgr.cli import output
+from expmgr.errors import ExpmgrError, worst
+
+if TYPE_CHECKING:
+    from expmgr.team.restore import RestoredRun
 
 
 def add_to(app: typer.Typer) -> None:
@@ -29,16 +34,26 @@ def restore(
     from expmgr.project import Project
     from expmgr.team.restore import restore as restored
 
-    found = restored(Project.open(output.folder()), runs or ())
+    problems: list[ExpmgrError] = []
+    found = restored(Project.open(output.folder()), runs or (), problems.append)
     if as_json:
-        output.show_json({"format": 1, "runs": [one.as_dict() for one in found]})
-        return
-    if not found:
-        output.tell(["No record is damaged. Nothing was changed."])
+        failed = [one.as_dict() for one in problems]
+        output.show_json({"format": 1, "runs": [one.as_dict() for one in found], "errors": failed})
+    else:
+        _show(found)
+        if not found and not problems:
+            output.tell(["No record is damaged. Nothing was changed."])
+    for problem in problems:
+        output.tell(problem.lines())
+    raise typer.Exit(worst([one.exit_code for one in problems]))
+
+
+def _show(found: Sequence[RestoredRun]) -> None:
     for one in found:
         record = one.record
         run = f"run {record.run_id} ({record.variant} seed {record.seed})"
         if not one.was_damaged:
             output.show(f"{run} was not damaged")
         else:
-            output.show(f"restored {run}" + (f"; the damaged record is in {one.kept}" if one.kept else ""))
+            kept = f"; what was there is kept in {' and '.join(one.kept)}" if one.kept else ""
+            output.show(f"restored {run}{kept}")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from expmgr.disk.json_text import parse_json
 from expmgr.log.refs import KEEP, OWN, REMOTES
-from expmgr.runs.origin import ORIGIN
+from expmgr.runs.origin import read_origin
 
 if TYPE_CHECKING:
     from expmgr.disk.index import Index
@@ -85,7 +84,7 @@ class LogCheck:
         """What all logs say of a run, the newest attempt last."""
         self._look()
         if run_id not in self._told and not self._is_whole:
-            self._is_whole = len(self._told) == _FEW
+            self._is_whole = len(self._told) >= _FEW
             self._told |= {run_id: []} | self._read(None if self._is_whole else run_id)
         return self._told.get(run_id, [])
 
@@ -93,12 +92,13 @@ class LogCheck:
         """Whether `content` is the record of the run in `folder` that the log names."""
         run_id = folder.path.name
         told = self.told(run_id)
-        origin = _origin(folder)
+        origin = read_origin(folder)
         own = [one for one in told if one.is_own]
         is_pinned = f"{KEEP}{run_id}" in self._refs
         if origin is not None:
             writer = f"/{origin.get('writer')}"
-            told = [one for one in told if one.event == origin.get("event") or one.ref.endswith(writer)]
+            named = [one for one in told if one.event == origin.get("event") or one.ref.endswith(writer)]
+            told = named or told  # a damaged origin.json names nobody
         elif own:
             told = own
         elif is_pinned:
@@ -135,17 +135,6 @@ class LogCheck:
             told = Logs(self._repo, self._index, self._own).events("run")
             return [(one.ref, one.id, one.content) for one in told]
         return [row for row in self._index.run_events(run_id) if row[0] in logs]
-
-
-def _origin(folder: RunDir) -> Mapping[str, Any] | None:
-    """What `origin.json` says; None for a run of this clone."""
-    try:
-        found = parse_json((folder.path / ORIGIN).read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _attempts(content: bytes) -> tuple[int | None, bool]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from expmgr.disk.json_text import parse_json
 from expmgr.paths import RunDir
@@ -20,19 +19,24 @@ def is_foreign(folder: RunDir) -> bool:
     return (folder.path / ORIGIN).exists()
 
 
-def origin_of(folder: RunDir) -> str | None:
-    """The writer whose log told of the run; None for one of this clone."""
+def read_origin(folder: RunDir) -> dict[str, Any] | None:
+    """What `origin.json` says; nothing if it is damaged, None for a run of this clone."""
     try:
-        return str(parse_json((folder.path / ORIGIN).read_bytes())["writer"])
+        found = parse_json((folder.path / ORIGIN).read_bytes())
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError):
-        return ""  # nobody's
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def origin_of(folder: RunDir) -> str | None:
+    """The writer whose log told of the run, empty if that is not known; None for one of this clone."""
+    found = read_origin(folder)
+    return None if found is None else str(found.get("writer", ""))
 
 
 def teller_of(folder: RunDir, record: RunRecord) -> str:
     """Whoever trained a run, as people call them: the person who told of it, else the user of that machine."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        if by := parse_json((folder.path / ORIGIN).read_bytes())["by"]:
-            return str(by)
-    return record.user or "whoever trained it"
+    by = (read_origin(folder) or {}).get("by")
+    return str(by or record.user or "whoever trained it")

@@ -8,6 +8,8 @@ by itself what nobody folded, so a run whose process was killed is shown as kill
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -45,6 +47,9 @@ class SkippedRun:
     seed: int | None
     is_damaged: bool
     """The record was changed or is broken. Otherwise a newer version wrote it, or the file cannot be opened."""
+    is_in_log: bool = False
+    """Whether the event log has the record, so that `restore` can bring it back."""
+    hint: str | None = None
 
     @property
     def status(self) -> str:
@@ -138,16 +143,15 @@ class Records:
         (self.layout.active / run_id).unlink(missing_ok=True)
         return record
 
-    def put_back(self, run_id: str, content: bytes) -> str | None:
-        """Replace the record of a run that has ended by `content`, its record as the event log has it. The name of the file
-        in the run's folder that keeps what was there, None if nothing was."""
+    def put_back(self, run_id: str, content: bytes) -> list[str]:
+        """Replace the record of a run that has ended by `content`, its record as the event log has it. The names of the files
+        in the run's folder that keep what was there: its record, and events that are in no record."""
         folder = self.run_dir(run_id)
         durable.make_folder(folder.path)
-        kept = None
-        if folder.record.exists():
-            number = sum(1 for _ in folder.path.glob("damaged-*.json")) + 1
-            kept = f"damaged-{number}.json"
-            durable.write_bytes(folder.path / kept, folder.record.read_bytes())
+        kept = [
+            _kept(path, form) for path, form in ((folder.record, "damaged-{}.json"), (folder.events, "damaged-{}.events.jsonl"))
+            if path.exists()
+        ]  # fmt: skip
         durable.write_bytes(folder.record, content)
         self._clear(folder)
         (self.layout.active / run_id).unlink(missing_ok=True)
@@ -221,7 +225,10 @@ class Records:
             content = parse_json(self.run_dir(run_id).record.read_bytes())
             if is_final(content):
                 return content, True, "" if self._check(run_id) or self._log is None else self._log.state
-        except (OSError, ValueError, RecursionError, ExpmgrError):
+        except RecordDamaged as problem:
+            self._skip(run_id, problem)
+            return None
+        except (OSError, ValueError):
             pass  # below it is told in words
         found = next(self._loaded([run_id]), None)
         return (found.model_dump(mode="json"), False, "") if found is not None else None
@@ -243,9 +250,8 @@ class Records:
         except FileNotFoundError:
             return False  # whoever reads it says so
         if answer.difference is not None:
-            raise RecordDamaged(
-                run_id, answer.difference, hint=f"restore it from the event log: expmgr restore {run_id}"
-            )
+            hint = f"restore it from the event log: expmgr restore {run_id}"
+            raise RecordDamaged(run_id, answer.difference, hint, is_in_log=True)
         if answer.is_confirmed:
             self._confirmed[run_id] = stamp
         return answer.is_confirmed
@@ -267,16 +273,15 @@ class Records:
                 yield record
 
     def _skip(self, run_id: str, problem: Exception) -> None:
+        reason, hint, is_in_log = getattr(problem, "message", str(problem)), getattr(problem, "hint", None), False
         is_damaged = isinstance(problem, RecordDamaged)
-        reason = getattr(problem, "message", str(problem))
         if isinstance(problem, RecordDamaged):
-            reason = f"its record {problem.reason}"
+            reason, is_in_log = f"its record {problem.reason}", problem.is_in_log
         known = self.skipped.get(run_id)
         if known is None or known.reason != reason:
             variant, seed = self._whose(run_id)
-            self.skipped[run_id] = SkippedRun(run_id, reason, variant, seed, is_damaged)
-            hint = f" ({problem.hint})" if isinstance(problem, RecordDamaged) and problem.hint else ""
-            self.on_note(f"run {run_id} was skipped: {reason}{hint}")
+            self.skipped[run_id] = SkippedRun(run_id, reason, variant, seed, is_damaged, is_in_log, hint)
+            self.on_note(f"run {run_id} was skipped: {reason}" + (f" ({hint})" if is_damaged and hint else ""))
 
     def _whose(self, run_id: str) -> tuple[str | None, int | None]:
         """Variant and seed of a record that is not used: as the event log has them, or as far as its JSON says."""
@@ -356,7 +361,11 @@ class Records:
                     found.append(path.name)
                 continue
             except ExpmgrError as problem:
-                self._skip(path.name, problem)
+                try:
+                    self._check(path.name)  # the event log may have the record
+                    self._skip(path.name, problem)
+                except RecordDamaged as damage:
+                    self._skip(path.name, damage)
                 continue
             if record.has_ended and not is_gone(path):  # another attempt is being begun
                 continue
@@ -423,6 +432,23 @@ class Records:
                 f"run {record.run_id} ({record.variant}, seed {record.seed}): {told} cannot be read, and what they said is "
                 "missing from its record; the file is kept"
             )
+
+
+def _kept(path: Path, form: str) -> str:
+    """Copy a file beside itself, under the first free name; that name."""
+    content = path.read_bytes()
+    for number in itertools.count(1):
+        name = form.format(number)
+        try:
+            with open(path.with_name(name), "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except FileExistsError:
+            continue
+        durable.fsync_dir(path.parent)
+        return name
+    raise AssertionError("numbers do not end")
 
 
 def _has_more(path: Path, end: int) -> bool:

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from expmgr.disk import durable
-from expmgr.disk.json_text import parse_json
 from expmgr.errors import EventProblem
 from expmgr.log.events import RunTold
 from expmgr.log.logs import MOST_BESIDE_BYTES, RECORD_FILE, Told, writer_of
 from expmgr.log.refs import OWN
 from expmgr.project import Project
-from expmgr.runs.origin import ORIGIN
+from expmgr.runs.origin import ORIGIN, read_origin
 from expmgr.runs.record import RunRecord
 from expmgr.team.validate_record import foreign_record
 from expmgr.team.verify_signatures import trusted
@@ -87,9 +86,8 @@ def _newest(project: Project, run_id: str, events: list[Told], passed: dict[str,
     tellers = by_teller(events)
     origin: dict[str, Any] | None = None
     if folder.record.exists():
-        try:
-            origin = parse_json((folder.path / ORIGIN).read_bytes())
-        except (FileNotFoundError, ValueError):  # a run of this clone
+        origin = read_origin(folder)
+        if origin is None:  # a run of this clone
             others = [one.event.writer for one in events if not one.ref.startswith(OWN)]
             if others:
                 passed[run_id] = f"{others[0]} tells of it, and it is a run of this clone"
@@ -105,7 +103,8 @@ def _newest(project: Project, run_id: str, events: list[Told], passed: dict[str,
         passed[run_id] = f"{' and '.join(writers)} tell of it: nobody can say whose it is"
         return []
     newest = max(events, key=lambda one: _run(one).attempt, default=None)
-    if newest is None or (origin is not None and int(origin.get("attempt", 0)) >= _run(newest).attempt):
+    known = origin.get("attempt") if origin is not None else None
+    if newest is None or (isinstance(known, int) and known >= _run(newest).attempt):
         return []
     return [newest]
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import fcntl
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from expmgr.disk import durable
-from expmgr.errors import Busy, RecordDamaged, UnknownRun
+from expmgr.errors import Busy, ExpmgrError, RecordDamaged, UnknownRun
 from expmgr.log.events import RunTold
 from expmgr.log.logs import RECORD_FILE, Told
 from expmgr.log.refs import OWN
@@ -26,18 +27,20 @@ class RestoredRun:
     record: RunRecord
     was_damaged: bool
     """False if the record was whole: nothing was changed."""
-    kept: str | None
-    """The file with what was there before, relative to the repository; None if nothing was."""
+    kept: Sequence[str]
+    """The files with what was there before, relative to the repository: the record, and events that are in no record."""
 
     def as_dict(self) -> dict[str, Any]:
         record = self.record
         about = {"run_id": record.run_id, "variant": record.variant, "seed": record.seed}
-        return {**about, "status": record.status, "was_damaged": self.was_damaged, "kept": self.kept}
+        return {**about, "status": record.status, "was_damaged": self.was_damaged, "kept": list(self.kept)}
 
 
-def restore(project: Project, names: Sequence[str] = ()) -> list[RestoredRun]:
-    """Restore the records of the runs `names` (ids, or the beginnings of ids), or of all runs whose records are damaged or
-    deleted. Every run is looked at before any record is written.
+def restore(
+    project: Project, names: Sequence[str] = (), on_problem: Callable[[ExpmgrError], object] = lambda _: None
+) -> list[RestoredRun]:
+    """Restore the records of the runs `names` (ids, or the beginnings of ids): every run is looked at before any record is
+    written. Without names, of all runs whose records are damaged or deleted; `on_problem` is told which cannot be restored.
 
     Raises `UnknownRun` for a run that neither this clone nor any log has, `RecordDamaged` if no log has the record, and
     `Busy` if the run has not ended.
@@ -45,8 +48,17 @@ def restore(project: Project, names: Sequence[str] = ()) -> list[RestoredRun]:
     told: dict[str, list[Told]] = {}
     for one in trusted(project, project.logs.events("run")):
         told.setdefault(_event(one).run_id, []).append(one)
-    ids = [_run_id(project, name, told) for name in names] or _damaged(project, told)
-    return [_put_back(project, *one) for one in [_found(project, run_id, told) for run_id in dict.fromkeys(ids)]]
+    ids = [_run_id(project, name, told) for name in names]
+    found = [_found(project, run_id, told) for run_id in dict.fromkeys(ids)]
+    for run_id in () if names else damaged_or_deleted(project):
+        try:
+            found.append(_found(project, run_id, told))
+        except ExpmgrError as problem:
+            on_problem(problem)
+    # Not beside a command that ends what a crash left.
+    with open(project.layout.own / "sweep.lock", "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return [_put_back(project, *one) for one in found]
 
 
 def _event(told: Told) -> RunTold:
@@ -63,13 +75,12 @@ def _run_id(project: Project, name: str, told: dict[str, list[Told]]) -> str:
     return found[0]
 
 
-def _damaged(project: Project, told: dict[str, list[Told]]) -> list[str]:
-    """The runs whose records are damaged and in a log, and the runs of this clone whose records were deleted."""
+def damaged_or_deleted(project: Project) -> list[str]:
+    """The runs whose records are damaged, and those that this clone's log has and whose records were deleted."""
     project.records.heads()
     damaged = {one.run_id for one in project.records.skipped.values() if one.is_damaged}
-    own = {run_id for run_id, some in told.items() if any(one.ref.startswith(OWN) for one in some)}
-    gone = {run_id for run_id in own if not project.records.run_dir(run_id).record.exists()}
-    return sorted((damaged & set(told)) | gone)
+    own = {_event(one).run_id for one in project.logs.events("run") if one.ref.startswith(OWN)}
+    return sorted(damaged | {run_id for run_id in own if not project.records.run_dir(run_id).record.exists()})
 
 
 def _found(project: Project, run_id: str, told: dict[str, list[Told]]) -> tuple[Told, RunRecord, bytes]:
@@ -81,7 +92,7 @@ def _found(project: Project, run_id: str, told: dict[str, list[Told]]) -> tuple[
     events = told.get(run_id, [])
     writer = origin_of(folder)
     own = [one for one in events if one.ref.startswith(OWN)]
-    events = [one for one in events if _event(one).writer == writer] if writer else own or events
+    events = [one for one in events if _event(one).writer == writer] or own or events
     if len(by_teller(events)) != 1:
         some = ", ".join(sorted({_event(one).writer for one in events}))
         raise RecordDamaged(
@@ -97,8 +108,8 @@ def _found(project: Project, run_id: str, told: dict[str, list[Told]]) -> tuple[
 def _put_back(project: Project, told: Told, record: RunRecord, content: bytes) -> RestoredRun:
     folder = project.records.run_dir(record.run_id)
     with contextlib.suppress(FileNotFoundError, RecordDamaged):
-        return RestoredRun(project.records.load(record.run_id), was_damaged=False, kept=None)
+        return RestoredRun(project.records.load(record.run_id), was_damaged=False, kept=())
     kept = project.records.put_back(record.run_id, content)
     if not told.ref.startswith(OWN):
         durable.write_bytes(folder.path / ORIGIN, origin_told(told))
-    return RestoredRun(record, was_damaged=True, kept=project.shown(folder.path / kept) if kept else None)
+    return RestoredRun(record, was_damaged=True, kept=[project.shown(folder.path / name) for name in kept])

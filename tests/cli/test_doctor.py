@@ -209,6 +209,22 @@ def test_damaged_records_and_empty_folders(team: Team) -> None:
     assert (path.read_bytes(), empty.exists(), held.exists()) == (whole, False, True)
 
 
+def test_a_record_that_no_log_has_and_one_that_was_deleted(team: Team) -> None:
+    ann = team.join("ann")
+    ok(ann, "new", "iris/wide")
+    (deleted,) = ran(ann, "iris/wide", 0.9)
+    (lost,) = ran(ann, "iris/wide", 0.9, first=1, tell=False)
+    folder = ann.path / ".git/expmgr/runs"
+    shutil.rmtree(folder / deleted.run_id)
+    (folder / lost.run_id / "run.json").write_text("{}")
+    damaged, gone = checks(ann, code=1)["records"]
+    assert (damaged[0], damaged[2]) == ("error", None)
+    assert "move its folder away" in damaged[1]
+    assert gone == ("warn", f"run {deleted.run_id}: its record was deleted", f"expmgr restore {deleted.run_id}")
+    ok(ann, *gone[2].split()[1:])
+    assert len(checks(ann, code=1)["records"]) == 1
+
+
 def test_a_damaged_manifest(team: Team) -> None:
     ann = team.join("ann")
     ok(ann, "new", "iris/wide")

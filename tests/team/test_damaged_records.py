@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 import expmgr
 from clones import Team, asked, ok, put, ran, record_of, told
+from expmgr.disk.locks import Process
 from expmgr.errors import RecordDamaged
 from expmgr.git.repo import GitRepo
 from expmgr.log.refs import KEEP
@@ -21,6 +23,8 @@ from expmgr.project import Project
 from expmgr.runs.record import Attempt
 from expmgr.team.publish import tell_runs
 from world import Repo
+
+DEAD = replace(Process.current(), boot="another boot").as_dict()
 
 
 def record_path(repo: Repo, run_id: str) -> Path:
@@ -90,7 +94,7 @@ def test_one_edited_digit_is_named_counts_nowhere_and_is_restored(team: Team) ->
     )
     edited = record_path(ann, run_id).read_bytes()
     kept = f".git/expmgr/runs/{run_id}/damaged-1.json"
-    assert ok(ann, "restore", run_id) == f"restored run {run_id} (iris/wide seed 0); the damaged record is in {kept}\n"
+    assert ok(ann, "restore", run_id) == f"restored run {run_id} (iris/wide seed 0); what was there is kept in {kept}\n"
     assert (ann.path / kept).read_bytes() == edited
     for command, stdout in before.items():
         assert ann.expmgr(*command.split(), "--json").stdout == stdout
@@ -302,3 +306,73 @@ def test_a_run_that_ends_while_it_is_looked_at_is_not_damaged(team: Team, monkey
 
     monkeypatch.setattr(GitRepo, "refs", later)
     assert project.records.load(run.run_id).status == "finished"
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "null", "[]", "5", '{"writer": 5}', '{"writer": "eve-00000000", "attempt": "x"}']
+)
+def test_a_damaged_origin_hides_no_damaged_record(team: Team, content: str) -> None:
+    asked(team)
+    bob = team.join("bob")
+    ok(bob, "pull")
+    run_id = told(bob, "show", "iris/wide:0")["run_id"]
+    path = record_path(bob, run_id)
+    whole, origin = path.read_bytes(), (path.parent / "origin.json").read_bytes()
+    rewritten(path, better)
+    (path.parent / "origin.json").write_text(content)
+    assert f"run {run_id} was skipped" in bob.expmgr("list").stderr
+    assert bob.expmgr("pull").code == 0
+    ok(bob, "restore", run_id)
+    assert (path.read_bytes(), (path.parent / "origin.json").read_bytes()) == (whole, origin)
+
+
+def test_events_of_an_attempt_that_no_record_has_are_kept(team: Team) -> None:
+    """Of a second attempt that was killed, when its record was torn."""
+    ann = team.join("ann")
+    ok(ann, "new", "iris/wide")
+    (run,) = ran(ann, "iris/wide", 0.95)
+    project = Project.open(ann.path)
+    again = run.model_copy(deep=True)
+    again.attempts.append(Attempt(number=2, started_at=1.0, max_steps=9, launcher=DEAD))
+    folder = project.records.begin(again)
+    ann.git("update-ref", f"{KEEP}{run.run_id}", run.commit)
+    folder.events.write_text("what happened")
+    folder.record.write_text("{")
+    listed = ann.expmgr("list")
+    assert listed.stderr.count("Note: ") == 1
+    assert f"its record cannot be read (restore it from the event log: expmgr restore {run.run_id})" in listed.stderr
+    where = f".git/expmgr/runs/{run.run_id}"
+    assert ok(ann, "restore", run.run_id) == (
+        f"restored run {run.run_id} (iris/wide seed 0); what was there is kept in {where}/damaged-1.json and "
+        f"{where}/damaged-1.events.jsonl\n"
+    )
+    assert (ann.path / where / "damaged-1.events.jsonl").read_text() == "what happened"
+    assert told(ann, "list")["variants"][0]["runs"] == {"finished": 1}
+
+
+def test_nothing_that_was_kept_is_overwritten(team: Team) -> None:
+    ann = team.join("ann")
+    ok(ann, "new", "iris/wide")
+    (run,) = ran(ann, "iris/wide", 0.95)
+    path = record_path(ann, run.run_id)
+    for content in ("1", "2"):
+        path.write_text(content)
+        ok(ann, "restore")
+    (path.parent / "damaged-1.json").unlink()
+    path.write_text("3")
+    ok(ann, "restore")
+    assert [(path.parent / f"damaged-{number}.json").read_text() for number in (1, 2)] == ["3", "2"]
+
+
+def test_a_record_that_cannot_be_restored_keeps_no_other_back(team: Team) -> None:
+    ann = team.join("ann")
+    ok(ann, "new", "iris/wide")
+    (good,) = ran(ann, "iris/wide", 0.95)
+    (lost,) = ran(ann, "iris/wide", 0.96, first=1, tell=False)
+    for run in (good, lost):
+        record_path(ann, run.run_id).write_text("{")
+    result = ann.expmgr("restore")
+    assert (result.code, result.stdout.startswith(f"restored run {good.run_id} ")) == (1, True)
+    assert f"Error: the record of run {lost.run_id} is in no event log here\n" in result.stderr
+    found = told(ann, "restore")
+    assert ([one["error"] for one in found["errors"]], found["runs"]) == (["RecordDamaged"], [])
