@@ -275,15 +275,13 @@ def _index(setup: Setup) -> Iterator[Finding]:
 
 def _records(setup: Setup) -> Iterator[Finding]:
     """Records of runs are those that the event log names; no folder of a run is empty."""
-    from expmgr.team.restore import damaged_or_deleted
-
     project = setup.project
     heads = project.records.heads()
     for _, run in sorted(project.records.skipped.items()):
         fix = f"expmgr restore {run.run_id}" if run.is_in_log else ""
         told = f"run {run.run_id}: {run.reason}" + (f"; {run.hint}" if run.hint and not run.is_in_log else "")
         yield Finding("records", "error", told, fix, repair=_restoring(project, run) if run.is_in_log else None)
-    deleted = sorted(set(damaged_or_deleted(project)) - set(project.records.skipped))
+    deleted = sorted(set(project.records.damaged_or_deleted()) - set(project.records.skipped))
     for run_id in deleted:
         yield Finding("records", "warn", f"run {run_id}: its record was deleted", f"expmgr restore {run_id}")
     empty = project.records.empty_folders()

@@ -88,6 +88,13 @@ class LogCheck:
             self._told |= {run_id: []} | self._read(None if self._is_whole else run_id)
         return self._told.get(run_id, [])
 
+    def own_runs(self) -> set[str]:
+        """The runs that this clone's log tells of."""
+        self._look()
+        if not self._is_whole:
+            self._told, self._is_whole = self._read(None), True
+        return {run_id for run_id, told in self._told.items() if any(one.is_own for one in told)}
+
     def answer(self, folder: RunDir, content: bytes) -> RecordAnswer:
         """Whether `content` is the record of the run in `folder` that the log names."""
         run_id = folder.path.name

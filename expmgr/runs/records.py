@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 _NO_EVENTS = (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError)
 
 
+#: A run may end, and be told, while its record is looked at: not more of them at once.
+_SECOND_LOOKS = 5
+
+
 @dataclass(frozen=True)
 class SkippedRun:
     """A run whose record is not used, and why. `variant` and `seed` are None if neither the event log nor the file says
@@ -89,6 +93,7 @@ class Records:
         self._log = LogCheck(repo, self.index, layout.own) if repo is not None else None
         self._confirmed: dict[str, str] = {}
         """Run id to the stamp of the record that the log was seen to name."""
+        self._second_looks = _SECOND_LOOKS
 
     def run_dir(self, run_id: str) -> RunDir:
         return RunDir(self.layout.run_dir(run_id))
@@ -204,6 +209,13 @@ class Records:
             remove_dead(self.layout, self.index.without_record)
         return heads
 
+    def damaged_or_deleted(self) -> list[str]:
+        """The runs whose records are damaged, and those that this clone's log tells of and that have no record."""
+        self.heads()
+        damaged = {one.run_id for one in self.skipped.values() if one.is_damaged}
+        own = self._log.own_runs() if self._log is not None else set()
+        return sorted(damaged | {run_id for run_id in own if not self.run_dir(run_id).record.exists()})
+
     def empty_folders(self) -> list[EmptyFolder]:
         """Folders of runs without a record. `heads` removes those that are empty, once it is sure that nobody is about to
         write there."""
@@ -212,6 +224,7 @@ class Records:
         return empty_folders(self.layout)
 
     def _forget_log(self) -> None:
+        self._second_looks = _SECOND_LOOKS
         if self._log is not None:
             self._log.forget()
 
@@ -244,7 +257,8 @@ class Records:
             if self._confirmed.get(run_id) == stamp:
                 return True
             answer = self._log.answer(folder, folder.record.read_bytes())
-            if answer.difference is not None:  # or the run ended, and was told, between our two questions
+            if answer.difference is not None and self._second_looks:  # or it was told between our two questions
+                self._second_looks -= 1
                 self._log.forget()
                 answer = self._log.answer(folder, folder.record.read_bytes())
         except FileNotFoundError:

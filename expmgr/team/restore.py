@@ -50,7 +50,7 @@ def restore(
         told.setdefault(_event(one).run_id, []).append(one)
     ids = [_run_id(project, name, told) for name in names]
     found = [_found(project, run_id, told) for run_id in dict.fromkeys(ids)]
-    for run_id in () if names else damaged_or_deleted(project):
+    for run_id in () if names else project.records.damaged_or_deleted():
         try:
             found.append(_found(project, run_id, told))
         except ExpmgrError as problem:
@@ -73,14 +73,6 @@ def _run_id(project: Project, name: str, told: dict[str, list[Told]]) -> str:
         many = f"{len(found)} runs begin with {name}" if found else f"there is no run {name}, here or in an event log"
         raise UnknownRun(many, details=found[:5], left_alone="Nothing was changed.")
     return found[0]
-
-
-def damaged_or_deleted(project: Project) -> list[str]:
-    """The runs whose records are damaged, and those that this clone's log has and whose records were deleted."""
-    project.records.heads()
-    damaged = {one.run_id for one in project.records.skipped.values() if one.is_damaged}
-    own = {_event(one).run_id for one in project.logs.events("run") if one.ref.startswith(OWN)}
-    return sorted(damaged | {run_id for run_id in own if not project.records.run_dir(run_id).record.exists()})
 
 
 def _found(project: Project, run_id: str, told: dict[str, list[Told]]) -> tuple[Told, RunRecord, bytes]:
