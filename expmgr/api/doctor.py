@@ -23,7 +23,7 @@ from expmgr.git.repo import GitRepo
 from expmgr.paths import Layout, VariantName, has_tensorflow
 from expmgr.project import Project
 from expmgr.redact import redacted
-from expmgr.runs.records import Records, SkippedRun
+from expmgr.runs.records import Records
 from expmgr.settings import Settings, models_root, read_settings
 
 if TYPE_CHECKING:
@@ -280,10 +280,11 @@ def _records(setup: Setup) -> Iterator[Finding]:
     for _, run in sorted(project.records.skipped.items()):
         fix = f"expmgr restore {run.run_id}" if run.is_in_log else ""
         told = f"run {run.run_id}: {run.reason}" + (f"; {run.hint}" if run.hint and not run.is_in_log else "")
-        yield Finding("records", "error", told, fix, repair=_restoring(project, run) if run.is_in_log else None)
+        yield Finding("records", "error", told, fix, repair=_restoring(project, run.run_id) if run.is_in_log else None)
     deleted = sorted(set(project.records.damaged_or_deleted()) - set(project.records.skipped))
     for run_id in deleted:
-        yield Finding("records", "warn", f"run {run_id}: its record was deleted", f"expmgr restore {run_id}")
+        told = f"run {run_id}: its record was deleted, and the event log has it"
+        yield Finding("records", "warn", told, f"expmgr restore {run_id}", repair=_restoring(project, run_id))
     empty = project.records.empty_folders()
     for folder in empty:
         doubt = "" if folder.is_dead else "; a run may be starting there"
@@ -297,11 +298,11 @@ def _records(setup: Setup) -> Iterator[Finding]:
         yield Finding("records", "ok", f"{len(heads)} run{'' if len(heads) == 1 else 's'}, none damaged")
 
 
-def _restoring(project: Project, run: SkippedRun) -> Callable[[], object]:
+def _restoring(project: Project, run_id: str) -> Callable[[], object]:
     def restore() -> None:
         from expmgr.team.restore import restore
 
-        restore(project, [run.run_id])
+        restore(project, [run_id])
 
     return restore
 

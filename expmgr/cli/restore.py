@@ -21,7 +21,9 @@ def add_to(app: typer.Typer) -> None:
 def restore(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RUN", help="Run ids or unique prefixes. Default: all damaged or deleted records."),
+        typer.Argument(
+            metavar="RUN", help="Run ids, unique prefixes, or VARIANT:SEED. Default: all damaged or deleted."
+        ),
     ] = None,
     as_json: output.AsJson = False,
 ) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from expmgr import __version__
 
 #: Another number for another shape of the tables, or for another way to make `code_digest`: what lies there is made anew.
-VERSION = 8
+VERSION = 9
 #: How long one process waits for another that writes.
 _BUSY_S = 2.0
 #: A metric beyond it is no number that anything could be made of: its square is infinite.
@@ -132,11 +132,12 @@ def is_final(content: Any) -> bool:
     )
 
 
-def stamp_of(path: str) -> str:
-    """What tells one content of a file from another: when it was written and when anything about it was changed, both in ns,
-    its size in bytes, and its inode. Raises `OSError`."""
-    about = os.stat(path)
-    return f"{about.st_mtime_ns} {about.st_ctime_ns} {about.st_size} {about.st_ino}"
+def stamp_of(folder: str) -> str:
+    """What tells one content of a run's record from another: when it was written and when anything about it was changed,
+    both in ns, its size in bytes, its inode, and whether it is marked as that of another clone. Raises `OSError`."""
+    about = os.stat(f"{folder}/run.json")
+    mark = "foreign" if os.path.lexists(f"{folder}/origin.json") else "own"
+    return f"{about.st_mtime_ns} {about.st_ctime_ns} {about.st_size} {about.st_ino} {mark}"
 
 
 def damage_of(path: Path) -> str | None:
@@ -256,7 +257,7 @@ class Index:
         self.without_record = []
         for name in names:
             try:
-                found[name] = stamp_of(f"{self._runs}/{name}/run.json")
+                found[name] = stamp_of(f"{self._runs}/{name}")
             except OSError as error:
                 if error.errno == errno.ENOENT:
                     self.without_record.append(name)

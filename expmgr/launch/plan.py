@@ -113,19 +113,11 @@ def plan_tasks(
         digest = code_digest(project.repo, variant.commit, variant.name)
         for seed in _seeds(variant, spec, seeds):
             if mode == "train" and not how.fresh:
-                _check_record(project, variant, seed)
+                project.records.require_newest(variant.name, seed)
             about = (variant.name, variant.commit, tree, digest, spec, seed)
             rest = (how.fresh, how.from_step, how.allow, how.warm_start)
             tasks.append(Task(*about, how.max_steps or spec.train.max_steps, mode, *rest))
     return tasks
-
-
-def _check_record(project: Project, variant: Variant, seed: int) -> None:
-    """Raise why the record of the newest run of a seed is not used, if it is not: what to continue from is not known then."""
-    skipped = project.records.skipped_of(variant.name, seed)
-    newest = project.records.newest(variant.name, seed) if skipped else None
-    if skipped and (newest is None or newest.run_id < skipped[-1].run_id):
-        project.records.load(skipped[-1].run_id)
 
 
 def _seeds(variant: Variant, spec: ExperimentSpec, seeds: Sequence[int] | None) -> Sequence[int]:

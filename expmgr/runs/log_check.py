@@ -88,12 +88,13 @@ class LogCheck:
             self._told |= {run_id: []} | self._read(None if self._is_whole else run_id)
         return self._told.get(run_id, [])
 
-    def own_runs(self) -> set[str]:
-        """The runs that this clone's log tells of."""
+    def own_runs(self) -> dict[str, ToldRecord]:
+        """The runs that this clone's log tells of, with their newest attempt."""
         self._look()
         if not self._is_whole:
             self._told, self._is_whole = self._read(None), True
-        return {run_id for run_id, told in self._told.items() if any(one.is_own for one in told)}
+        own = {run_id: [one for one in told if one.is_own] for run_id, told in self._told.items()}
+        return {run_id: told[-1] for run_id, told in own.items() if told}
 
     def answer(self, folder: RunDir, content: bytes) -> RecordAnswer:
         """Whether `content` is the record of the run in `folder` that the log names."""
@@ -110,6 +111,8 @@ class LogCheck:
             told = own
         elif is_pinned:
             return RecordAnswer()
+        elif told:
+            return RecordAnswer("is of another clone, whose mark (origin.json) is missing")
         if not told:
             return RecordAnswer()
         newest = told[-1].attempt

@@ -209,11 +209,26 @@ class Records:
             remove_dead(self.layout, self.index.without_record)
         return heads
 
+    def require_newest(self, variant: VariantName, seed: int) -> None:
+        """Raise `RecordDamaged` if the record of the newest run of a seed is damaged, or was deleted though this clone's log
+        tells of it: what that run left is not known then."""
+        skipped = [one.run_id for one in self.skipped_of(variant, seed)]
+        own = self._log.own_runs() if self._log is not None else {}
+        told = [run_id for run_id, about in own.items() if (about.variant, about.seed) == (str(variant), seed)]
+        deleted = [run_id for run_id in told if not self.run_dir(run_id).record.exists()]
+        newest = self.newest(variant, seed) if skipped or deleted else None
+        last = max((*skipped, *deleted), default="")
+        if not last or (newest is not None and newest.run_id > last):
+            return
+        self.load(last) if last in skipped else None
+        hint = f"restore it from the event log: expmgr restore {last}"
+        raise RecordDamaged(last, "was deleted, and the event log has it", hint, is_in_log=True)
+
     def damaged_or_deleted(self) -> list[str]:
         """The runs whose records are damaged, and those that this clone's log tells of and that have no record."""
         self.heads()
         damaged = {one.run_id for one in self.skipped.values() if one.is_damaged}
-        own = self._log.own_runs() if self._log is not None else set()
+        own = self._log.own_runs() if self._log is not None else {}
         return sorted(damaged | {run_id for run_id in own if not self.run_dir(run_id).record.exists()})
 
     def empty_folders(self) -> list[EmptyFolder]:
@@ -253,7 +268,7 @@ class Records:
             return False
         folder = self.run_dir(run_id)
         try:
-            stamp = stamp_of(str(folder.record))
+            stamp = stamp_of(str(folder.path))
             if self._confirmed.get(run_id) == stamp:
                 return True
             answer = self._log.answer(folder, folder.record.read_bytes())
@@ -301,10 +316,13 @@ class Records:
         """Variant and seed of a record that is not used: as the event log has them, or as far as its JSON says."""
         if self._log is not None and (told := self._log.told(run_id)):
             return told[-1].variant, told[-1].seed
-        with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
-            values = parse_json(self.run_dir(run_id).record.read_bytes())
-            variant, seed = values.get("variant"), values.get("seed")
-            return variant if isinstance(variant, str) else None, seed if isinstance(seed, int) else None
+        folder = self.run_dir(run_id)
+        for path in (folder.record, folder.request):  # what a run was asked for stays until it has ended
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                values = parse_json(path.read_bytes())
+                variant, seed = values.get("variant"), values.get("seed")
+                if isinstance(variant, str):
+                    return variant, seed if isinstance(seed, int) else None
         return None, None
 
     def skipped_of(self, variant: VariantName, seed: int | None = None) -> list[SkippedRun]:

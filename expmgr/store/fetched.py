@@ -7,7 +7,7 @@ from pathlib import Path
 
 from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.disk.json_text import parse_json
-from expmgr.errors import ExpmgrError
+from expmgr.errors import ExpmgrError, ModelDirProblem
 from expmgr.project import Project
 from expmgr.store.contents import (
     digests_of,
@@ -20,9 +20,15 @@ FETCHED = "fetched.json"
 
 def fetched_here(project: Project, folder: ModelDir) -> tuple[str, int] | None:
     """The run whose checkpoint, fetched from the store, is the newest of a model_dir, and its step: training goes on from
-    there. None where the newest was trained here."""
+    there. None where the newest was trained here. Raises `ModelDirProblem` if that is not known any more."""
     run_id = fetched_run(folder.path)
     if run_id is None:
+        if (folder.path / FETCHED).exists():
+            raise ModelDirProblem(
+                f"{folder.shown}/{FETCHED} cannot be read, so whose checkpoints were fetched is not known",
+                left_alone="Nothing was changed on disk.",
+                hint=f"fetch them again: expmgr pull {folder.variant}; {folder.fresh_hint}",
+            )
         return None
     with contextlib.suppress(ExpmgrError, OSError):
         manifest = folder.read_manifest()
@@ -34,7 +40,8 @@ def fetched_here(project: Project, folder: ModelDir) -> tuple[str, int] | None:
 
 
 def fetched_run(model_dir: Path) -> str | None:
-    """The run whose checkpoints were fetched into a model_dir; None where none were."""
+    """The run whose checkpoints were fetched into a model_dir; None where none were, or where that cannot be read."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return str(parse_json((model_dir / FETCHED).read_bytes())["run_id"])
+        run_id = parse_json((model_dir / FETCHED).read_bytes())["run_id"]
+        return run_id if isinstance(run_id, str) else None
     return None

@@ -66,7 +66,16 @@ def _event(told: Told) -> RunTold:
     return told.event
 
 
+def _is_of(told: Told, variant: str, seed: str) -> bool:
+    event = _event(told)
+    return variant in (event.variant, event.variant.partition("/")[2]) and seed == str(event.seed)
+
+
 def _run_id(project: Project, name: str, told: dict[str, list[Told]]) -> str:
+    variant, colon, seed = name.rpartition(":")
+    of_seed = {run_id for run_id, some in told.items() if any(_is_of(one, variant, seed) for one in some)}
+    if colon and of_seed:  # VARIANT:SEED, its newest run
+        return max(of_seed)
     here = {path.name for path in project.layout.runs.iterdir()} if project.layout.runs.is_dir() else set()
     found = sorted(one for one in {*here, *told} if one.startswith(name)) if name else []
     if len(found) != 1:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import expmgr
-from clones import Team, asked, ok, put, ran, record_of, told
+from clones import Team, asked, ok, put, ran, record_of, saved, told
 from expmgr.disk.locks import Process
 from expmgr.errors import RecordDamaged
 from expmgr.git.repo import GitRepo
@@ -376,3 +376,49 @@ def test_a_record_that_cannot_be_restored_keeps_no_other_back(team: Team) -> Non
     assert f"Error: the record of run {lost.run_id} is in no event log here\n" in result.stderr
     found = told(ann, "restore")
     assert ([one["error"] for one in found["errors"]], found["runs"]) == (["RecordDamaged"], [])
+
+
+def test_a_run_whose_record_was_deleted_is_not_trained_again(team: Team) -> None:
+    ann = team.join("ann")
+    ok(ann, "new", "iris/wide")
+    (run,) = ran(ann, "iris/wide", 0.95)
+    shutil.rmtree(record_path(ann, run.run_id).parent)
+    refused = ann.expmgr("run", "iris/wide")
+    assert (refused.code, refused.stderr) == (
+        1,
+        f"Error: the record of run {run.run_id} was deleted, and the event log has it\n"
+        "Nothing was changed.\n"
+        f"Hint: restore it from the event log: expmgr restore {run.run_id}\n",
+    )
+    assert ok(ann, "restore", "iris/wide:0") == f"restored run {run.run_id} (iris/wide seed 0)\n"
+
+
+def test_a_run_of_another_clone_does_not_become_one_of_this_clone(team: Team) -> None:
+    """Also where the index has confirmed its record before."""
+    asked(team)
+    bob = team.join("bob")
+    ok(bob, "pull")
+    ok(bob, "list")
+    run_id = told(bob, "show", "iris/wide:0")["run_id"]
+    (record_path(bob, run_id).parent / "origin.json").unlink()
+    assert "is of another clone, whose mark (origin.json) is missing" in bob.expmgr("list").stderr
+    assert bob.expmgr("run", "iris/wide").code == 1
+    ok(bob, "restore", run_id)
+    assert (record_path(bob, run_id).parent / "origin.json").exists()
+
+
+def test_a_damaged_note_of_what_was_fetched_is_not_taken_for_none(team: Team) -> None:
+    ann = team.join("ann")
+    ok(ann, "new", "iris/wide")
+    saved(ann, "iris/wide", 0, b"weights")
+    path = ann.path / "models/iris/wide/seed-0/fetched.json"
+    path.write_text("xx")
+    before = ann.snapshot()
+    refused = ann.expmgr("run", "iris/wide")
+    assert refused.code == 1
+    assert "models/iris/wide/seed-0/fetched.json cannot be read, so whose checkpoints were fetched is not known" in (
+        refused.stderr
+    )
+    assert "Hint: fetch them again: expmgr pull iris/wide; " in refused.stderr
+    assert ann.snapshot() == before
+    ok(ann, "compare", "iris/wide")
