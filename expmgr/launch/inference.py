@@ -262,6 +262,9 @@ def _require_checkpoint(project: Project, variant: Variant, spec: ExperimentSpec
             left_alone="Nothing was changed.",
             hint=f"name one of these seeds, as in --seed {there[0]}; or train this one: {train}",
         )
+    if project.settings.store is not None and project.records.of_variant(name):  # why nothing was fetched was noted
+        hint = f"fetch it from the store: expmgr pull {name}"
+        raise UnknownCheckpoint(f"no checkpoint of {name} is here", left_alone="Nothing was changed.", hint=hint)
     raise UnknownCheckpoint(f"{name} has no checkpoint yet", hint=train)
 
 

@@ -220,7 +220,11 @@ def test_a_record_that_no_log_has_and_one_that_was_deleted(team: Team) -> None:
     damaged, gone = checks(ann, code=1)["records"]
     assert (damaged[0], damaged[2]) == ("error", None)
     assert "move its folder away" in damaged[1]
-    assert gone == ("warn", f"run {deleted.run_id}: its record was deleted, and the event log has it", f"expmgr restore {deleted.run_id}")
+    assert gone == (
+        "warn",
+        f"run {deleted.run_id}: its record was deleted, and the event log has it",
+        f"expmgr restore {deleted.run_id}",
+    )
     ok(ann, *gone[2].split()[1:])
     assert len(checks(ann, code=1)["records"]) == 1
 
