@@ -150,9 +150,9 @@ def _current(project: Project, variant: Variant, runs: Sequence[Head]) -> list[H
 
     try:
         spec = spec_of(project.repo, variant)
+        digest = code_digest_of(project, variant)
     except ExpmgrError:  # `run` and `compare` say what is wrong with it
         return [record for record in runs if record.commit == variant.commit]
-    digest = code_digest_of(project, variant)
     return [record for record in runs if record.commit == variant.commit or not is_outdated(record, spec, digest)]
 
 

@@ -14,7 +14,7 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable, Sequence, Set
 
-from expmgr.errors import SpecProblem
+from expmgr.errors import FileTooLarge, SpecProblem
 from expmgr.git.checkouts import uncommitted, worktrees
 from expmgr.git.objects import TreeEntry
 from expmgr.git.repo import SUBMODULE, GitRepo
@@ -51,7 +51,7 @@ def _imports(content: bytes, path: str, roots: Sequence[str], known: Set[str]) -
     """The files of `known` that the imports in `content`, the module at `path`, may mean."""
     try:
         tree = ast.parse(content)
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set()
     found: set[str] = set()
     for node in ast.walk(tree):
@@ -119,10 +119,29 @@ def code_digest(repo: GitRepo, commit: str, name: VariantName) -> str:
 def counted_files(repo: GitRepo, commit: str, name: VariantName) -> dict[str, TreeEntry]:
     """The files that `code_digest` is of, by path, in its order."""
     entries = {entry.path: entry for entry in _entries(repo, commit, name)}
-    files = set(reached(entries, name, lambda path: repo.read(commit, path)))
+    too_large: list[str] = []
+
+    def read(path: str) -> bytes | None:
+        content = _content(repo, commit, path)
+        if content is None:
+            too_large.append(path)
+        return content
+
+    files = set(reached(entries, name, read))
+    # What a module imports that is too large to be read is not looked up, so all modules count.
+    if any(path.endswith(".py") and path in entries for path in too_large):
+        files |= {path for path in entries if path.endswith(".py")}
     # What lies in a submodule is in another repository: which of its modules are imported is not looked up, so all count.
     files |= {path for path, entry in entries.items() if entry.mode == SUBMODULE}
     return {path: entries[path] for path in sorted(files) if not _is_prose(path, name)}
+
+
+def _content(repo: GitRepo, commit: str, path: str) -> bytes | None:
+    """The content of a file, None where there is none or expmgr reads none so large: its id is what a digest needs."""
+    try:
+        return repo.read(commit, path)
+    except FileTooLarge:
+        return None
 
 
 #: In an experiment's folder: what was decided, as `review merge` writes it.
@@ -143,7 +162,7 @@ def _entries(repo: GitRepo, commit: str, name: VariantName) -> list[TreeEntry]:
     """The experiment's folder alone where it holds no Python and its spec names none, for that reaches no further."""
     folder = repo.tree(commit, name.folder)
     has_code = any(entry.path.endswith(".py") for entry in folder) or any(
-        _named(repo.read(commit, name.spec_path), name)
+        _named(_content(repo, commit, name.spec_path), name)
     )
     return repo.tree(commit) if has_code else folder
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from clones import ok, ran
 from expmgr.git.repo import GitRepo
 from expmgr.paths import VariantName
-from expmgr.variants.code_digest import code_digest, reached
+from expmgr.variants.code_digest import code_digest, counted_files, reached
 from world import Repo, new_repo
 
 FOLDER = "experiments/iris"
@@ -135,3 +136,34 @@ def test_a_submodule_that_moved_is_other_code(committed: Repo, tmp_path: Path) -
     committed.commit("moved")
     assert committed.git("rev-parse", "HEAD:libs/layers").strip() == moved
     assert digest(committed) != before
+
+
+def test_a_module_too_large_to_read_costs_no_other_variant_its_place(repo: Repo) -> None:
+    repo.write(f"{FOLDER}/spec.yaml", PYTHON)
+    repo.write("lib/__init__.py", "")
+    repo.write("lib/model.py", "def build(): ...\n")
+    repo.write("lib/data.py", "def rows(): ...\n")
+    repo.write("far.py", "")
+    repo.commit()
+    for name, steps in (("wide", 3), ("deep", 4)):
+        ok(repo, "new", f"iris/{name}", "--set", f"train.max_steps={steps}")
+        ran(repo, f"iris/{name}", 0.9)
+    repo.git("switch", "--quiet", "exp/iris/wide")
+    repo.write("lib/model.py", "import os\n" + "#" * 9_000_000)
+    large = repo.commit()
+    for command in (
+        ["list"], ["list", "--sort", "loss"], ["show", "iris/wide"], ["show", "iris/deep"],
+        ["diff", "iris/wide", "iris/deep"], ["status"],
+    ):  # fmt: skip
+        assert "iris/" in ok(repo, *command) or command == ["status"], command
+    done = repo.expmgr("compare", "iris/wide", "iris/deep")
+    assert "bytes" not in done.stderr, done.stderr
+    assert "iris/deep" in done.stdout
+    # What it imports is not looked up: every module may be code of the variant.
+    found = GitRepo.discover(repo.path)
+    files = counted_files(found, large, VariantName("iris", "wide"))
+    assert {"lib/model.py", "lib/data.py", "far.py"} <= set(files)
+    repo.write("far.py", "x = 1\n")
+    assert code_digest(found, repo.commit(), VariantName("iris", "wide")) != code_digest(
+        found, large, VariantName("iris", "wide")
+    )
