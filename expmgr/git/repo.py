@@ -11,7 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NewType
 
@@ -35,6 +35,8 @@ _PORTION_BYTES = 16_000_000
 MOST_FILE_BYTES = 8_000_000
 #: The header of a commit lies in front of its message, so it is read whole or not at all.
 _MOST_COMMIT_BYTES = 1_000_000
+#: The commit of a branch whose subject is shown.
+_MOST_SUBJECT_BYTES = 100_000
 #: Of a list of branches, commits or files more is not read: a million files are some 100 MB.
 _MOST_LIST_BYTES = 128_000_000
 #: How long a lock on one of our own refs is waited for: what is older is dead, or known to be in use.
@@ -205,7 +207,21 @@ class GitRepo:
                 most_bytes=_MOST_COMMIT_BYTES * 8,
             )
         except TooMuchOutput:  # a message of megabytes
-            answer = call_git(self.folder, ("for-each-ref", f"--format={fields}", prefix))
+            return self._branches_of_any_size(prefix, fields)
+        return self._as_branches(answer)
+
+    def _branches_of_any_size(self, prefix: str, fields: str) -> list[Branch]:
+        """As `branches`, without the subject of a commit whose message is not read."""
+        found = self._as_branches(call_git(self.folder, ("for-each-ref", f"--format={fields}", prefix)))
+        sizes = self.sizes([one.commit for one in found])
+        small = [one.ref for one, size in zip(found, sizes, strict=True) if size <= _MOST_SUBJECT_BYTES]
+        subjects: dict[str, str] = {}
+        for at in range(0, len(small), 50):
+            asked = ("for-each-ref", f"--format={fields}%(contents:subject)", *small[at : at + 50])
+            subjects |= {one.ref: one.subject for one in self._as_branches(call_git(self.folder, asked))}
+        return [replace(one, subject=subjects.get(one.ref, "")) for one in found]
+
+    def _as_branches(self, answer: GitResult) -> list[Branch]:
         if answer.status:
             raise git_failed(f"git for-each-ref failed in {self.folder}", answer, self.folder)
         branches = []
@@ -213,6 +229,14 @@ class GitRepo:
             ref, commit, time, subject = line.split("\0")
             branches.append(Branch(ref, CommitId(commit), int(time), subject))
         return branches
+
+    def refs_with(self, commit: str, prefix: str) -> list[str]:
+        """The refs at or below `prefix` whose history has `commit`."""
+        return self.run("for-each-ref", "--format=%(refname)", f"--contains={commit}", prefix).text.split("\n")[:-1]
+
+    def sizes(self, commits: Sequence[str]) -> list[int]:
+        """How many bytes each commit object has, its message included; 0 where it is not there."""
+        return [size for _, size in self._sizes(commits, "commit")]
 
     def refs(self, *prefixes: str) -> dict[str, str]:
         """The refs at or below `prefixes`, and what they point to."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from expmgr.errors import (
 )
 from expmgr.git.checkouts import switch_branch, uncommitted
 from expmgr.git.commits import write_commit
-from expmgr.git.process import GitResult, TooMuchOutput, call_git
+from expmgr.git.process import TooMuchOutput, call_git
 from expmgr.git.repo import CommitId, GitRepo, branch_exists
 from expmgr.paths import BRANCH_PREFIX, VariantName, parse_variant
 
@@ -38,6 +38,8 @@ _LFS = b"version https://git-lfs.github.com/spec/v1"
 _MOST_BYTES = 5_000_000
 #: How variants were made: a few hundred bytes each.
 _MOST_ORIGINS_BYTES = 16_000_000
+#: The commit that made one variant.
+_MOST_ORIGIN_BYTES = 100_000
 
 
 @dataclass(frozen=True)
@@ -136,25 +138,33 @@ def origins(
     `ran_at` gives a commit of variants whose branches may be gone; `variants` are all, where they were read before.
     """
     # Usually that commit is on no other branch. Where it is, after a merge, only the whole history has it.
-    found = _read_origins(repo, f"--branches={BRANCH_PREFIX}*", "--not", f"--exclude={BRANCH_PREFIX}*", "--branches")
+    own = (f"--branches={BRANCH_PREFIX}*", "--not", f"--exclude={BRANCH_PREFIX}*", "--branches")
+    unread: dict[str, int] = {}
+    found = _read_origins(repo, unread, *own)
     merged = [variant.name.ref for variant in variants or all_variants(repo) if variant.name not in found]
     if merged:
-        found = {**_read_origins(repo, "--first-parent", *merged), **found}
+        found = {**_read_origins(repo, unread, "--first-parent", *merged), **found}
     known = {str(name) for name in found}
     gone = sorted({commit for name, commit in (ran_at or {}).items() if name not in known})
     if gone:
-        found = {**_read_origins(repo, "--first-parent", "--ignore-missing", *gone), **found}
+        found = {**_read_origins(repo, unread, "--first-parent", "--ignore-missing", *gone), **found}
+    for commit, size in unread.items():
+        branches = " and ".join(ref.removeprefix("refs/heads/") for ref in repo.refs_with(commit, _HEADS))
+        repo.on_note(
+            f"the message of commit {commit[:12]}{branches and f' on {branches}'} is not read: the commit has {size:,} "
+            f"bytes, and expmgr reads {_MOST_ORIGIN_BYTES:,} at most"
+        )
     return found
 
 
-def _read_origins(repo: GitRepo, *commits: str) -> dict[VariantName, Origin]:
-    fields = "%(trailers:key=Expmgr-Variant,valueonly)%x00%(trailers:key=Expmgr-From,valueonly)%x00%s"
+def _read_origins(repo: GitRepo, unread: dict[str, int], *commits: str) -> dict[VariantName, Origin]:
+    """`unread` is given the commits that are too large to be read, with their sizes."""
     try:
-        answer = _log_of_origins(repo, fields, commits)
+        text = _log_of_origins(repo, *commits, "--")
     except TooMuchOutput:  # somebody pushed a message of megabytes
-        return {}
+        text = "".join(_log_of_small(repo, unread, commits))
     found: dict[VariantName, Origin] = {}
-    parts = answer.text.split("\0") if answer.status == 0 else []
+    parts = text.split("\0")
     for name, base, why in zip(parts[::3], parts[1::3], parts[2::3], strict=False):
         try:
             found.setdefault(parse_variant(name.strip()), Origin(base.strip(), why.strip()))
@@ -163,23 +173,32 @@ def _read_origins(repo: GitRepo, *commits: str) -> dict[VariantName, Origin]:
     return found
 
 
-def _log_of_origins(repo: GitRepo, fields: str, commits: Sequence[str]) -> GitResult:
-    return call_git(
+_NAMES_A_VARIANT = ("--basic-regexp", "--grep=^Expmgr-Variant: ")
+
+
+def _log_of_origins(repo: GitRepo, *asked: str, stdin: str | None = None) -> str:
+    fields = "%(trailers:key=Expmgr-Variant,valueonly)%x00%(trailers:key=Expmgr-From,valueonly)%x00%s%x00"
+    answer = call_git(
         repo.folder,
-        [
-            "log",
-            "-z",
-            f"--format={fields}",
-            "--encoding=UTF-8",
-            "--no-show-signature",
-            "--basic-regexp",
-            "--grep=^Expmgr-Variant: ",
-            *commits,
-            "--",
-        ],
+        ["log", f"--format=tformat:{fields}", "--encoding=UTF-8", "--no-show-signature", *_NAMES_A_VARIANT, *asked],
+        stdin=None if stdin is None else stdin.encode("ascii"),
         config=("trailer.separators=:",),
         most_bytes=_MOST_ORIGINS_BYTES,
     )
+    return answer.text if answer.status == 0 else ""
+
+
+def _log_of_small(repo: GitRepo, unread: dict[str, int], commits: Sequence[str]) -> Iterator[str]:
+    """What `git log` prints of the commits of a size that is read, a few at a time; the others are added to `unread`."""
+    answer = call_git(repo.folder, ["rev-list", *_NAMES_A_VARIANT, *commits, "--"])
+    ids = answer.text.split() if answer.status == 0 else []
+    sizes = repo.sizes(ids)
+    unread |= {commit: size for commit, size in zip(ids, sizes, strict=True) if size > _MOST_ORIGIN_BYTES}
+    small = [commit for commit, size in zip(ids, sizes, strict=True) if size <= _MOST_ORIGIN_BYTES]
+    count = _MOST_ORIGINS_BYTES // _MOST_ORIGIN_BYTES // 4  # a commit is printed three times at most
+    for at in range(0, len(small), count):
+        portion = "".join(f"{commit}\n" for commit in small[at : at + count])
+        yield _log_of_origins(repo, "--no-walk=unsorted", "--stdin", stdin=portion)
 
 
 def plan_variant(

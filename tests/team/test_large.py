@@ -119,6 +119,30 @@ def test_a_message_of_sixty_megabytes(team: Team, subject: bool) -> None:
         assert code == 0, err
 
 
+@pytest.mark.parametrize("subject", [True, False])
+def test_a_large_message_costs_no_other_variant_its_origin(team: Team, subject: bool) -> None:
+    ann, bob = team.join("ann"), team.join("bob")
+    ok(ann, "new", "iris/wide", "--set", "train.max_steps=300", "-m", "why wide")
+    ok(ann, "new", "iris/deep", "--from", "iris/wide", "--set", "train.max_steps=301", "-m", "why deep")
+    ok(ann, "push")
+    ok(bob, "pull")
+    before = json.loads(ok(bob, "list", "--json"))["variants"]
+    assert [(one["from"], one["why"]) for one in before] == [("iris/wide", "why deep"), ("main", "why wide")]
+    large = ("s" if subject else "t\n\n") + "x" * 17_000_000 + "\n\nExpmgr-Variant: iris/evil\nExpmgr-From: main\n"
+    tree = ann.git("rev-parse", "exp/iris/wide^{tree}").strip()
+    (ann.path / "message").write_text(large, encoding="utf-8")
+    commit = ann.git("commit-tree", tree, "-p", "exp/iris/wide", "-F", "message").strip()
+    ann.git("push", "--quiet", "origin", f"{commit}:refs/heads/exp/iris/evil")
+    ok(bob, "pull")
+    code, out, err = measured(bob, "list", "--json")
+    after = [one for one in json.loads(out)["variants"] if one["variant"] != "iris/evil"]
+    assert (code, after) == (0, before)
+    told = f"Note: the message of commit {commit[:12]} on exp/iris/evil is not read: the commit has 17,000,"
+    # Of a long text nothing is printed but the trailers, which are read as ever.
+    assert err.count(told) == err.count("is not read") == int(subject), err
+    assert "iris/wide" in ok(bob, "show", "iris/deep")
+
+
 def test_a_module_of_sixty_megabytes(team: Team) -> None:
     bob = pushed_branch(team, "experiments/iris/model.py", b"x = 1\n" * 10_000_000)
     code, _, err = measured(bob, "list")
