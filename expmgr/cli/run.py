@@ -188,9 +188,8 @@ def _detach(call: RunCall, as_json: bool) -> None:
     done: list[str] = []
     with telling_what_stays(done):
         project, tasks = _planned(call, done)
-        for task in tasks:
-            announce(project, task)
-        started = start_detached(project, call.arguments, tasks)
+        told = [announce(project, task) for task in {one.code_digest: one for one in tasks}.values()]
+        started = start_detached(project, call.arguments, tasks, [f"Note: {one}" for one in told if one is not None])
     if as_json:
         output.show_json(
             {"format": 1, "pid": started.pid, "log": str(started.log), "runs": [one.run_id for one in started.runs]}

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -46,8 +46,11 @@ class Started:
     runs: tuple[RunRecord, ...]
 
 
-def start_detached(project: Project, arguments: Sequence[str], tasks: Sequence[Task]) -> Started:
-    """Start `expmgr <arguments>` in a session of its own, and wait until its first run has begun or it has ended."""
+def start_detached(
+    project: Project, arguments: Sequence[str], tasks: Sequence[Task], told: Collection[str] = ()
+) -> Started:
+    """Start `expmgr <arguments>` in a session of its own, and wait until its first run has begun or it has ended. `told`:
+    lines that were said already, which an error leaves out."""
     folder = project.layout.own / "detached"
     durable.make_folder(folder)
     log = folder / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{os.urandom(3).hex()}.log"
@@ -67,7 +70,7 @@ def start_detached(project: Project, arguments: Sequence[str], tasks: Sequence[T
         if is_over:
             break
         time.sleep(_POLL_S)
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = [one for one in log.read_text(encoding="utf-8", errors="replace").splitlines() if one not in told]
     if process.returncode == ExitCode.DONE:  # all had been done before
         return Started(process.pid, log, ())
     error = DetachedFailed("no run has begun", details=lines[-20:])

@@ -24,10 +24,11 @@ from expmgr.errors import (
     RunFolderProblem,
     Stopped,
     TrainingFailed,
+    UserCodeFailed,
     reported,
     worst,
 )
-from expmgr.launch.announce import announce
+from expmgr.launch.announce import announce, remember
 from expmgr.launch.before import with_store
 from expmgr.launch.check_plan import decided
 from expmgr.launch.environments import Environment, environment_of
@@ -143,6 +144,8 @@ class _Batch:
         self._answered = 0
         self._began_at = time.time()
         self._reserved: dict[int, IO[bytes]] = {}
+        self._announced: set[str] = set()
+        """Digests of the code of which it was said whose it is."""
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
@@ -205,7 +208,9 @@ class _Batch:
                 ).check_usable()  # before seconds go into starting TensorFlow
             environment = environment_of(self.project, task.spec)
             check_packages(self.project.repo, task.commit, task.name, task.spec, self.project.settings.code_packages)
-            announce(self.project, task)
+            if task.code_digest not in self._announced:
+                announce(self.project, task)
+                self._announced.add(task.code_digest)
             worker = self._worker(task, environment)  # it imports TensorFlow while the checkout is made
             with durable.disk_errors("the run's folder"):
                 prepared = prepare(self.project, task, environment)
@@ -257,6 +262,8 @@ class _Batch:
         events, running.read_to = read_events(running.prepared.folder, running.read_to, running.damaged)
         for event in events:
             running.told.append(event)
+            if isinstance(event, Ready | CheckpointSaved | JudgedEvent):
+                remember(self.project, running.prepared.task)
             if isinstance(event, Ready):  # a clone in which nobody called init
                 self.project.ignore_models()
                 with contextlib.suppress(OSError):  # its digest stands in the record
@@ -319,6 +326,8 @@ class _Batch:
             error = reported(running.untold)
         else:
             error = _died(task, status)
+        if isinstance(error, UserCodeFailed) and error.details:  # its own traceback; one that was refused has none
+            remember(self.project, task)
         self._end(running.number, Outcome(task, error.exit_code, error=error, judged=judged, log=log))
 
     def _not_begun(self, task: Task) -> ExpmgrError:

@@ -20,31 +20,34 @@ from expmgr.git.objects import TreeEntry
 from expmgr.git.repo import SUBMODULE, GitRepo
 from expmgr.paths import VariantName, module_roots
 from expmgr.spec.model import ScriptModel
-from expmgr.variants.code_lookup import references_of
+from expmgr.variants.code_lookup import COMPILED, compiled_by_source, references_of
 
 
 def reached(paths: Iterable[str], name: VariantName, read: Callable[[str], bytes | None]) -> list[str]:
     """The files of the experiment's folder, and the modules among `paths` that the spec names or static imports reach,
     sorted.
 
-    `read` gives the content of one of `paths`. A file that is not Python's grammar imports nothing.
+    `read` gives the content of one of `paths`. A file that is not Python's grammar imports nothing. A compiled module counts
+    as its source would, beside it too: Python may prefer it.
     """
-    known, folder = set(paths), name.folder
-    shared = module_roots(known)
-    found = {path for path in known if path.startswith(f"{folder}/")}
+    there, folder = set(paths), name.folder
+    compiled = compiled_by_source(there)
+    known = there | compiled.keys()
+    shared = module_roots(there)
+    found = {path for path in there if path.startswith(f"{folder}/")}
     roots = [f"{folder}/", *shared]
     modules, script = _named(read(name.spec_path), name)
     found |= {file for module in modules for file in _read_by(module, roots, known)} | ({script} & known)
     queue = [path for path in found if path.endswith(".py")]
     while queue:
         path = queue.pop()
-        content = read(path) or b""
+        content = (read(path) if path in there else None) or b""
         roots = [f"{folder}/", *shared] if path.startswith(f"{folder}/") else shared
         for candidate in _imports(content, path, roots, known):
             if candidate not in found:
                 found.add(candidate)
                 queue.append(candidate)
-    return sorted(found)
+    return sorted((found & there).union(*(compiled[path] for path in found & compiled.keys())))
 
 
 def _imports(content: bytes, path: str, roots: Sequence[str], known: Set[str]) -> set[str]:
@@ -153,6 +156,11 @@ def _is_prose(path: str, name: VariantName) -> bool:
     return path.endswith(".md") or path == name.spec_path or bool(_REVIEW.match(path.removeprefix(f"{name.folder}/")))
 
 
+def is_code(entry: TreeEntry) -> bool:
+    """Whether Python can import a file, or what is in a submodule."""
+    return entry.path.endswith((".py", *COMPILED)) or entry.mode == SUBMODULE
+
+
 def roots_of(repo: GitRepo, commit: str, name: VariantName) -> list[str]:
     """Where the code of a variant looks for modules at `commit`, besides the experiment's folder (`module_roots`)."""
     return module_roots(entry.path for entry in _entries(repo, commit, name))
@@ -161,7 +169,7 @@ def roots_of(repo: GitRepo, commit: str, name: VariantName) -> list[str]:
 def _entries(repo: GitRepo, commit: str, name: VariantName) -> list[TreeEntry]:
     """The experiment's folder alone where it holds no Python and its spec names none, for that reaches no further."""
     folder = repo.tree(commit, name.folder)
-    has_code = any(entry.path.endswith(".py") for entry in folder) or any(
+    has_code = any(entry.path.endswith((".py", *COMPILED)) for entry in folder) or any(
         _named(_content(repo, commit, name.spec_path), name)
     )
     return repo.tree(commit) if has_code else folder

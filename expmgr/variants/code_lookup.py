@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import shlex
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from posixpath import normpath
 from typing import Any
 
 from expmgr.errors import SpecProblem, did_you_mean
-from expmgr.git.repo import GitRepo
+from expmgr.git.repo import SUBMODULE, GitRepo
 from expmgr.paths import VariantName, has_tensorflow, module_roots
 from expmgr.spec.code_packages import may_be_named, refused, way_out
 from expmgr.spec.data import PythonData, ScriptData
@@ -26,6 +27,21 @@ _KINDS |= {
 }
 _PLAIN: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
 Read = Callable[[str], bytes | None]
+#: How files end that Python imports in the place of a source, or from its `__pycache__`.
+COMPILED = (".so", ".pyd", ".pyc")
+
+
+def compiled_by_source(paths: Iterable[str]) -> dict[str, set[str]]:
+    """The compiled modules among `paths`, by the source that each may be imported instead of, whether that is there or not."""
+    found: dict[str, set[str]] = {}
+    for path in paths:
+        if path.endswith(COMPILED):
+            *folders, file = path.split("/")
+            if folders[-1:] == ["__pycache__"]:
+                folders.pop()
+            source = "/".join([*folders, f"{file.partition('.')[0]}.py"])
+            found.setdefault(source, set()).add(path)
+    return found
 
 
 def references_of(spec: ExperimentSpec) -> Iterator[tuple[str, str]]:
@@ -79,6 +95,7 @@ def check_references(
     for key, reference in references_of(spec):
         module, _, name = reference.partition(":")
         path = _file_of(module, folder, paths)
+        _check_source(key, reference, folder, paths)
         if path is None:
             if not may_be_named(module, packages):
                 raise _not_here(key, reference, module, folder, paths)
@@ -115,13 +132,33 @@ def check_packages(
     repo: GitRepo, commit: str, name: VariantName, spec: ExperimentSpec, packages: Collection[str]
 ) -> None:
     """`SpecProblem` where `spec` names code of an installed package that a spec may not name (`packages`: the setting
-    `code_packages`); what `commit` has is the repository's."""
-    named = [one for one in references_of(spec) if not may_be_named(one[1].partition(":")[0], packages)]
-    paths = {entry.path for entry in repo.tree(commit)} if named else set()
+    `code_packages`), or code that `commit` has no source of; what `commit` has is the repository's."""
+    named = list(references_of(spec))
+    entries = repo.tree(commit) if named else []
+    paths = {entry.path for entry in entries}
+    has_submodule = any(entry.mode == SUBMODULE for entry in entries)  # of which the files are not known here
     for key, reference in named:
-        module = reference.partition(":")[0]
-        if _file_of(module, name.folder, paths) is None and _is_installed(module.partition(".")[0]):
-            raise _refused(f"{name.spec_path}: {key}", reference, module)
+        module, at = reference.partition(":")[0], f"{name.spec_path}: {key}"
+        _check_source(at, reference, name.folder, paths)
+        if _file_of(module, name.folder, paths) is not None or may_be_named(module, packages):
+            continue
+        if _is_installed(module.partition(".")[0]) or not has_submodule:
+            raise _not_here(at, reference, module, name.folder, paths)
+
+
+def _check_source(key: str, reference: str, folder: str, paths: Collection[str]) -> None:
+    """`SpecProblem` where an import of the module would run a compiled file of the commit, which nobody can read."""
+    module = reference.partition(":")[0]
+    compiled = compiled_by_source(paths)
+    for candidate in _candidates(module, folder, paths) if compiled else ():
+        for file in sorted(compiled.get(candidate, ())):
+            if "/__pycache__/" in f"/{file}" or (file.endswith(".pyc") and candidate in paths):
+                continue  # Python prefers the source
+            raise SpecProblem(
+                f"{key}: {reference} is in {file}, which is compiled; a spec can only name Python source",
+                left_alone=_UNTOUCHED,
+                hint=f"git rm {shlex.quote(file)}, and commit the source as {candidate}",
+            )
 
 
 def _check_script(model: ScriptModel, folder: str, paths: Collection[str], read: Read) -> None:
@@ -158,10 +195,14 @@ def _check_script(model: ScriptModel, folder: str, paths: Collection[str], read:
 
 
 def _file_of(module: str, folder: str, paths: Collection[str]) -> str | None:
+    return next((path for path in _candidates(module, folder, paths) if path in paths), None)
+
+
+def _candidates(module: str, folder: str, paths: Collection[str]) -> list[str]:
+    """Where the source of a module may be, in the order in which it is looked for."""
     inner = module.replace(".", "/")
     roots = (f"{folder}/", *module_roots(paths))
-    candidates = (f"{root}{inner}{end}" for root in roots for end in (".py", "/__init__.py"))
-    return next((path for path in candidates if path in paths), None)
+    return [f"{root}{inner}{end}" for root in roots for end in (".py", "/__init__.py")]
 
 
 def _require_installed(key: str, reference: str, module: str, folder: str, paths: Collection[str]) -> None:

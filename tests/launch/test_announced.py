@@ -8,9 +8,11 @@ import pytest
 
 import expmgr
 from clones import Team, ok
-from expmgr.launch.announce import announce
+from expmgr.errors import SpecProblem
+from expmgr.launch.announce import announce, remember
 from expmgr.launch.plan import plan_tasks
 from expmgr.project import Project
+from expmgr.variants.code_lookup import check_packages
 from world import Repo
 
 SPEC = """
@@ -50,12 +52,21 @@ def hand_over(bo: Repo, ann: Repo) -> None:
     ann.git("fetch", "--quiet", "origin", "+exp/own/wide:exp/own/wide")
 
 
-def notes(repo: Repo, variant: str = "own/wide") -> list[str]:
-    """What is said before a run of `variant`."""
+def notes(repo: Repo, variant: str = "own/wide", runs: bool = True) -> list[str]:
+    """What is said before a run of `variant`, whose code then `runs`."""
     told: list[str] = []
     project = Project.open(repo.path, told.append)
-    announce(project, plan_tasks(project, [variant], None)[0])
+    (task, *_) = plan_tasks(project, [variant], None)
+    announce(project, task)
+    if runs:
+        remember(project, task)
     return told
+
+
+def shown(repo: Repo, told: str) -> str:
+    """What the command prints that a note names."""
+    command = told.rpartition("(git ")[2].removesuffix(" shows what it changes)")
+    return repo.git(*command.split())
 
 
 def test_code_of_others_is_announced_once_and_again_when_they_change_it(people: tuple[Repo, Repo]) -> None:
@@ -64,12 +75,13 @@ def test_code_of_others_is_announced_once_and_again_when_they_change_it(people: 
     assert notes(ann) == []  # he changed the spec alone: the code is that of main
     first = change(bo, "shared.py", "x = 1\n")
     hand_over(bo, ann)
-    main = ann.git("rev-parse", "main")[:12]
+    before = ann.git("rev-parse", f"{first}~1")[:12]  # which ran
     told = (
         "running code of Bo Example <bo@example.com> for the first time here: exp/own/wide at {} "
-        f"(git diff {main}...exp/own/wide shows what it changes)"
+        "(git diff {}...{} shows what it changes)"
     )
-    assert notes(ann) == [told.format(first[:12])]
+    assert notes(ann, runs=False) == [told.format(first[:12], before, first[:12])]
+    assert notes(ann) == [told.format(first[:12], before, first[:12])]  # it did not run yet
     assert notes(ann) == []
     ok(ann, "new", "own/mine", "--from", "own/wide", "--set", "train.max_steps=7")
     assert notes(ann, "own/mine") == []  # the same code
@@ -78,14 +90,14 @@ def test_code_of_others_is_announced_once_and_again_when_they_change_it(people: 
     assert notes(ann) == []
     second = change(bo, "experiments/own/model.py", "def build_model(): ...\n")
     hand_over(bo, ann)
-    assert notes(ann) == [told.format(second[:12])]
+    assert notes(ann) == [told.format(second[:12], first[:12], second[:12])]
     change(bo, "experiments/own/model.py", "def build_model():\n    raise RuntimeError('no model')\n")
     hand_over(bo, ann)
     assert notes(ann) == []  # what ran before
     assert notes(bo) == []  # his own
 
 
-def test_a_variant_of_a_variant_is_shown_by_diff_and_all_authors_are_named(people: tuple[Repo, Repo]) -> None:
+def test_all_authors_are_named_and_the_command_shows_their_code(people: tuple[Repo, Repo]) -> None:
     ann, bo = people
     ok(ann, "new", "own/base")
     ann.git("push", "--quiet", "origin", "exp/own/base")
@@ -109,17 +121,91 @@ def test_a_variant_of_a_variant_is_shown_by_diff_and_all_authors_are_named(peopl
     assert later.startswith(
         f"running code of Bo Example <bo@example.com> for the first time here: exp/own/deep at {last[:12]}"
     )
-    command = told.partition("(expmgr ")[2].partition(" shows")[0]
-    assert command == "diff own/base own/deep"
-    assert "shared.py" in ok(ann, *command.split())
+    assert "+x = 2" in shown(ann, told)
+    assert ("-x = 2" in shown(ann, later), "+x = 3" in shown(ann, later)) == (True, True)
+
+
+def test_ones_own_commit_on_top_hides_nobodys_code(people: tuple[Repo, Repo]) -> None:
+    ann, bo = people
+    change(bo, "shared.py", "evil = 1\n")
+    hand_over(bo, ann)
+    ok(ann, "new", "own/mine", "--from", "own/wide", "--set", "train.max_steps=8", "--switch")
+    (told,) = notes(ann, "own/mine", runs=False)
+    assert "code of Bo Example" in told
+    assert "+evil = 1" in shown(ann, told)
+    ann.write("experiments/own/README.txt", "notes")
+    ann.commit()
+    ann.write("experiments/own/data.py", "import shared\ndef train(): ...\n")
+    ann.commit()
+    (told,) = notes(ann, "own/mine")
+    assert ("code of Bo Example <bo@example.com> for" in told, "Ann" in told) == (True, False)
+    assert "+evil = 1" in shown(ann, told)
+    ann.write("experiments/own/data.py", "import shared\ndef train(): pass\n")
+    ann.commit()
+    assert notes(ann, "own/mine") == []  # his ran, and what is new is hers
+
+
+def test_what_a_run_did_not_reach_is_new_to_the_next(people: tuple[Repo, Repo]) -> None:
+    ann, bo = people
+    change(bo, "other.py", "evil = 1\n")
+    hand_over(bo, ann)
+    change(bo, "shared.py", "x = 1\n")
+    hand_over(bo, ann)
+    assert len(notes(ann)) == 1
+    change(ann, "experiments/own/model.py", "import other\ndef build_model(): ...\n")
+    (told,) = notes(ann)
+    assert "code of Bo Example <bo@example.com> for" in told
+    assert "+evil = 1" in shown(ann, told)
+
+
+@pytest.mark.parametrize("file", ["evil.so", "evil.cpython-312-x86_64-linux-gnu.so", "evil.pyc"])
+def test_compiled_code_is_announced_and_may_not_be_named(people: tuple[Repo, Repo], file: str) -> None:
+    ann, bo = people
+    for folder in ("experiments/own", "", "src"):
+        path = f"{folder}/{file}".lstrip("/")
+        change(bo, "experiments/own/spec.yaml", SPEC.replace("model:build_model", "evil:build_model"))
+        change(bo, path, "x")
+        hand_over(bo, ann)
+        assert len(notes(ann, runs=False)) == 1
+        task = plan_tasks(project := Project.open(ann.path), ["own/wide"], None)[0]
+        for beside in (False, True):  # Python prefers a .so to a source, and a source to a .pyc
+            if beside:
+                change(bo, f"{folder}/evil.py".lstrip("/"), "def build_model(): ...\n")
+                hand_over(bo, ann)
+                task = plan_tasks(project, ["own/wide"], None)[0]
+            if beside and file.endswith(".pyc"):
+                check_packages(project.repo, task.commit, task.name, task.spec, ())
+                continue
+            with pytest.raises(SpecProblem) as caught:
+                check_packages(project.repo, task.commit, task.name, task.spec, ())
+            told = f"experiments/own/spec.yaml: model.build: evil:build_model is in {path}, which is compiled; "
+            assert caught.value.message.startswith(told)
+            assert caught.value.hint == f"git rm {path}, and commit the source as {folder}/evil.py".replace(" /", " ")
+        bo.git("rm", "--quiet", "--force", path, f"{folder}/evil.py".lstrip("/"))
+        bo.commit()
+
+
+@pytest.mark.parametrize(
+    "file", ["shared.so", "shared.cpython-312-x86_64-linux-gnu.so", "__pycache__/shared.cpython-312.pyc"]
+)
+def test_compiled_code_that_a_module_imports_is_announced(people: tuple[Repo, Repo], file: str) -> None:
+    ann, bo = people
+    change(bo, file, "x")
+    hand_over(bo, ann)
+    (told,) = notes(ann)
+    assert "code of Bo Example" in told
+    change(bo, file, "y")
+    hand_over(bo, ann)
+    assert len(notes(ann)) == 1
 
 
 def test_what_one_wrote_oneself_or_merged_needs_no_note(people: tuple[Repo, Repo]) -> None:
     ann, bo = people
     change(bo, "shared.py", "x = 1\n")
     hand_over(bo, ann)
+    assert len(notes(ann)) == 1
     change(ann, "shared.py", "x = 2\n")
-    assert notes(ann) == []  # her commit is the newest
+    assert notes(ann) == []  # hers
     ann.git("push", "--quiet", "origin", "exp/own/wide")
     ann.git("switch", "--quiet", "main")
     bo.git("fetch", "--quiet", "origin")
@@ -158,6 +244,20 @@ def test_a_command_and_a_method_say_it_before_code_runs(
     with pytest.raises(expmgr.ExpmgrError):
         expmgr.open(ann.path).run("own/wide", quiet=True)
     assert capsys.readouterr().err.count("Note: running code of Bo Example") == 1
+
+
+@pytest.mark.tf
+def test_a_run_that_did_not_begin_is_announced_again(people: tuple[Repo, Repo]) -> None:
+    ann, bo = people
+    change(bo, ".gitattributes", "*.bin filter=lfs -text\n")
+    change(bo, "shared.py", "x = 1\n")
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 4\n"
+    change(bo, "experiments/own/rows.bin", pointer)
+    hand_over(bo, ann)
+    for _ in range(2):
+        done = ann.expmgr("run", "own/wide", "--seeds", "0-1")
+        assert (done.code, "No run was started." in done.stderr) == (1, True), done.stderr
+        assert done.stderr.count("Note: running code of Bo Example") == 1
 
 
 @pytest.mark.tf

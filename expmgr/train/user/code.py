@@ -8,9 +8,11 @@ import importlib
 import importlib.util
 import inspect
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -87,6 +89,12 @@ class UserCode:
         module_name, _, name = reference.partition(":")
         if self._is_elsewhere(module_name):
             raise self._refused(reference, key, module_name)
+        if (file := self._compiled(module_name)) is not None:
+            raise UserCodeFailed(
+                f"{self._at(key)}: {reference} is in {file}, which is compiled; a spec can only name Python source",
+                left_alone="Nothing was changed.",
+                hint=f"git rm {shlex.quote(file)}, and commit the source",
+            )
         with self.errors(f"{key}: {reference} cannot be imported"):
             module = importlib.import_module(module_name)
         self.look_at_modules(key)
@@ -118,6 +126,23 @@ class UserCode:
         return found is not None and not any(
             map(self._is_here, [found.origin, *(found.submodule_search_locations or ())])
         )
+
+    def _compiled(self, module_name: str) -> str | None:
+        """The compiled file of the run's own checkout that an import of the module would run, relative to it; None where it
+        would run sources alone. Nothing is run."""
+        parts = module_name.split(".")
+        folders: Sequence[str] | None = None
+        for count in range(1, len(parts) + 1):
+            found = PathFinder.find_spec(".".join(parts[:count]), folders)
+            if found is None:
+                return None
+            file = Path(found.origin) if found.has_location and found.origin else None
+            if file is not None and file.suffix != ".py" and file.is_relative_to(self._root):
+                return str(file.relative_to(self._root))
+            if found.submodule_search_locations is None:
+                return None
+            folders = [*found.submodule_search_locations]
+        return None
 
     def _is_here(self, file: str | None) -> bool:
         """Whether a file is the repository's. Of the user's own checkout `look_at_modules` says that it must not be."""

@@ -92,3 +92,28 @@ def test_a_module_is_no_way_to_another(code: UserCode) -> None:
             code.find(reference, "data.train")
     with pytest.raises(UserCodeFailed, match="is no function"):
         code.call("own_model:os", "data.train", {})
+
+
+@pytest.mark.parametrize(
+    ("reference", "file"),
+    [
+        ("own_compiled:build", "own_compiled.pyc"),
+        ("own_compiled:build", "own_compiled.so"),
+        ("own_model:build", "own_model.so"),  # Python prefers it to the source beside it
+        ("own_package.deep:build", "own_package/deep.pyc"),
+        ("own_package.inner:helper", "own_package/__init__.so"),
+        ("keras_own:build", "keras_own.pyc"),
+    ],
+)
+def test_compiled_code_of_the_repository_is_refused_before_it_is_imported(
+    code: UserCode, reference: str, file: str
+) -> None:
+    (code.experiment_dir / file).write_bytes(b"never read")
+    with pytest.raises(UserCodeFailed) as refused:
+        code.find(reference, "model.build")
+    path = f"experiments/own/{file}"
+    assert refused.value.lines() == [
+        f"Error: model.build: {reference} is in {path}, which is compiled; a spec can only name Python source",
+        "Nothing was changed.",
+        f"Hint: git rm {path}, and commit the source",
+    ]
