@@ -33,6 +33,24 @@ TEXTS = {
         "https://b.s3.amazonaws.com/k?versionId=1&X-Amz-Credential=***&X-Amz-Signature=***"
     ),
     "https://a.blob.core.windows.net/c?sv=1&sig=SECRET%3D": "https://a.blob.core.windows.net/c?sv=***&sig=***",
+    "to http://127.0.0.1:1/x.git?SECRET": "to http://127.0.0.1:1/x.git?***",
+    "'http://h/x.git?SECRET/': no": "'http://h/x.git?***': no",
+    "x.git?SECRET": "x.git?***",
+    "../x.git?SECRET&ref=main": "../x.git?***&ref=main",
+    "https://h/x.git?SECRET&service=git-upload-pack": "https://h/x.git?***&service=git-upload-pack",
+    "https://h/x.git?ref=main&SECRET#SECRET": "https://h/x.git?ref=main&***#***",
+    "https://h/x.git?SECRET==": "https://h/x.git?***",
+    "https://h/x.git?a/b=SECRET?SECRET": "https://h/x.git?a/b=***",
+    "https%3A%2F%2Fh%2Fx.git%3FSECRET%26ref%3Dmain": "https%3A%2F%2Fh%2Fx.git%3F***%26ref%3Dmain",
+    "https://me:SEC/SECRET@h/x": "https://h/x",
+    "'https://me:SEC#SECRET@h/x':": "'https://h/x':",
+    "https://SEC/SECRET@h:1/x": "https://h:1/x",
+    "https://me:SEC@RET/SECRET'SECRET@h/x": "https://h/x",
+    "https%3A%2F%2Fme%3ASEC%2FSECRET%40h%2Fx": "https%3A%2F%2Fh%2Fx",
+    "https://SECRET?SECRET@h/x": "https://***?***",
+    "https://me:SECRET?a=SECRET@h/x": "https://***?a=***",
+    "https://me:SECRET@h/x?a=SECRET@SECRET": "https://h/x?a=***",
+    "https://h/x?a=SECRET@SECRET": "https://h/x?a=***",
     "http.extraHeader=Authorization: Bearer SECRET": "http.extraHeader=***",
     "http.https://h/.extraheader=AUTHORIZATION: basic SECRET==": "http.https://h/.extraheader=***",
     "=> Send header: Authorization: Basic SECRET": "=> Send header: Authorization: ***",
@@ -45,6 +63,9 @@ AS_THEY_ARE = [
     "git@github.com:me/x.git",
     "expmgr new iris/x --set params.token_count=3; what? key=3 & more",
     "does it fit? a&b=c",
+    "data/part-?.csv: no such file, or is it colou?r",
+    "https://h/docs/team.md#checkpoints-in-a-store",
+    "https://h/x.git/info/refs?service=git-upload-pack",
     "refs/expmgr/log/ann-1234: 3 events",
     "models/iris/wide/seed-0/model.ckpt-200",
 ]
@@ -64,10 +85,46 @@ def test_what_is_left(text: str) -> None:
     assert redacted(text) == text
 
 
+SHAPES = [
+    *("a", "x-", "x-key", "://", "x://", "?a", "%3fa", "%3a%2f%2f", "%40", "a%3d", "&amp;", "?=", "@", "?a@", "#", ";"),
+    *(
+        "authorization",
+        "authorization ",
+        "authorization:",
+        "extraheader",
+        "extraheader ",
+        "extraheader=",
+        "glpat-",
+        "ghp_",
+    ),
+    *(" ", "'", "\n", "x-a ", "://a?b ", "cookie :"),
+]
+
+
+@pytest.mark.parametrize(
+    "before", ["", "x://", "x://a?", "%3a%2f%2f", "extraheader", "authorization", "x.git?", "glpat-"]
+)
+def test_the_time_grows_with_the_length_alone(before: str) -> None:
+    """Time that grows with the square of the length would be minutes here."""
+    for shape in SHAPES:
+        text = before + shape * (200_000 // len(shape))
+        assert len(redacted(text)) <= 3 * len(text) + 100
+
+
+def test_a_long_word_is_cut_and_shows_no_part_of_a_secret() -> None:
+    long = "a" * 100_000
+    shown = redacted(f"https://h/{long}?SECRET b https://h/x?{'SECRET' * 10_000} https://{'SECRET' * 10_000}@h/x c")
+    assert shown == f"https://h/{'a' * 3990}... b https://h/x?*** https://h/x c"
+    assert redacted(shown) == shown
+    assert redacted(f"{'a/' * 1_998}glpat-{'SECRET' * 10_000}{long}") == f"{'a/' * 1_998}***"
+    assert redacted("a" * 7_000) == "a" * 7_000
+
+
 REMOTES = [
     "http://127.0.0.1:1/x.git?private_token=SECRET",
     "http://me:SECRET@127.0.0.1:1/x.git",
     "http://SECRET@127.0.0.1:1/x.git?a=1&job_token=SECRET",
+    "http://127.0.0.1:1/x.git?SECRET",
 ]
 
 
