@@ -7,6 +7,8 @@ GitPython's own index, head and object API is not used: its index writing loses 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import re
 import sys
 import time
@@ -155,12 +157,14 @@ class GitRepo:
         from expmgr.git.locks import find_locks, named_in, take_away
 
         words = local_words(answer)
+        if os.strerror(errno.EEXIST) not in words:  # no lock is there: none can be made, or git means something else
+            return False
         quiet_until = time.monotonic() + _QUIET_S
         while time.monotonic() < until:
             locks = named_in(find_locks(self.git_common_dir, self.git_dir), self.git_common_dir, words)
             if not locks:  # whoever had it is done
                 time.sleep(0.1)
-                return ".lock" in words
+                return True
             if not all(lock.is_ours for lock in locks):
                 return False
             for lock in locks:

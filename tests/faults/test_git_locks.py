@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import pytest
 from clones import Team, copied_team, logs_of, new_team, ok
 from expmgr.errors import GitFailed
 from expmgr.git import locks
+from expmgr.git.process import GitResult
 from expmgr.launch.call import commit_changes
 from expmgr.project import Project
 from once import made_once
@@ -347,3 +349,42 @@ def test_the_lock_of_all_refs_in_a_reftable(ann: Repo) -> None:
     common = ann.path / ".git"
     found = locks.named_in(locks.find_locks(common, common), common, "fatal: cannot lock references")
     assert [(one.path, one.is_ours, one.command) for one in found] == [(path, False, f"rm {shlex.quote(str(path))}")]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EIO])
+def test_a_lock_that_cannot_be_made_is_not_waited_for(ann: Repo, code: int) -> None:
+    repo = Project.open(ann.path).repo
+    ref = own_log(ann)
+    words = f"fatal: cannot lock ref '{ref}': Unable to create '{ann.path}/.git/{ref}.lock': {{}}"
+    soon = time.monotonic() + 60
+    assert not repo._is_unlocked(GitResult(128, b"", words.format(os.strerror(code))), soon)
+    assert repo._is_unlocked(GitResult(128, b"", words.format(f"{os.strerror(errno.EEXIST)}.")), soon)
+
+
+def test_a_folder_in_which_no_lock_can_be_made_is_met_once(
+    ann: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = (ann.path / ".git" / own_log(ann)).parent
+    wrapper, calls = tmp_path / "bin" / "git", tmp_path / "calls"
+    wrapper.parent.mkdir()
+    wrapper.write_text(
+        f'#!/bin/sh\ncase " $* " in *" update-ref "*) echo x >> {calls};; esac\nexec {shutil.which("git")} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    folder.chmod(0o500)
+    try:
+        if (
+            not os.geteuid()
+            and subprocess.run(["chattr", "+i", str(folder)], check=False, capture_output=True).returncode
+        ):
+            pytest.skip("root may write everywhere, and chattr does not work here")
+        with monkeypatch.context() as patch:
+            patch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+            noted = ann.expmgr("note", "iris/wide", "-m", "second")
+    finally:
+        if not os.geteuid():
+            subprocess.run(["chattr", "-i", str(folder)], check=False, capture_output=True)
+        folder.chmod(0o700)
+    assert noted.code == 1
+    assert os.strerror(errno.EACCES if os.geteuid() else errno.EPERM) in noted.stderr
+    assert calls.read_text() == "x\n"
