@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from expmgr.disk import durable
-from expmgr.errors import CheckoutNotPutBack, ExpmgrError, GitFailed
+from expmgr.errors import CheckoutNotPutBack, GitFailed
 from expmgr.git.commits import commit_tree
-from expmgr.git.process import call_git, git_folders, run_git
+from expmgr.git.process import GitResult, call_git, git_failed, git_folders, run_git, words_of
 from expmgr.git.repo import CommitId, GitRepo
 
 #: Larger files are data, not code.
@@ -137,8 +137,7 @@ def put_back_on_failure(root: Path, commit: str | None) -> Iterator[None]:
 
 def _met_locked_index(failure: BaseException) -> bool:
     """Whether git could not take the lock of its index, before which it changes nothing."""
-    words = failure.details if isinstance(failure, ExpmgrError) else ()
-    return any("index.lock" in line and os.strerror(errno.EEXIST) in line for line in words)
+    return any("index.lock" in line and os.strerror(errno.EEXIST) in line for line in str(failure).splitlines())
 
 
 @dataclass(frozen=True)
@@ -225,8 +224,7 @@ def fast_forward(root: Path, ref: str, commit: str, on_note: Callable[[str], Non
     head = call_git(root, ["symbolic-ref", "--quiet", "HEAD"]).text.strip()
     if head != ref:
         raise GitFailed(f"{root} has another branch checked out by now", details=[head or "none"])
-    with put_back_on_failure(root, commit):
-        _run(root, on_note, "merge", "--quiet", "--ff-only", commit)
+    _change(root, commit, (["merge", "--quiet", "--ff-only", commit], None), on_note=on_note)
 
 
 def take_snapshot(repo: GitRepo, message: str) -> tuple[CommitId, list[str]]:
@@ -264,15 +262,45 @@ def switch_branch(root: Path, branch: str) -> None:
 
     `GitFailed` with git's words where it would overwrite changes; the checkout is then as it was.
     """
-    with put_back_on_failure(root, f"refs/heads/{branch}^{{commit}}"):
-        run_git(root, ["switch", "--quiet", "--no-guess", branch])
+    _change(root, f"refs/heads/{branch}^{{commit}}", (["switch", "--quiet", "--no-guess", branch], None))
 
 
-def _run(root: Path, on_note: Callable[[str], None], *args: str) -> None:
-    """Run git in the checkout `root`, again where a dead lock on a variant's branch was in the way; `on_note` is told of it."""
+class _Refused(Exception):
+    """git said no."""
+
+    def __init__(self, answer: GitResult, args: Sequence[str]) -> None:
+        super().__init__("\n".join(words_of(answer)))
+        self.answer, self.of = answer, args
+
+
+def _change(
+    root: Path,
+    commit: str | None,
+    *commands: tuple[Sequence[str], bytes | None],
+    on_note: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Run commands of git (arguments, stdin) in the checkout `root`, all again where a lock on a variant's branch was in the
+    way; `on_note` is told of a dead one. After each try that fails, the checkout is as it was before that try: what somebody
+    does between two of them stays."""
     repo = GitRepo.discover(root)
     repo.on_note = on_note
-    repo.run(*args)
+    last: list[Sequence[str]] = []
+
+    def act() -> GitResult:
+        try:
+            with put_back_on_failure(root, commit):
+                for args, stdin in commands:
+                    answer = call_git(root, args, stdin=stdin)
+                    if answer.status:
+                        raise _Refused(answer, args)
+        except _Refused as refused:
+            last[:] = [refused.of]
+            return refused.answer
+        return answer
+
+    answer = repo.until_unlocked(act)
+    if answer.status:
+        raise git_failed(f"git {last[0][0]} failed in {root} (exit {answer.status})", answer, root)
 
 
 def commit_paths(
@@ -291,10 +319,9 @@ def commit_paths(
     _check_can_commit(root, paths)
     rules = [] if also_ignored else ["--exclude-standard"]
     new = run_git(root, ["ls-files", "--others", *rules, "-z", "--", *paths]).text.split("\0")[:-1]
-    with put_back_on_failure(root, None):
-        if new:  # `commit --only` takes the paths that the index knows
-            force = ["--force"] if also_ignored else []
-            options = [*force, "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul"]
-            run_git(root, ["add", *options], stdin=_nul(new))
-        _run(root, on_note, "commit", "--quiet", "--only", "--message", message, "--", *paths)
+    force = ["--force"] if also_ignored else []
+    options = [*force, "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul"]
+    adds = [(["add", *options], _nul(new))] if new else []  # `commit --only` takes the paths that the index knows
+    commit = ["commit", "--quiet", "--only", "--message", message, "--", *paths]
+    _change(root, None, *adds, (commit, None), on_note=on_note)
     return CommitId(run_git(root, ["rev-parse", "--verify", "HEAD"]).text.strip())

@@ -140,9 +140,13 @@ class GitRepo:
         self, *args: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None, hooks: bool = False
     ) -> GitResult:
         """`call_git`, again where a lock of our own refs was in the way that is dead, or goes soon."""
+        return self.until_unlocked(lambda: call_git(self.folder, args, stdin=stdin, env=env, hooks=hooks))
+
+    def until_unlocked(self, act: Callable[[], GitResult]) -> GitResult:
+        """What git said in `act`, which is done again where a lock of our own refs was in the way that is dead, or goes soon."""
         until = time.monotonic() + _PATIENCE_S
         while True:
-            answer = call_git(self.folder, args, stdin=stdin, env=env, hooks=hooks)
+            answer = act()
             if answer.status == 0 or "lock" not in answer.stderr.lower() or not self._is_unlocked(answer, until):
                 return answer
 

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -388,3 +389,32 @@ def test_a_folder_in_which_no_lock_can_be_made_is_met_once(
     assert noted.code == 1
     assert os.strerror(errno.EACCES if os.geteuid() else errno.EPERM) in noted.stderr
     assert calls.read_text() == "x\n"
+
+
+@pytest.mark.wide
+@linux
+def test_what_somebody_stages_while_a_lock_is_waited_for_stays_staged(
+    ann: Repo, git_at_work: subprocess.Popen[bytes]
+) -> None:
+    """The lock may be in use, so that the commit fails after some seconds."""
+    ann.git("switch", "--quiet", "exp/iris/wide")
+    ann.write("experiments/iris/new.py", "x = 1\n")
+    ann.write("mine.txt", "mine\n")
+    lock(ann, "refs/heads/exp/iris/wide")
+
+    def stage() -> None:
+        time.sleep(1)
+        for _ in range(100):
+            if (
+                subprocess.run(["git", "add", "mine.txt"], cwd=ann.path, check=False, capture_output=True).returncode
+                == 0
+            ):
+                return
+            time.sleep(0.02)
+
+    other = threading.Thread(target=stage)
+    other.start()
+    with pytest.raises(GitFailed):
+        commit_changes(Project.open(ann.path), "iris/wide", "changed")
+    other.join()
+    assert ann.git("status", "--porcelain") == "A  mine.txt\n?? experiments/iris/new.py\n"
