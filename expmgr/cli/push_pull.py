@@ -76,9 +76,14 @@ def push(
     done = remotes.push(project, name)
     for problem in problems:
         output.tell(problem.lines())
+    for branch, reason in done.declined.items():
+        output.tell([f"Error: {branch} was not pushed: {done.remote} declined it: {reason}"])
+    if done.declined:
+        output.tell([*(f"  {line}" for line in done.words), f"Hint: fix that at {done.remote}, then expmgr push"])
     code = worst([ExitCode.MISTAKE if done.refused else ExitCode.DONE, *(one.exit_code for one in problems)])
     if as_json:
         about = {"remote": done.remote, "events": done.events, "branches": done.branches, "refused": done.refused}
+        about["declined"] = done.declined
         about |= {"checkpoints": stored, "sent_bytes": sent}
         output.show_json({"format": 1, **about, "new_writer": done.new_writer})
         raise typer.Exit(code)
@@ -92,7 +97,7 @@ def push(
     output.show(_pushed(done.events, done.branches, done.remote))
     if done.events:
         output.tell_unheard(project)
-    for branch in done.refused:
+    for branch in (one for one in done.refused if one not in done.declined):
         output.tell(
             [
                 f"Error: {branch} was not pushed: {done.remote} has commits of it that this clone has not",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from expmgr.git.process import GitResult, call_git
 from expmgr.git.repo import GitRepo
+from expmgr.redact import redacted
 
 
 def _asking() -> dict[str, str]:
@@ -56,14 +57,18 @@ def refs_at(repo: GitRepo, remote: str, pattern: str) -> dict[str, str] | GitRes
     return {ref: oid for oid, ref in lines}
 
 
-def push_refs(repo: GitRepo, remote: str, refspecs: Sequence[str]) -> tuple[dict[str, str], GitResult]:
+def push_refs(repo: GitRepo, remote: str, refspecs: Sequence[str]) -> tuple[dict[str, str], dict[str, str], GitResult]:
     """Push by `refspecs`, as the user's own `git push` would, their hooks included: ref at the remote to flag (`=` as
-    it was, `*` new, a space moved on, `!` refused), and what git said."""
+    it was, `*` new, a space moved on, `!` refused); ref that was refused to git's reason; and what git said."""
     command = ("push", "--porcelain", "--no-follow-tags", "--end-of-options", remote, *refspecs)
     answer = repo.call(*command, env=_asking(), hooks=True)
     found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for line in answer.text.splitlines():
-        parts = line.split("\t")
-        if len(parts) == 3 and ":" in parts[1]:
-            found[parts[1].partition(":")[2]] = parts[0]
-    return found, answer
+        flag, *rest = line.split("\t", 2)
+        if len(rest) == 2 and ":" in rest[0]:
+            ref = rest[0].partition(":")[2]
+            found[ref] = flag
+            if flag == "!":  # `[remote rejected] (hook declined)`
+                reasons[ref] = redacted(rest[1].partition("(")[2].removesuffix(")") or rest[1])
+    return found, reasons, answer

@@ -46,7 +46,11 @@ class Pushed:
     """Events that the remote did not have."""
     branches: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
-    """Branches that are not a continuation of what the remote has."""
+    """Branches that the remote did not take: they are no continuation of what it has, or `declined` has the reason."""
+    declined: dict[str, str] = field(default_factory=dict)
+    """Of these, the ones that the remote has no other commits of, and git's reason."""
+    words: list[str] = field(default_factory=list)
+    """What the remote said when it declined branches."""
     new_writer: str | None = None
     """The writer that this clone goes on as, where the log that it had was moved by another."""
 
@@ -134,7 +138,7 @@ def _push(project: Project, remote: str) -> Pushed:
         refspecs = [f"{ref}:{_at_remote(project, ref)}" for ref in logs] + [f"{ref}:{ref}" for ref in variants]
         if not refspecs:
             return done
-        flags, answer = push_refs(project.repo, remote, refspecs)
+        flags, reasons, answer = push_refs(project.repo, remote, refspecs)
         if not flags:
             raise _failed(project, "push to", remote, answer)
         done.branches += [_branch(ref) for ref in variants if flags.get(ref) in (" ", "*")]
@@ -148,7 +152,12 @@ def _push(project: Project, remote: str) -> Pushed:
         # Another clone may have pushed the same commit meanwhile.
         tracked = project.repo.refs(_tracked(remote, "")) if refused_branches else {}
         known = {ref: tracked.get(_tracked(remote, ref.removeprefix(_VARIANTS))) for ref in refused_branches}
-        done.refused = [_branch(ref) for ref in refused_branches if known[ref] != variants[ref]]
+        refused_branches = [ref for ref in refused_branches if known[ref] != variants[ref]]
+        done.refused = [_branch(ref) for ref in refused_branches]
+        done.declined = {
+            _branch(ref): reasons[ref] for ref in refused_branches if _goes_on(project, known[ref], variants[ref])
+        }
+        done.words = [line for line in words_of(answer) if line.startswith("remote:")] if done.declined else []
         if not refused:
             return done
         settled = [_go_on(project, remote, ref, done) for ref in refused]
@@ -159,14 +168,22 @@ def _push(project: Project, remote: str) -> Pushed:
             if number + 1 < _TRIES and (was_moved or is_locked):
                 time.sleep(0.1 * 2**number)  # somebody else moved it, or was about to
                 continue
-            words = [line for line in words_of(answer) if "log" in line or "remote:" in line]
+            words = [line for line in words_of(answer) if "log" in line or "remote:" in line] or words_of(answer)
+            why = dict.fromkeys(reasons[_at_remote(project, ref)] for ref in refused)
             raise RemoteProblem(
                 f"{remote} refuses the log of this clone",
-                details=words or words_of(answer),
+                details=[*why, *words],
                 left_alone="Nothing at the remote was overwritten; what this clone says is kept in it.",
-                hint='where a host takes only branches: log_prefix = "refs/heads/expmgr/log" in [tool.expmgr]',
+                hint=f"remove what is in the way at {remote}, then expmgr push"
+                if any("lock" in line.lower() for line in words)
+                else 'where a host takes only branches: log_prefix = "refs/heads/expmgr/log" in [tool.expmgr]',
             )
     return done
+
+
+def _goes_on(project: Project, theirs: str | None, ours: str) -> bool:
+    """Whether a branch here has all commits that the remote is known to have of it."""
+    return theirs is None or project.repo.is_ancestor(theirs, ours)
 
 
 def _note_pushed(project: Project, remote: str, ref: str, tip: str, before: str | None) -> int:
@@ -215,8 +232,8 @@ def pull(project: Project, remote: str) -> Pulled:
 def _pull(project: Project, remote: str) -> Pulled:
     before = {one.id for one in project.logs.events()}
     blocked: dict[str, str] = {}
-    rewritten = _fetch(project, remote, blocked)
     _fetch_target(project, remote)
+    rewritten = _fetch(project, remote, blocked)
     done = Pulled(remote, take_over(project), rewritten=rewritten, left=blocked)
     fresh = [one for one in project.logs.events() if one.id not in before]
     done.events = len(fresh)
@@ -311,7 +328,9 @@ def _fetch_target(project: Project, remote: str) -> None:
     """Know the newest target branch of the team's: reviews and signatures are judged by it. Not every remote has it."""
     if remote == team_remote(project):
         name = target_of(project)
-        fetch_refs(project.repo, remote, [f"+refs/heads/{name}:refs/remotes/{remote}/{name}"])
+        answer = fetch_refs(project.repo, remote, [f"+refs/heads/{name}:refs/remotes/{remote}/{name}"])
+        if answer.status and f"couldn't find remote ref refs/heads/{name}" not in answer.stderr:
+            raise _failed(project, "fetch from", remote, answer)
 
 
 def _move_branches(project: Project, remote: str, done: Pulled) -> None:

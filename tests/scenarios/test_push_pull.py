@@ -251,6 +251,89 @@ def test_a_clone_brought_back_from_a_backup_goes_on_as_another_writer(ann: Repo,
     assert ok(ann, "push") == "origin has everything already\n"
 
 
+def hooked(team: Team, script: str) -> Path:
+    hook = team.hub.path / "hooks/update"
+    hook.write_text(f"#!/bin/sh\n{script}\n")
+    hook.chmod(0o755)
+    return hook
+
+
+def test_a_branch_that_the_remote_declines_has_its_words(ann: Repo, team: Team) -> None:
+    hook = hooked(team, 'case "$1" in refs/heads/exp/*) echo "policy: ask Cleo" >&2; exit 1;; esac')
+    ok(ann, "new", "iris/deep")
+    ok(ann, "note", "iris/wide", "-m", "goes all the same")
+    declined = ann.expmgr("push")
+    assert declined.code == 1
+    assert declined.stdout == "pushed to origin: 2 events\n"
+    assert declined.stderr.splitlines() == [
+        "Error: exp/iris/deep was not pushed: origin declined it: hook declined",
+        "  remote: policy: ask Cleo",
+        "  remote: error: hook declined to update refs/heads/exp/iris/deep",
+        "Hint: fix that at origin, then expmgr push",
+    ]
+    again = ann.expmgr("push", "--json")
+    assert json.loads(again.stdout)["declined"] == {"exp/iris/deep": "hook declined"}
+    assert "policy: ask Cleo" in again.stderr
+    hook.unlink()
+    ok(ann, "push")
+
+
+def test_a_branch_that_is_locked_at_the_remote(ann: Repo, bob: Repo, team: Team) -> None:
+    """Of one that the remote has other commits of, that is said."""
+    for repo, variant in ((bob, "baseline"), (ann, "baseline"), (ann, "wide")):
+        repo.git("switch", "--quiet", f"exp/iris/{variant}")
+        repo.write("experiments/iris/notes.md", f"{repo.path}")
+        repo.commit("more")
+    ok(bob, "push")
+    path = team.hub.path / "refs/heads/exp/iris/wide.lock"
+    path.touch()
+    declined = ann.expmgr("push")
+    assert declined.code == 1
+    lines = declined.stderr.splitlines()
+    assert lines[0] == "Error: exp/iris/wide was not pushed: origin declined it: failed to update ref"
+    assert any("wide.lock': File exists" in line for line in lines)
+    assert lines[-3:-1] == [
+        "Hint: fix that at origin, then expmgr push",
+        "Error: exp/iris/baseline was not pushed: origin has commits of it that this clone has not",
+    ]
+    path.unlink()
+    assert "wide" not in ann.expmgr("push").stderr
+
+
+def test_a_log_that_is_locked_at_the_remote(ann: Repo, team: Team) -> None:
+    ok(ann, "note", "iris/wide", "-m", "more")
+    (log,) = logs_of(ann)
+    path = team.hub.path / f"{log}.lock"
+    path.touch()
+    refused = ann.expmgr("push")
+    lines = refused.stderr.splitlines()
+    assert refused.code == 1
+    assert lines[:2] == ["Error: origin refuses the log of this clone", "  failed to update ref"]
+    assert any(".lock': File exists" in line for line in lines)
+    assert lines[-1] == "Hint: remove what is in the way at origin, then expmgr push"
+    path.unlink()
+    ok(ann, "push")
+
+
+def test_a_target_branch_that_cannot_be_fetched_fails_the_pull(ann: Repo, bob: Repo) -> None:
+    ann.write("more", "more")
+    ann.commit("more")
+    ann.git("push", "--quiet", "origin", "HEAD:main")
+    path = bob.write(".git/refs/remotes/origin/main.lock", "")
+    os.utime(path, (1e9, 1e9))
+    pulled = bob.expmgr("pull")
+    assert (pulled.code, pulled.stdout) == (4, "")
+    assert "main.lock': File exists" in pulled.stderr
+    assert pulled.stderr.splitlines()[-1].endswith(f"then remove the lock: rm {path}")
+    path.unlink()
+    ok(bob, "pull")
+    assert bob.git("rev-parse", "origin/main") == ann.git("rev-parse", "main")
+    ann.git("push", "--quiet", "origin", "main:refs/heads/other")
+    bob.write(".git/expmgr/config.toml", 'target = "mine"\n')
+    bob.git("branch", "mine")
+    assert ok(bob, "pull") == "nothing new at origin\n"  # the remote has no such branch
+
+
 def test_a_host_that_takes_only_branches(team: Team) -> None:
     hook = team.hub.path / "hooks/update"
     hook.write_text('#!/bin/sh\ncase "$1" in refs/heads/*) ;; *) echo "no such refs here" >&2; exit 1;; esac\n')
