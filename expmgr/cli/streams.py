@@ -6,6 +6,7 @@ import codecs
 import errno
 import io
 import os
+import select
 import stat
 import sys
 from typing import Any
@@ -49,13 +50,17 @@ class Output(io.FileIO):
     is_given_up = False
 
     def write(self, data: Any, /) -> int:
-        if not self.is_given_up:
+        while not self.is_given_up:
             try:
-                return super().write(data)
+                written: int | None = super().write(data)
             except OSError as error:
                 if not _is_gone(error, self.fileno()):
                     raise
                 self.is_given_up = True
+            else:
+                if written is not None:
+                    return written
+                select.select([], [self], [])  # a pipe that is full, and does not block
         return memoryview(data).nbytes
 
 
@@ -64,16 +69,16 @@ class _Messages(io.FileIO):
 
     def write(self, data: Any, /) -> int:
         try:
-            return super().write(data)
+            return super().write(data) or memoryview(data).nbytes  # None: a pipe that is full, and does not block
         except OSError:
             return memoryview(data).nbytes
 
 
 def _is_gone(error: OSError, descriptor: int) -> bool:
-    """Whether a pipe's reader has ended (`| head`), or a terminal was closed."""
+    """Whether a pipe's reader has ended (`| head`), a terminal was closed, or it was opened only for reading."""
     if error.errno == errno.EIO:
         return stat.S_ISCHR(os.fstat(descriptor).st_mode)
-    return error.errno == errno.EPIPE
+    return error.errno in (errno.EPIPE, errno.EBADF)
 
 
 def _text(raw: io.FileIO, given: io.TextIOBase | Any) -> io.TextIOWrapper:

@@ -10,6 +10,7 @@ import pty
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,17 @@ def opened(kind, number):
         return None
     if kind == "full":
         os.dup2(os.open("/dev/full", os.O_WRONLY), number)
+    elif kind == "reading":
+        os.dup2(os.open(os.devnull, os.O_RDONLY), number)
+    elif kind == "stuffed":
+        global reader
+        reader, writing = os.pipe()
+        os.set_blocking(writing, False)
+        try:
+            while True:
+                os.write(writing, bytes(4096))
+        except BlockingIOError:
+            os.dup2(writing, number)
     elif kind == "unread":
         reading, writing = os.pipe()
         os.dup2(writing, number)
@@ -139,7 +151,7 @@ def test_every_command_is_tried() -> None:
 
 @pytest.mark.parametrize(
     ("stdout", "stderr"),
-    [("closed", "closed"), ("unread", "full"), pytest.param("file", "unread", marks=pytest.mark.wide)],
+    [("closed", "closed"), ("unread", "full"), ("reading", "stuffed"), pytest.param("file", "unread", marks=pytest.mark.wide)],
 )
 def test_streams_that_nobody_reads_change_no_exit_code(repo: Repo, tmp_path: Path, stdout: str, stderr: str) -> None:
     found = answers(repo, tmp_path, stdout, stderr)
@@ -265,3 +277,19 @@ def test_logs_end_when_nobody_reads_them(repo: Repo) -> None:
     process.stdin.close()
     assert process.stderr.read() == "True\nFalse\n"
     assert process.wait() == 0
+
+
+def test_a_pipe_that_is_full_and_does_not_block_is_waited_for() -> None:
+    code = (
+        "import sys; from expmgr.cli import streams; streams.prepare_streams(); "
+        "print('begins', file=sys.stderr); print('x' * 1_000_000)"
+    )
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    process: Any = subprocess.Popen([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert process.stderr.readline() == "begins\n"
+    time.sleep(0.2)  # so that the pipe is full
+    with open(reading, encoding="utf-8") as read:
+        assert read.read() == "x" * 1_000_000 + "\n"
+    assert (process.wait(), process.stderr.read()) == (0, "")
