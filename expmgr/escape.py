@@ -9,7 +9,14 @@ import re
 # marks that turn text around. (U+200C and U+200D are letters' joints in many scripts.) Halves of surrogate pairs cannot be
 # printed at all; git's names of files have them for bytes that are not UTF-8.
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+#: What UTF-8 cannot hold: Python's stand-in for a byte that is not UTF-8, or half of a character of another encoding.
+SURROGATE = re.compile("[\ud800-\udfff]")
 _TICKS = re.compile("`+")
+
+
+def is_text(text: str) -> bool:
+    """Whether `text` consists of characters, so that UTF-8 can hold it."""
+    return text.isascii() or not SURROGATE.search(text)
 
 
 def clean(text: str) -> str:

@@ -7,7 +7,6 @@ import io
 import json
 import math
 import os
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -99,11 +98,7 @@ def show_json(value: Any, *, indent: int | None = 1) -> None:
     except ValueError:  # JSON has no such numbers, and most of its readers fail on Python's words for them
         text = json.dumps(_finite(value), indent=indent, ensure_ascii=plain)
     # Escapes mean the same to whoever parses it, and nothing to a terminal.
-    print(_NOT_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
-
-
-#: Also what is no character: half of a pair, which stands for a byte that is not UTF-8.
-_NOT_IN_JSON = re.compile(f"{CONTROL.pattern}|[\ud800-\udfff]")
+    print(CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def _prints_all() -> bool:

@@ -6,6 +6,8 @@ import json
 import math
 from typing import Any
 
+from expmgr.escape import is_text
+
 #: Objects and lists inside each other: more than expmgr writes, and less than the stack of any reader.
 MOST_DEPTH = 100
 #: Larger integers are no steps, seeds or sizes, and cannot be a float, a column of SQLite or a cell of a table.
@@ -55,11 +57,8 @@ def check_json(values: Any) -> None:
 
 def _check(value: Any) -> None:
     if isinstance(value, str):
-        if not value.isascii():
-            try:
-                value.encode("utf-8")
-            except UnicodeEncodeError:
-                raise NotJson("it has text with half of a surrogate pair") from None
+        if not is_text(value):
+            raise NotJson("it has text with half of a surrogate pair")
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise NotJson(f"it has the number {value}, which JSON does not have")

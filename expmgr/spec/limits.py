@@ -7,17 +7,17 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from expmgr.disk.json_text import LARGEST_INTEGER
+from expmgr.escape import SURROGATE
+
 #: Of a spec file, and of all its text after aliases are expanded.
 MOST_BYTES = 1_000_000
 #: Mappings and lists inside each other.
 MOST_DEPTH = 50
 #: Mappings, lists, keys and single values, after aliases are expanded.
 MOST_VALUES = 10_000
-#: The largest integer, as in a `uint64`.
-LARGEST_INTEGER = 2**64 - 1
-
 #: What no path, no environment variable and no UTF-8 holds.
-_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
+_NO_TEXT = re.compile(f"\0|{SURROGATE.pattern}")
 
 
 class ValueProblem(ValueError):
