@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +20,7 @@ from expmgr.cli import output
 from expmgr.cli.streams import give_up_output
 from expmgr.disk.durable import system_error
 from expmgr.errors import ExitCode, ExpmgrError
+from expmgr.escape import is_text
 from expmgr.redact import redacted
 
 #: The modules of `expmgr.cli` with the commands that each adds, in the order of `expmgr --help`; a group comes last there.
@@ -58,10 +61,10 @@ def make_app(command: str | None = None, *, names_only: bool = False) -> typer.T
     modules = [module for module, names in COMMANDS.items() if command in names]
     for module in modules or COMMANDS:
         import_module(f"expmgr.cli.{module}").add_to(app)
-    if names_only:
-        for one in (app, *(group.typer_instance for group in app.registered_groups if group.typer_instance)):
-            for info in one.registered_commands:
-                info.callback = _described(info.callback)
+    for one in (app, *(group.typer_instance for group in app.registered_groups if group.typer_instance)):
+        for info in one.registered_commands:
+            if info.callback is not None:
+                info.callback = _described(info.callback) if names_only else _with_told_pipes(info.callback)
     return app
 
 
@@ -72,6 +75,25 @@ def _described(callback: object) -> Callable[[], None]:
 
     nothing.__doc__ = callback.__doc__
     return nothing
+
+
+def _with_told_pipes(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """`callback` with an error instead of EPIPE, after which typer ends without a word. It is never stdout's or stderr's:
+    those drop what nobody reads."""
+
+    @functools.wraps(callback)
+    def told(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return callback(*args, **kwargs)
+        except OSError as error:
+            if error.errno != errno.EPIPE:
+                raise
+            raise ExpmgrError(
+                "a program that the command started, or a file that it wrote to, was closed too early",
+                hint="repeat the command",
+            ) from error
+
+    return told
 
 
 def _typed(arguments: Sequence[str]) -> str | None:
@@ -120,14 +142,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _told(error, arguments)
     except KeyboardInterrupt:
         return _told(_Interrupted("interrupted"), arguments)
-    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-        return ExitCode.DONE
     except OSError as error:
         story = system_error(error)
         return _told(story, arguments) if story is not None else _bug(error, arguments)
     except UnicodeEncodeError as error:
-        wrong = next((one for one in arguments if not _is_utf8(one)), None)
+        wrong = next((one for one in arguments if not is_text(one)), None)
         if wrong is None:
             return _bug(error, arguments)
         return _told(ExpmgrError(f"the argument {wrong!a} is not UTF-8"), arguments)
@@ -144,11 +163,6 @@ def _current_folder() -> Path | None:
         return Path.cwd()
     except OSError:  # it was removed: with `-C DIR` a command works all the same
         return None
-
-
-def _is_utf8(text: str) -> bool:
-    """Whether `text` is characters alone: a byte that is no UTF-8 is half of a pair in Python."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _done(arguments: Sequence[str]) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from expmgr.cli.main import COMMANDS
+from expmgr.cli.main import COMMANDS, main
 from world import Repo, Result
 
 #: Each command as it prints something without training a model, with its exit code.
@@ -151,7 +151,12 @@ def test_every_command_is_tried() -> None:
 
 @pytest.mark.parametrize(
     ("stdout", "stderr"),
-    [("closed", "closed"), ("unread", "full"), ("reading", "stuffed"), pytest.param("file", "unread", marks=pytest.mark.wide)],
+    [
+        ("closed", "closed"),
+        ("unread", "full"),
+        ("reading", "stuffed"),
+        pytest.param("file", "unread", marks=pytest.mark.wide),
+    ],
 )
 def test_streams_that_nobody_reads_change_no_exit_code(repo: Repo, tmp_path: Path, stdout: str, stderr: str) -> None:
     found = answers(repo, tmp_path, stdout, stderr)
@@ -293,3 +298,24 @@ def test_a_pipe_that_is_full_and_does_not_block_is_waited_for() -> None:
     with open(reading, encoding="utf-8") as read:
         assert read.read() == "x" * 1_000_000 + "\n"
     assert (process.wait(), process.stderr.read()) == (0, "")
+
+
+def test_a_pipe_that_breaks_elsewhere_is_an_error(
+    repo: Repo, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the end of a reader of stdout, which typer takes it for."""
+
+    def opened(*_args: object, **_kwargs: object) -> None:
+        reading, writing = os.pipe()
+        os.close(reading)
+        with open(writing, "wb", buffering=0) as file:
+            file.write(b"to nobody")
+
+    monkeypatch.chdir(repo.path)
+    monkeypatch.setattr("expmgr.project.Project.open", opened)
+    told = "a program that the command started, or a file that it wrote to, was closed too early"
+    for words in (["list", "--json"], ["review", "list", "--json"]):
+        assert main(words) == 1
+        shown = capsys.readouterr()
+        assert json.loads(shown.out)["message"] == told
+        assert shown.err == f"Error: {told}\nHint: repeat the command\n"
