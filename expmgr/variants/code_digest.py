@@ -20,6 +20,7 @@ from expmgr.git.objects import TreeEntry
 from expmgr.git.repo import SUBMODULE, GitRepo
 from expmgr.paths import VariantName, module_roots
 from expmgr.spec.model import ScriptModel
+from expmgr.spec.python_code import NotPython, parse_python
 from expmgr.variants.code_lookup import COMPILED, compiled_by_source, references_of
 
 
@@ -53,8 +54,8 @@ def reached(paths: Iterable[str], name: VariantName, read: Callable[[str], bytes
 def _imports(content: bytes, path: str, roots: Sequence[str], known: Set[str]) -> set[str]:
     """The files of `known` that the imports in `content`, the module at `path`, may mean."""
     try:
-        tree = ast.parse(content)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = parse_python(content)
+    except NotPython:
         return set()
     found: set[str] = set()
     for node in ast.walk(tree):

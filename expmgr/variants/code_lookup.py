@@ -18,6 +18,7 @@ from expmgr.spec.data import PythonData, ScriptData
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.model import EstimatorModel, PythonModel, ScriptModel
 from expmgr.spec.optimizer import Named
+from expmgr.spec.python_code import NotPython, parse_python, text_of
 
 _UNTOUCHED = "Nothing was changed."
 #: What a plain type of Python, or one of pydantic's numbers, is.
@@ -110,9 +111,7 @@ def check_references(
             raise SpecProblem(
                 f"{key}: {path} has no {name}",
                 left_alone=_UNTOUCHED,
-                hint=did_you_mean(
-                    name, names, f"it has {', '.join(names) or 'nothing'}", typed=f"{module}:{{}}".format
-                ),
+                hint=did_you_mean(name, names, f"it has {_listed(names)}", typed=f"{module}:{{}}".format),
             )
         found[key] = node = names.get(name)
         # A name that a module of the repository only imports is code of where it comes from.
@@ -176,11 +175,12 @@ def _check_script(model: ScriptModel, folder: str, paths: Collection[str], read:
             ),
         )
     tree = _parsed(read(path) or b"", path, "model.script")
-    calls = {ast.unparse(one.func): one for one in ast.walk(tree) if isinstance(one, ast.Call)}
+    calls = {text_of(one.func): one for one in ast.walk(tree) if isinstance(one, ast.Call)}
     asked = next((one for name, one in calls.items() if name in ("expmgr.params", "params") and one.args), None)
     if asked is None or not isinstance(asked.args[0], ast.Dict):
         return
-    names = [str(key.value) for key in asked.args[0].keys if isinstance(key, ast.Constant)]
+    keys = [key.value for key in asked.args[0].keys if isinstance(key, ast.Constant)]
+    names = [key for key in keys if isinstance(key, str)]
     if len(names) != len(asked.args[0].keys):
         return  # some are computed
     for name in model.params:
@@ -188,9 +188,7 @@ def _check_script(model: ScriptModel, folder: str, paths: Collection[str], read:
             raise SpecProblem(
                 f"model.params.{name}: {path} has no such parameter",
                 left_alone=_UNTOUCHED,
-                hint=did_you_mean(
-                    name, names, f"it has {', '.join(names) or 'none'}", typed=lambda near: f"model.params.{near}"
-                ),
+                hint=did_you_mean(name, names, f"it has {_listed(names)}", typed=lambda near: f"model.params.{near}"),
             )
 
 
@@ -253,12 +251,15 @@ def _is_namespace(module_spec: Any) -> bool:
 
 def _parsed(content: bytes, path: str, key: str) -> ast.Module:
     try:
-        return ast.parse(content)
-    except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None)
-        raise SpecProblem(
-            f"{key}: {path}{f':{line}' if line else ''}: {getattr(error, 'msg', error)}", left_alone=_UNTOUCHED
-        ) from None
+        return parse_python(content)
+    except NotPython as error:
+        place = f"{path}:{error.line}" if error.line else path
+        raise SpecProblem(f"{key}: {place}: {error}", left_alone=_UNTOUCHED) from None
+
+
+def _listed(names: Collection[str]) -> str:
+    """The first of `names`, in a hint."""
+    return ", ".join(list(names)[:20])[:500] or "none"
 
 
 def _top_level(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
@@ -283,14 +284,14 @@ def _check_params(section: str, params: Mapping[str, Any], node: ast.AST | None)
     if (
         not isinstance(node, ast.ClassDef)
         or len(node.bases) != 1
-        or ast.unparse(node.bases[0]).rpartition(".")[2] != "BaseModel"
+        or text_of(node.bases[0]).rpartition(".")[2] != "BaseModel"
     ):
         return
     fields = {
         one.target.id: one for one in node.body if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
     }
     config = next((one for name, one in _top_level(ast.Module(node.body, [])) if name == "model_config"), None)
-    if config is not None and "allow" in ast.unparse(config):
+    if config is not None and "allow" in text_of(config):
         return  # any name
     for name, value in params.items():
         if name not in fields:
@@ -300,11 +301,11 @@ def _check_params(section: str, params: Mapping[str, Any], node: ast.AST | None)
                 hint=did_you_mean(
                     name,
                     fields,
-                    f"{section}.params takes {', '.join(fields)}",
+                    f"{section}.params takes {_listed(fields)}",
                     typed=lambda near: f"{section}.params.{near}",
                 ),
             )
-        kind = _KINDS.get(ast.unparse(fields[name].annotation).rpartition(".")[2], "")
+        kind = _KINDS.get(text_of(fields[name].annotation).rpartition(".")[2], "")
         if kind in _PLAIN and (not isinstance(value, _PLAIN[kind]) or (isinstance(value, bool) and kind != "bool")):
             raise SpecProblem(f"{section}.params.{name}: {node.name} takes {kind}, is {value!r}", left_alone=_UNTOUCHED)
     missing = [name for name, one in fields.items() if one.value is None and name not in params]
@@ -312,5 +313,5 @@ def _check_params(section: str, params: Mapping[str, Any], node: ast.AST | None)
         raise SpecProblem(
             f"{section}.params.{missing[0]}: is missing",
             left_alone=_UNTOUCHED,
-            hint=f"{node.name} takes {', '.join(fields)}",
+            hint=f"{node.name} takes {_listed(fields)}",
         )

@@ -494,6 +494,18 @@ def test_the_checkout_allows_a_package_and_a_variant_does_not(own: Repo) -> None
     assert own.expmgr("new", "own/other", "--set", "data.train=os:getcwd").code == 1
 
 
+def test_code_that_is_nested_too_deeply_ends_in_an_error(own: Repo) -> None:
+    own.git("switch", "--quiet", "--create", "exp/own/theirs")
+    own.write("experiments/own/model.py", f"{CODE}\nx = {'-' * 5000}1\n")
+    own.commit()
+    own.git("switch", "--quiet", "main")
+    result = own.expmgr("new", "own/base", "--from", "own/theirs")
+    assert (result.code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "Error: model.build: experiments/own/model.py: an expression is nested too deeply\nNothing was changed.\n"
+    )
+
+
 def test_values_that_the_base_has_already_are_named(base: Repo) -> None:
     units = "model.hidden_units=[10, 10]"
     same = base.expmgr("new", "iris/same", "--set", units, "--set", "train.max_steps=1000")

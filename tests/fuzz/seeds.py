@@ -110,6 +110,9 @@ other: {<<: *a, when: 2024-01-31}
         "spec": [iris, *specs, python + b"# params\n", rich],
         "set": [b"model.hidden_units=[20, 20]\n" + iris, b"train.max_steps=7\n" + python, b"model.params.x={a: 1}\n" + python,
                 b"compare=null\n" + iris, b"optimizer.learning_rate=null\n" + rich],
+        "code": [b"import expmgr, libs.x\nfrom pydantic import BaseModel\nclass Params(BaseModel):\n    units: int = 3\n"
+                 b"def build(params: Params): ...\ntry:\n    from libs import train\nexcept ImportError:\n    train = build\n"
+                 b"expmgr.params({'x': 1})\n", (ROOT / "experiments/bars-vae/model.py").read_bytes()],
         "condition": [b"model.hidden_units=[20, 20]", b"accuracy>0.9", b"why~text", b"train.max_steps != 1e3"],
         "event": [re.sub(r"\"writer\":\"[^\"]*", '"writer":"ann-00000001', one.content).encode() for one in told],
         "record": [*wide[-1:], *wide[:1]],

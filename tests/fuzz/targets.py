@@ -33,7 +33,7 @@ from expmgr.escape import clean, markdown, moment
 from expmgr.guard.judge import judge
 from expmgr.log.events import canonical, parse_event
 from expmgr.log.writers import all_writers, writer_id
-from expmgr.paths import RunDir
+from expmgr.paths import RunDir, VariantName
 from expmgr.render.ci import as_annotations, as_junit
 from expmgr.render.review import as_json, as_lines, as_markdown, frozen_files, headline
 from expmgr.reviews.report import kept
@@ -50,6 +50,8 @@ from expmgr.store.contents import parse_contents
 from expmgr.store.fetched import fetched_run
 from expmgr.team.validate_record import foreign_record
 from expmgr.team.verify_signatures import Signers, is_among
+from expmgr.variants.code_digest import reached
+from expmgr.variants.code_lookup import check_references
 from world import Repo
 
 WRITER = "ann-00000001"
@@ -149,6 +151,24 @@ def _condition(content: bytes, folder: Path, real: Any) -> None:
     condition = Condition.parse(content.decode("utf-8", "replace"))
     for value in (None, 1, 1e308, "x", [1, 2], True):
         condition.holds(value)
+
+
+def _code(content: bytes, folder: Path, real: Any) -> None:
+    """A module that a spec names, as a branch has it."""
+    name = VariantName("own", "wide")
+    files = {f"{name.folder}/model.py": content}
+    paths = [name.spec_path, *files]
+    for model, params in (
+        ("python, build: 'model:build', params_model: 'model:Params'", "units: 4"),
+        ("script, script: model.py", "x: 1"),
+    ):
+        data = "python, train: 'model:train', eval: 'model:build'" if "build" in model else "script"
+        files[name.spec_path] = (
+            f"experiment: own\nmodel: {{kind: {model}, params: {{{params}}}}}\ndata: {{kind: {data}, batch_size: 1}}\n"
+            "optimizer: null\nloss: null\ntrain: {max_steps: 5}\ncompare: {metric: loss}\n"
+        ).encode()
+        reached(paths, name, files.get)
+        check_references(read_spec(files[name.spec_path], name.spec_path, "own"), name.folder, paths, files.get)
 
 
 # Events and records.
@@ -370,6 +390,7 @@ TARGETS = {
         Target("spec", "yaml", _spec),
         Target("set", "yaml", _set),
         Target("condition", "yaml", _condition),
+        Target("code", "lines", _code),
         Target("event", "json", _event),
         Target("record", "json", _record),
         Target("own-record", "json", _own_record),

@@ -41,6 +41,13 @@ FOUND: dict[str, tuple[str, bytes]] = {
     "a signature that unpacks to 70 megabytes": ("signature", b'{"layers":"zlib+base64:' + base64.b64encode(
         zlib.compress(b"0" * 70_000_000, 1)) + b'"}'),
     "a signature that is deep": ("signature", b'{"format":' + b"[" * 100_000),
+    "code with many signs": ("code", b"x = " + b"-" * 5000 + b"1"),
+    "code with many names": ("code", b"x = a" + b".b" * 30_000),
+    "code with many sums": ("code", b"x = 1" + b"+1" * 30_000),
+    "code with many brackets": ("code", b"x = " + b"(" * 5000 + b"1" + b")" * 5000),
+    "code with a deep call": ("code", b"from a import *\nx.a" + b".b" * 1500 + b"()"),
+    "code with a long number": ("code", b"from a import *\n(0xN).real()\nexpmgr.params({0xN: 1})".replace(b"N", b"f" * 9000)),
+    "code with many functions": ("code", b"".join(b"def f%d(): ...\n" % n for n in range(9000))),
     "settings that are deep": ("settings", b"a = " + b"[" * 5000),
     "settings with a long number": ("settings", b"a = " + b"9" * 5000),
     "a tool that is no table": ("settings", b"tool = 5"),

@@ -20,6 +20,7 @@ from typing import Any
 from expmgr.disk.durable import DISK_ERRORS
 from expmgr.errors import ExpmgrError, UserCodeFailed, did_you_mean
 from expmgr.spec.code_packages import may_be_named, refused, way_out
+from expmgr.spec.python_code import NotPython, parse_python
 
 _MOST_LINES = 12
 #: Errors that speak of the machine, not of the code.
@@ -163,7 +164,7 @@ class UserCode:
         if not defined_in or defined_in == module.__name__ or may_be_named(defined_in, self._packages):
             return None
         there = sys.modules.get(defined_in)
-        if there is None or self._is_here(getattr(there, "__file__", None)):
+        if there is None or self._is_here(getattr(there, "__file__", None)) or not _has(there, found):
             return None
         # What a decorator made of a function of the repository may say that it is the decorator's.
         file = getattr(module, "__file__", None)
@@ -301,11 +302,22 @@ class UserCode:
         return list(dict.fromkeys(found))
 
 
+def _has(module: ModuleType, found: Any) -> bool:
+    """Whether `module` itself has the function or class `found`. It does not if code of the module only made it: a function
+    inside another one, or a class that says so, such as one of `dataclasses.make_dataclass`."""
+    if any(one is found for one in vars(module).values()):
+        return True
+    there: Any = module
+    for name in found.__qualname__.split("."):
+        there = getattr(there, name, None)
+    return getattr(there, "__func__", there) is getattr(found, "__func__", found)
+
+
 def _defines(path: Path, name: str) -> bool:
     """Whether a file has a function or a class `name`, as its syntax says."""
     try:
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError):
+        tree = parse_python(path.read_bytes())
+    except (OSError, NotPython):
         return False
     kinds = (ast.FunctionDef, ast.ClassDef)
     return any(isinstance(node, kinds) and node.name == name for node in ast.walk(tree))
