@@ -12,7 +12,7 @@ from expmgr.errors import UserCodeFailed
 from expmgr.train.user.code import UserCode
 
 MINE = """
-import functools, json, os, subprocess
+import collections, dataclasses, enum, functools, json, os, subprocess
 from os import getcwd
 from shlex import split as cut
 from json import JSONDecoder
@@ -29,9 +29,22 @@ class Rows:
     def __call__(self): return []
 rows = Rows()
 
+Params = dataclasses.make_dataclass("Params", ["units"])
+Pair = collections.namedtuple("Pair", "a b")
+Kind = enum.Enum("Kind", "A B")
+wrapped = functools.wraps(os.getcwd)(lambda: build())
+closed = functools.cache(build)
+either = functools.singledispatch(build)
+from mock_exporting import closure
+cwd = os.getcwd
+loaded = json.loads
+bound = json.JSONDecoder().decode
+unbound = json.JSONDecoder.decode
+
 import mock_decorators
 @mock_decorators.plain
 def decorated(): ...
+made = mock_decorators.plain(build)
 """
 
 
@@ -47,11 +60,12 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[UserCode]:
     wrapper = "def plain(given):\n    def wrapper(): return given()\n    return wrapper\n"
     (installed / "mock_decorators.py").write_text(wrapper)
     (installed / "mock_bad.py").write_text("raise RuntimeError('never imported')\n")
+    (installed / "mock_exporting.py").write_text(f"{wrapper}closure = plain(print)\n")
     monkeypatch.setattr(sys, "path", [*sys.path, str(installed)])
     before = set(sys.modules)
     yield UserCode(folder, root, tmp_path / "repository", packages=["mock_decorators", "os"])
     for name in set(sys.modules) - before:
-        if name.partition(".")[0] in ("own_model", "own_package", "mock_decorators"):
+        if name.partition(".")[0] in ("own_model", "own_package", "mock_decorators", "mock_exporting"):
             del sys.modules[name]
 
 
@@ -59,6 +73,7 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[UserCode]:
     "reference",
     [
         *(f"own_model:{name}" for name in ("build", "Watch", "cached", "later", "rows", "decorated", "helper")),
+        *(f"own_model:{name}" for name in ("Params", "Pair", "Kind", "closed", "either", "made", "wrapped")),
         *("own_package.inner:helper", "mock_decorators:plain", "numpy:zeros", "numpy:float32", "numpy:exp"),
     ],
 )
@@ -74,6 +89,13 @@ def test_code_of_the_repository_and_of_allowed_packages_is_found(code: UserCode,
         *(("mock_bad:f", "mock_bad"), ("pytest:main", "pytest"), ("expmgr.errors:worst", "expmgr")),
         *(("own_model:getcwd", "posix"), ("own_model:system", "posix"), ("own_model:cut", "shlex")),
         *(("own_model:JSONDecoder", "json"), ("own_model:look_up", "collections"), ("json:loads", "json")),
+        *(
+            ("own_model:cwd", "posix"),
+            ("own_model:loaded", "json"),
+            ("own_model:bound", "json"),
+            ("own_model:unbound", "json"),
+        ),
+        ("own_model:closure", "mock_exporting"),
     ],
 )
 def test_code_from_elsewhere_is_refused_before_it_is_imported(code: UserCode, reference: str, module: str) -> None:
