@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NewType
 
-from expmgr.errors import BadName
+from expmgr.errors import BadName, SpecProblem
 
 BranchName = NewType("BranchName", str)
 RunId = NewType("RunId", str)
@@ -135,6 +135,22 @@ def run_command(variant: object, seed: int | None, max_steps: int | None) -> str
 def _shown(name: str) -> str:
     """`name` in quotes, cut, and with nothing in it that a terminal would act on."""
     return repr(name if len(name) <= 70 else name[:67] + "...")
+
+
+def home_path(text: str, what: str) -> Path:
+    """`text` as a path, with the home folder that `~` or `~user` means. `SpecProblem`, which names `what`, if this machine
+    has no such folder, or if no path can be written so."""
+    try:
+        if "\0" not in text:
+            return Path(text).expanduser()
+    except RuntimeError:
+        user = text.partition("/")[0]
+        raise SpecProblem(
+            f"{what} is {_shown(text)}: this machine has no home folder {_shown(user)}",
+            left_alone="Nothing was changed.",
+            hint="write the whole path, from / on",
+        ) from None
+    raise SpecProblem(f"{what} is {_shown(text)}: no path has a zero byte", left_alone="Nothing was changed.")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from expmgr.errors import SpecProblem, did_you_mean
+from expmgr.paths import home_path
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -87,13 +88,12 @@ def read_settings(root: Path | None, own: Path) -> Settings:
     if not any(table for _, table in sources):
         return Settings.model_construct()
     for path, table in sources:
-        try:
-            Settings.model_validate(table)
-        except ValidationError as error:
-            raise _problem(path, error) from None
+        _validate(path, table)
         named = {**values.get("environments", {}), **table.get("environments", {})}
         values.update(table, environments=named)
-    return Settings.model_validate(values)
+    settings = Settings.model_validate(values)
+    home_path(settings.models_dir, "models_dir")  # every command needs it
+    return settings
 
 
 def shared_settings(read: Callable[[str], bytes | None], where: str) -> Settings:
@@ -102,17 +102,14 @@ def shared_settings(read: Callable[[str], bytes | None], where: str) -> Settings
     for name, keys in (("pyproject.toml", ("tool", "expmgr")), ("expmgr.toml", ())):
         path = Path(f"{where}:{name}")
         table = _part(read(name) or b"", path, *keys)
-        try:
-            Settings.model_validate(table)
-        except ValidationError as error:
-            raise _problem(path, error) from None
+        _validate(path, table)
         values.update(table)
     return Settings.model_validate(values)
 
 
 def models_root(settings: Settings, main_root: Path) -> Path:
     """Where all model_dirs lie."""
-    return main_root / Path(settings.models_dir).expanduser()
+    return main_root / home_path(settings.models_dir, "models_dir")
 
 
 def _table(path: Path, *keys: str) -> dict[str, Any]:
@@ -137,6 +134,36 @@ def _part(content: bytes, path: Path, *keys: str) -> dict[str, Any]:
         if not isinstance(table, dict):
             raise SpecProblem(f"{path}: {'.'.join(keys[:number])} is not a table")
     return dict(table)
+
+
+def _validate(path: Path, table: dict[str, Any]) -> None:
+    """`SpecProblem` for a setting in `table`, the content of the file `path`, that does not exist or that has no such value."""
+    for key, value in table.items():
+        if _has_zero(value):
+            raise SpecProblem(f"{path}: {key}: contains U+0000, which no file and no path can hold")
+    try:
+        settings = Settings.model_validate(table)
+    except ValidationError as error:
+        raise _problem(path, error) from None
+    for package in settings.code_packages:
+        told = f"{path}: code_packages: {package!r:.80}"
+        top = package.partition(".")[0]
+        if top in sys.stdlib_module_names:
+            raise SpecProblem(
+                f"{told} is of Python's standard library, of which a spec can name no code",
+                hint="delete it from code_packages, and name a function of the repository, which may call it",
+            )
+        if not package.isidentifier():
+            raise SpecProblem(
+                f"{told} is not the name that a top-level package is imported by",
+                hint=f'write "{top}"' if top.isidentifier() else "write the name as in import NAME, or delete it",
+            )
+
+
+def _has_zero(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_zero, (*value, *value.values())))
+    return any(map(_has_zero, value)) if isinstance(value, list) else isinstance(value, str) and "\0" in value
 
 
 def _problem(path: Path, error: ValidationError) -> SpecProblem:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from expmgr.checkpoints.signature import DataContract, Feature, SplitContent
-from expmgr.data.locations import Places, is_outside
+from expmgr.data.locations import NotRegular, Places, is_outside, read_regular
 from expmgr.errors import DataProblem, did_you_mean
 from expmgr.spec.data import CsvData
 
@@ -147,7 +147,7 @@ def read_file(name: str, split: str, experiment_dir: Path, root: Path, places: P
         )
     shown = path.relative_to(inside).as_posix()
     try:
-        return read_table(path.read_bytes(), shown)
+        return read_table(read_regular(path), shown)
     except FileNotFoundError:
         if (content := places.of_dvc(path, f"data.{split}")) is not None:
             return read_table(content, shown)
@@ -155,7 +155,7 @@ def read_file(name: str, split: str, experiment_dir: Path, root: Path, places: P
             f"{shown} is not in the commit (data.{split})",
             did_you_mean(path.name, (one.name for one in path.parent.glob("*.csv")), "add it with git, and commit"),
         ) from None
-    except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
+    except (IsADirectoryError, NotADirectoryError, PermissionError, NotRegular) as error:
         raise _problem(f"{shown} cannot be read (data.{split}): {error.strerror}") from None
 
 

@@ -16,8 +16,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from expmgr.data.locations import Places, is_outside, is_url
-from expmgr.errors import DataProblem
+from expmgr.data.locations import Places, is_outside, is_url, require_regular
+from expmgr.errors import DataProblem, SpecProblem
+from expmgr.paths import home_path
 
 _BLOCK_BYTES = 1 << 20
 _LEFT = "Nothing was changed."
@@ -96,12 +97,12 @@ class _Cache:
     @contextlib.contextmanager
     def opened(cls) -> Iterator[_Cache]:
         """The one of this user on this machine; none where it cannot be had."""
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "expmgr"
         try:
+            folder = home_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "the folder of caches") / "expmgr"
             folder.mkdir(parents=True, exist_ok=True)
             database = sqlite3.connect(folder / "digests.sqlite", timeout=10.0)
             database.execute("create table if not exists digests (path text primary key, stamp text, sha256 text)")
-        except (OSError, sqlite3.Error):
+        except (OSError, SpecProblem, sqlite3.Error):
             yield cls(None)
             return
         try:
@@ -115,6 +116,7 @@ class _Cache:
         """The digest of a file's content."""
         try:
             status = path.stat()
+            require_regular(status)
             stamp = json.dumps([status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino])
             if (found := self._known(str(path.resolve()), stamp)) is not None:
                 return found

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import errno
 import hashlib
+import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from expmgr.disk.json_text import parse_json
 from expmgr.errors import DataProblem
+from expmgr.paths import home_path
 
 DATA_ROOT = "${data_root}"
 #: A file, as DVC names it.
@@ -39,7 +43,7 @@ class Places:
             return _fetched(name, key)
         path = self.path(name, key)
         try:
-            return path.read_bytes()
+            return read_regular(path)
         except OSError as error:
             hint = None
             if name.startswith(DATA_ROOT):
@@ -55,8 +59,8 @@ class Places:
                     left_alone=_LEFT,
                     hint='say where data lies, in .git/expmgr/config.toml: data_root = "/data"',
                 )
-            return Path(self.data_root).expanduser() / name.removeprefix(DATA_ROOT).lstrip("/")
-        return Path(name).expanduser()
+            return home_path(self.data_root, "data_root") / name.removeprefix(DATA_ROOT).lstrip("/")
+        return home_path(name, key)
 
     def of_dvc(self, path: Path, key: str) -> bytes | None:
         """The content that DVC keeps for `path`, by the hash beside it; None where DVC knows nothing of it."""
@@ -117,11 +121,27 @@ class Places:
             found.append(self.repository / ".dvc" / "cache")
             for name in ("config", "config.local"):
                 config = configparser.ConfigParser()
-                with contextlib.suppress(OSError, configparser.Error):
+                with contextlib.suppress(OSError, UnicodeDecodeError, configparser.Error):
                     config.read_string((self.repository / ".dvc" / name).read_text(encoding="utf-8"))
                     if folder := config.get("cache", "dir", fallback=None):
-                        found.append(self.repository / ".dvc" / Path(folder).expanduser())
+                        found.append(self.repository / ".dvc" / home_path(folder, "cache.dir of .dvc/config"))
         return found
+
+
+class NotRegular(OSError):
+    """A device, a pipe or a socket: reading it may never end."""
+
+
+def require_regular(status: os.stat_result) -> None:
+    """`NotRegular` unless `status` is a file's or a folder's, which is read at once or not at all."""
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        raise NotRegular(errno.EINVAL, "it is a device, a pipe or a socket, not a file")
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a file that somebody else may have named; `NotRegular` for what is none."""
+    require_regular(path.stat())
+    return path.read_bytes()
 
 
 def is_url(name: str) -> bool:

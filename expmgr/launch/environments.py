@@ -19,7 +19,7 @@ from typing import Any
 
 from expmgr.disk import durable
 from expmgr.errors import EnvironmentProblem, NoTensorFlow, did_you_mean
-from expmgr.paths import has_tensorflow
+from expmgr.paths import has_tensorflow, home_path
 from expmgr.project import Project
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.model import EstimatorModel
@@ -103,7 +103,7 @@ def environment_of(project: Project, spec: ExperimentSpec) -> Environment:
     if name is None:
         found = _asked(None, sys.executable)
     else:
-        found = _asked(name, str(_interpreter(project.settings.environments, name, project.repo.main_root)))
+        found = _asked(name, str(interpreter_of(project.settings.environments, name, project.repo.main_root)))
     if isinstance(spec.model, EstimatorModel):
         _require_estimators(found)
     elif name is None and not has_tensorflow():
@@ -111,7 +111,8 @@ def environment_of(project: Project, spec: ExperimentSpec) -> Environment:
     return found
 
 
-def _interpreter(environments: Mapping[str, str], name: str, root: Path) -> Path:
+def interpreter_of(environments: Mapping[str, str], name: str, root: Path) -> Path:
+    """The Python that the setting `environments` gives to `name`; `EnvironmentProblem` if there is none."""
     if name not in environments:
         raise EnvironmentProblem(
             f"the spec runs in environment {name}, and the settings name none of that name",
@@ -123,7 +124,7 @@ def _interpreter(environments: Mapping[str, str], name: str, root: Path) -> Path
                 "or, for this machine alone, in .git/expmgr/config.toml: [environments]",
             ),
         )
-    path = root / Path(environments[name]).expanduser()
+    path = root / home_path(environments[name], f"environments.{name}")
     if path.is_dir():
         path = path / "bin" / "python"
     if not (path.is_file() and os.access(path, os.X_OK)):

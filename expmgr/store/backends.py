@@ -21,6 +21,7 @@ from typing import Any
 from expmgr.data.locations import is_url
 from expmgr.disk import durable
 from expmgr.errors import PieceDamaged, StoreProblem
+from expmgr.paths import home_path
 from expmgr.redact import redacted
 
 PIECE_BYTES = 8 << 20
@@ -109,7 +110,7 @@ def open_store(place: str, root: Path) -> Store:
     """The store at `place`: a URL, or a folder that is absolute, below `~`, or relative to `root`."""
     if is_url(place) and not place.startswith("file://"):
         return UrlStore(place)
-    return FolderStore(root / Path(place.removeprefix("file://")).expanduser())
+    return FolderStore(root / home_path(place.removeprefix("file://"), "store"))
 
 
 def _path(digest: str) -> str:

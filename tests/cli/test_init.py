@@ -168,7 +168,17 @@ SETTINGS = {
     "model_dir = 'x'": "unknown setting model_dir\nHint: did you mean models_dir?",
     "models_dir = 3": "models_dir: Input should be a valid string",
     "models_dir = [": "is not TOML",
-}
+    'models_dir = "a\\u0000b"': "models_dir: contains U+0000, which no file and no path can hold",
+    'environments = {old = "\\u0000"}': "environments: contains U+0000, which no file and no path can hold",
+    'pass_environment = ["A\\u0000"]': "pass_environment: contains U+0000, which no file and no path can hold",
+    'code_packages = ["os"]': "code_packages: 'os' is of Python's standard library, of which a spec can name no code\n"
+                             "Hint: delete it from code_packages, and name a function",
+    'code_packages = ["os.path"]': "code_packages: 'os.path' is of Python's standard library",
+    'code_packages = ["sk", "sklearn.ensemble"]': "code_packages: 'sklearn.ensemble' is not the name that a top-level package is "
+                                                  'imported by\nHint: write "sklearn"\n',
+    'code_packages = [""]': "code_packages: '' is not the name that a top-level package is imported by\nHint: write the name",
+    'code_packages = ["scikit-learn"]': "code_packages: 'scikit-learn' is not the name that a top-level package is imported by",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("text", SETTINGS)
@@ -178,6 +188,27 @@ def test_settings_that_are_none(repo: Repo, text: str) -> None:
     assert result.code == 1
     assert result.stderr.startswith(f"Error: {repo.path}/expmgr.toml")
     assert SETTINGS[text] in result.stderr
+
+
+def test_a_home_folder_that_is_not_there(iris: Repo) -> None:
+    told = "models_dir is '~nobodyx/b': this machine has no home folder '~nobodyx'"
+    assert iris.expmgr("new", "iris/wide").code == 0
+    iris.write("expmgr.toml", 'models_dir = "~nobodyx/b"\n')
+    iris.commit("settings")
+    for words in (["list"], ["checkpoints", "iris/wide"], ["run", "iris/wide"], ["check", "iris/wide"]):
+        done = iris.expmgr(*words)
+        assert (done.code, done.stdout) == (1, "")
+        assert done.stderr == f"Error: {told}\nNothing was changed.\nHint: write the whole path, from / on\n"
+    done = iris.expmgr("doctor")
+    assert (done.code, told in done.stdout) == (1, True)
+    iris.write("expmgr.toml", 'store = "~nobodyx/b"\n')
+    done = iris.expmgr("doctor")
+    assert (done.code, "store is '~nobodyx/b': this machine has no" in done.stdout) == (1, True)
+    iris.write("expmgr.toml", "")
+    iris.write(".git/expmgr/config.toml", 'environments = {old = "~nobodyx/b"}\n')
+    assert iris.expmgr("new", "iris/old", "--set", "environment=old").code == 0
+    done = iris.expmgr("run", "iris/old")
+    assert (done.code, "environments.old is '~nobodyx/b': this machine has no" in done.stderr) == (1, True)
 
 
 def test_a_template_says_what_to_fill_in(repo: Repo) -> None:

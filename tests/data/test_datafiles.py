@@ -88,3 +88,11 @@ def test_what_dvc_keeps_is_known_by_the_committed_hash_and_lies_in_the_checkout_
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataProblem, match=r"data\.files\.images: there is no "):
         content("${data_root}/nowhere", tmp_path, data_root=str(tmp_path))
+
+
+def test_a_pipe_in_a_folder_is_not_read(images: Path, tmp_path: Path) -> None:
+    os.mkfifo(images / "pipe")
+    with pytest.raises(DataProblem) as caught:
+        content(str(images), tmp_path)
+    told = f"data.files: {images}/pipe cannot be read: it is a device, a pipe or a socket, not a file"
+    assert caught.value.message == told

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from expmgr.data import csvdata
 from expmgr.data.locations import Places
-from expmgr.errors import DataProblem
+from expmgr.errors import DataProblem, SpecProblem
 from expmgr.spec.data import CsvData
 
 GOOD = "width,kind\n1,a\n2,b\n"
@@ -87,3 +89,38 @@ def test_a_file_that_dvc_keeps_is_taken_from_its_cache(checkout: Path, tmp_path:
         "Nothing was changed.",
         "Hint: dvc pull",
     ]
+
+
+def test_a_home_folder_that_is_not_there(checkout: Path) -> None:
+    for name, places, what in (
+        ("~nobodyx/a.csv", Places(), "data.train is '~nobodyx/a.csv'"),
+        ("${data_root}/a.csv", Places(data_root="~nobodyx/b"), "data_root is '~nobodyx/b'"),
+    ):
+        with pytest.raises(SpecProblem) as caught:
+            load(checkout, name, places)
+        assert caught.value.lines() == [
+            f"Error: {what}: this machine has no home folder '~nobodyx'",
+            "Nothing was changed.",
+            "Hint: write the whole path, from / on",
+        ]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "link"])
+def test_what_is_no_file_is_not_read(checkout: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take all memory, or never end."""
+    monkeypatch.chdir(checkout)  # a socket has a short name
+    if kind == "pipe":
+        os.mkfifo("odd")
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as opened:
+            opened.bind("odd")
+    elif kind == "link":
+        os.symlink("/dev/null", "odd")
+    path = "/dev/null" if kind == "device" else f"{checkout}/odd"
+    why = "it is a device, a pipe or a socket, not a file"
+    lines = [f"Error: data.train: {path} cannot be read: {why}", "Nothing was changed."]
+    assert told(checkout, path, Places()) == lines
+    if kind == "pipe":
+        os.rename("odd", "experiments/mine/odd.csv")
+        lines = [f"Error: experiments/mine/odd.csv cannot be read (data.train): {why}", "Nothing was changed."]
+        assert told(checkout, "odd.csv", Places()) == lines

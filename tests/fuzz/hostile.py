@@ -29,6 +29,7 @@ TOKENS = tuple(
         "2001-12-14t21:59:43.10-05:00", "=", "null", "true", '"\\ud800"', '"\\0"', '"\\x41"', "\\U00ffffff", "[" * 200,
         "{a: " * 100, "- " * 100, "a: &b [*b]\n", "[tool.expmgr]\n", "[[a]]\n", "a.b.c = 1\n", "1979-05-27T07:32:00Z",
         '"""', "'''", "inf", " openpgp ", "ssh-ed25519 ", "AAAA", "cert-authority ", "!*", "*", "é", "\x1b[2J",
+        "~nobodyx/",
     )
 )  # fmt: skip
 

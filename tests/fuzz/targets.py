@@ -26,11 +26,12 @@ from expmgr.checkpoints.probe_rows import read_rows, rows_content
 from expmgr.checkpoints.signature import Signature, read_signature
 from expmgr.cli import output
 from expmgr.data import csvdata
-from expmgr.data.locations import Places
+from expmgr.data.locations import Places, is_url
 from expmgr.disk import durable
-from expmgr.errors import ExpmgrError
+from expmgr.errors import EnvironmentProblem, ExpmgrError
 from expmgr.escape import clean, markdown, moment
 from expmgr.guard.judge import judge
+from expmgr.launch.environments import interpreter_of
 from expmgr.log.events import canonical, parse_event
 from expmgr.log.writers import all_writers, writer_id
 from expmgr.paths import RunDir, VariantName
@@ -42,10 +43,11 @@ from expmgr.runs.folding import fold
 from expmgr.runs.origin import origin_of, teller_of
 from expmgr.runs.record import RunRecord, is_abandoned, record_in
 from expmgr.runs.request import read_request
-from expmgr.settings import read_settings, shared_settings
+from expmgr.settings import models_root, read_settings, shared_settings
 from expmgr.spec.changes import flat
 from expmgr.spec.experiment import ExperimentSpec
 from expmgr.spec.yaml_file import read_spec, set_values
+from expmgr.store.backends import open_store
 from expmgr.store.contents import parse_contents
 from expmgr.store.fetched import fetched_run
 from expmgr.team.validate_record import foreign_record
@@ -343,8 +345,16 @@ def _settings(content: bytes, folder: Path, real: Any) -> None:
     (folder / "config.toml").write_bytes(content)
     settings = read_settings(folder, folder)
     as_strict_json(settings.model_dump(mode="json"))
-    for value in (settings.models_dir, settings.target, settings.allowed_signers, settings.store, settings.data_root):
+    for value in (settings.target, settings.allowed_signers):
         os.path.lexists(folder / Path(value or "."))
+    os.path.lexists(models_root(settings, folder))
+    if settings.store is not None and not is_url(settings.store):
+        open_store(settings.store, folder).is_there()
+    for name in settings.environments:
+        with contextlib.suppress(EnvironmentProblem):
+            interpreter_of(settings.environments, name, folder)
+    if settings.data_root is not None:
+        os.path.lexists(Places(settings.data_root).path("${data_root}/a", "data.train"))
 
 
 def _signers(content: bytes, folder: Path, real: Any) -> None:

@@ -13,7 +13,9 @@ import tensorflow as tf
 
 from expmgr.checkpoints.signature import DataContract, Feature, SplitContent
 from expmgr.data.files import Content
+from expmgr.data.locations import read_regular
 from expmgr.errors import DataProblem
+from expmgr.paths import home_path
 from expmgr.train.data.datasets import Batches, Rows
 from expmgr.train.data.feed import Feed
 from expmgr.train.data.overlap import also_in
@@ -77,7 +79,7 @@ class Functions:
         files: Mapping[str, Content] | None = None,
     ) -> None:
         self._data, self._code, self._seed, self._most_eval = data, code, seed, most_eval
-        self._data_root = str(Path(data_root).expanduser()) if data_root else None
+        self._data_root = str(home_path(data_root, "data_root")) if data_root else None
         self.labels = list(data.labels) if data.labels is not None else None
         self._params = params_of(data.params, data.params_model, code, "data")
         self._files = dict(files or {})
@@ -227,7 +229,7 @@ class Functions:
             return words
         path = self._code.experiment_dir / words
         try:
-            return path.read_text(encoding="utf-8").splitlines()
+            return read_regular(path).decode("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DataProblem(
                 f"data.vocabularies.{name}: {words} cannot be read: {getattr(error, 'strerror', None) or 'no UTF-8'}",
