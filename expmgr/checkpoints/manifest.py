@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from expmgr.disk.stored import StoredPart
 
@@ -17,6 +17,12 @@ def _is_plain(name: str) -> str:
     if not name or name in (".", "..") or "/" in name or "\0" in name or len(name) > 255:
         raise ValueError("it names a file that is not in the model_dir")
     return name
+
+
+def _is_integer(value: Any) -> Any:
+    if type(value) is not int:  # true and 1.0 are equal to 1
+        raise ValueError("it is no integer")
+    return value
 
 
 #: The manifest may have come from a store or a shared folder: its files are in the model_dir, and its times are dates.
@@ -59,7 +65,7 @@ class SavedCheckpoint(StoredPart):
 class Manifest(StoredPart):
     """`manifest.json`."""
 
-    format: Literal[1] = 1
+    format: Annotated[Literal[1], BeforeValidator(_is_integer)] = 1
     variant: str
     seed: int
     last_preserved_at: Time
@@ -81,7 +87,7 @@ class CheckpointMetadata:
     """What the manifest says of a checkpoint beside its files (`SavedCheckpoint`)."""
 
     saved_at: float
-    examples_seen: Step
+    examples_seen: int
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     evaluated_on: dict[str, str] = field(default_factory=dict)
     carried: dict[str, Any] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -251,11 +252,11 @@ class ModelDir:
         return kind(f"{what} cannot be read: {reason}", left_alone=_KEPT, hint=hint)
 
     def _unreadable(self, content: bytes, error: ValueError) -> CheckpointRefused:
-        with contextlib.suppress(ValueError, AttributeError):
-            found = parse_json(content).get("format")
-            if isinstance(found, int) and found > 1:
+        with contextlib.suppress(ValueError, AttributeError, RecursionError):
+            found = parse_json(content).get("format", 1)
+            if type(found) is not int or found != 1:  # true and 1.0 are equal to 1
                 return CheckpointRefused(
-                    f"{self.shown}/manifest.json has format {str(found)[:40]}, this expmgr reads format 1",
+                    f"{self.shown}/manifest.json has format {json.dumps(found)[:40]}, this expmgr reads format 1",
                     left_alone=_KEPT,
                     hint="use the expmgr that wrote it, or a newer one",
                 )

@@ -234,7 +234,7 @@ def unpacked(value: str) -> Any:
         content = unpacking.decompress(base64.b64decode(value[len(_PACKED) :]), _UNPACKED_BYTES)
         if not unpacking.eof:
             raise ValueError(f"a packed field has more than {_UNPACKED_BYTES:,} bytes, or is cut")
-        return parse_json(content)
+        return parse_foreign_json(content)
     except zlib.error as error:
         raise ValueError(f"a packed field cannot be read: {error}") from None
 

@@ -422,7 +422,7 @@ class Records:
         from expmgr.checkpoints.signature import unpacked
 
         for path in self.layout.model_dir(record.name, record.seed).glob("model.ckpt-*.json"):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
                 made = parse_json(path.read_bytes())["provenance"]
                 made = unpacked(made) if isinstance(made, str) else made
                 started = record.attempts[-1].started_at

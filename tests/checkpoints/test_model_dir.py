@@ -117,6 +117,20 @@ def test_a_manifest_that_cannot_be_read(folder: Folder) -> None:
     )
 
 
+@pytest.mark.parametrize("found", [True, False, 0, -1, 2, 1.0, 1.5, "1", "x", None, [1], {}, "\ud800", 10**30])
+def test_a_manifest_of_another_format_is_not_damaged(folder: Folder, found: object) -> None:
+    """An expmgr that reads it may exist, so no rebuild is offered."""
+    folder.save(100)
+    path = folder.path / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": found}))
+    said = f"has format {json.dumps(found)[:40]}, this expmgr reads format 1"
+    assert refused(folder.opened()) == [
+        f"Error: models/iris/wide/seed-0/manifest.json {said}",
+        "Nothing was changed on disk.",
+        "Hint: use the expmgr that wrote it, or a newer one",
+    ]
+
+
 def test_missing_and_cut_files_are_named_with_the_checkpoint_that_is_whole(folder: Folder) -> None:
     folder.save(100, 200, 300)
     (folder.path / "model.ckpt-300.index").unlink()

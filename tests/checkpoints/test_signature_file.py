@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +144,15 @@ def test_a_long_field_is_packed_and_comes_back() -> None:
     for wrong in ("zlib+base64:AAAA", "zlib+base64:!", "zlib+base64:eJwr"):
         with pytest.raises(ValueError, match=r"packed field|base64|padding|Incorrect"):
             unpacked(wrong)
+    for other in (
+        '{"a":"\\ud800"}',
+        '{"a":NaN}',
+        '{"a":-Infinity}',
+        f'{{"a":{"9" * 4000}}}',
+        f"{'[' * 900}{']' * 900}",
+    ):
+        with pytest.raises(ValueError, match="it "):
+            unpacked("zlib+base64:" + base64.b64encode(zlib.compress(other.encode())).decode())
     with pytest.raises(ValidationError):
         Signature.model_validate([])
     with pytest.raises(ValidationError):

@@ -5,17 +5,27 @@ Everything is drawn from a `random.Random`, so hypothesis and atheris make the s
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
+
+
+def zipped(text: str) -> str:
+    """As a signature has a long field."""
+    return f"zlib+base64:{base64.b64encode(zlib.compress(text.encode())).decode()}"
+
 
 #: What a value of JSON is replaced by.
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2**31, 2**53, 2**63, 2**64, -(2**70), 10**400, 0.5, 1e308, -1e308, 5e-324,
     float("nan"), float("inf"), "", "0", "1", "nan", "a" * 3000, "\x00", "\x1b[31m", "a\nb\r\u2028", "\ud800", "\u202e",
     "../../x", "/etc/passwd", "-", "--help", "zlib+base64:AAAA", "zlib+base64:eNrtwTEBAAAAwqD1T20ND6AAAAAAAAAAAAAAAA==",
+    zipped('{"kind":"\\ud800"}'), zipped('{"kind":"x","a":NaN}'), zipped(f'{{"kind":"x","a":{"9" * 4000}}}'),
+    zipped(f'{{"kind":"x","a":{"[" * 900}{"]" * 900}}}'), zipped('{"saved":[],"run_id":{},"expmgr":"\\ud800"}'),
     [], {}, [[]], [None], {"": None}, ["a"] * 500, {"a": 1}, {"format": 2}, [1, [2, [3]]],
 )  # fmt: skip
 #: What a parser of YAML, TOML, CSV or allowed signers may stumble over.

@@ -123,7 +123,7 @@ other: {<<: *a, when: 2024-01-31}
                         b'{"format": 1, "writer": "eve-00000001", "event": "0", "attempt": 1, "by": "Eve"}',
                         b'{"format": 1, "run_id": "20260102-030405678-abcdef"}'],
         "manifest": [(model_dir / "manifest.json").read_bytes().replace(b'"seed": 7', b'"seed": 0')],
-        "signature": [_signature().model_dump_json().encode(), signature(1).model_dump_json().encode()],
+        "signature": [signature_of_one().model_dump_json().encode(), signature(1).model_dump_json().encode()],
         "bundle": [index_bytes({f"variables/{n}/.ATTRIBUTES/VARIABLE_VALUE": (1, (n, 4)) for n in range(9)}), index_bytes({})],
         "probe-rows": [rows_content([np.zeros((3, 2), "float32"), np.arange(4), np.array([b"a", b"bc"])])],
         "contents": [_contents(with_model_dir, model_dir)],
@@ -138,7 +138,7 @@ other: {<<: *a, when: 2024-01-31}
                 b'a,b,species\n1,"x, y",u\n2,z,v\n'],
     }  # fmt: skip
     with open(folder / "real.pickle", "wb") as file:
-        pickle.dump((files, _index_of(_signature())), file)
+        pickle.dump((files, _index_of(signature_of_one())), file)
 
 
 def real(folder: Path) -> Real:
@@ -198,7 +198,7 @@ def _request(record: RunRecord) -> bytes:
     }).encode()  # fmt: skip
 
 
-def _signature() -> Signature:
+def signature_of_one() -> Signature:
     kernel = {"path": "dense/kernel", "shape": [4, 10], "dtype": "float32", "role": 0, "blind_role": 0}
     graph = Fingerprint(by="graph", digest="a" * 64, blind="b" * 64, named="c" * 64, neutral="d" * 64)
     features = [Feature(name="a", kind="numeric", scale=[0.5, 1.5], sha256="e" * 64),

@@ -288,6 +288,7 @@ def _signature(content: bytes, folder: Path, real: Any) -> None:
     signature = read_signature(prefix, "models/iris/wide/model.ckpt-1")
     again = Signature.model_validate_json(signature.model_dump_json())
     same(again.model_dump_json(), signature.model_dump_json(), "a signature")
+    as_strict_json({key: getattr(signature, key) for key in ("architecture", "layers", "provenance")})
     for judgement in (judge(signature, signature), judge(real.signature, signature), judge(signature, real.signature)):
         printed(json.dumps(judgement.as_dict(), ensure_ascii=True))
 

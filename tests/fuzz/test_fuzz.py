@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import random
 import time
 import zipfile
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from expmgr.checkpoints.bundle import NotAnIndex, read_index
 from fuzz import seeds
-from fuzz.hostile import mutated
+from fuzz.hostile import mutated, zipped
 from fuzz.targets import TARGETS
 from once import made_once
 
@@ -28,6 +29,12 @@ def _zipped(content: bytes, how: int = zipfile.ZIP_DEFLATED) -> bytes:
     with zipfile.ZipFile(file, "w", how) as packed:
         packed.writestr("part_0.npy", content)
     return file.getvalue()
+
+
+def _signature_with(architecture: str) -> bytes:
+    return json.dumps(
+        {**json.loads(seeds.signature_of_one().model_dump_json()), "architecture": zipped(architecture)}
+    ).encode()
 
 
 #: Inputs that once broke a target: it hung, ate the memory, or raised what nobody documents.
@@ -48,6 +55,9 @@ FOUND: dict[str, tuple[str, bytes]] = {
     "code with a deep call": ("code", b"from a import *\nx.a" + b".b" * 1500 + b"()"),
     "code with a long number": ("code", b"from a import *\n(0xN).real()\nexpmgr.params({0xN: 1})".replace(b"N", b"f" * 9000)),
     "code with many functions": ("code", b"".join(b"def f%d(): ...\n" % n for n in range(9000))),
+    **{f"a signature with a packed {what}": ("signature", _signature_with(text)) for what, text in {
+        "half of a pair": '{"kind":"\\ud800"}', "long number": f'{{"kind":"x","a":{"9" * 4000}}}',
+        "number that is none": '{"kind":"x","a":NaN}', "depth": f'{{"kind":"x","a":{"[" * 900}{"]" * 900}}}'}.items()},
     "settings that are deep": ("settings", b"a = " + b"[" * 5000),
     "settings with a long number": ("settings", b"a = " + b"9" * 5000),
     "a tool that is no table": ("settings", b"tool = 5"),

@@ -268,3 +268,15 @@ def test_the_graph_s_digests_are_those_of_one_version() -> None:
     found = of_source(PLAIN)
     assert found.inference.digest == "a468b8b4f56f113e0e31b793300232c7"
     assert found.training_step.digest == "16270b9197ff2f9b44b9b1f6979581a6"
+
+
+def test_a_setting_that_is_not_finite_comes_back_from_the_file() -> None:
+    import keras
+    import numpy as np
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2), keras.layers.ReLU(max_value=float("inf"))])
+    model.compile(optimizer="sgd", loss="mse")
+    signature = signed(model, np.zeros((2, 4), "float32"))
+    read = Signature.model_validate_json(signature.model_dump_json(), strict=True)
+    assert [one["max_value"] for one in read.layers.values() if "max_value" in one] == ["inf"]
+    assert read.layers == signature.layers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -222,6 +223,8 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, bool) or value is None or isinstance(value, (str, int)):
         return value
     if isinstance(value, (float, np.floating)):
+        if not math.isfinite(value):
+            return str(float(value))  # JSON has no such number
         return float(f"{float(value):.7g}")  # Keras keeps some settings in float32
     if isinstance(value, np.integer):
         return int(value)
