@@ -25,10 +25,24 @@ def _is_integer(value: Any) -> Any:
     return value
 
 
+def _carries(value: dict[str, Any]) -> dict[str, Any]:
+    pending = value.get("pending", [])
+    if not isinstance(pending, list) or not all(isinstance(one, str) for one in pending):
+        raise ValueError("pending is no list of texts")
+    for key in ("early_stopping", "callbacks"):
+        if not isinstance(value.get(key, {}), dict):
+            raise ValueError(f"{key} is no object")
+    return value
+
+
 #: The manifest may have come from a store or a shared folder: its files are in the model_dir, and its times are dates.
 FileName = Annotated[str, AfterValidator(_is_plain)]
 Step = Annotated[int, Field(ge=0, lt=2**63)]
-Time = Annotated[float, Field(ge=0, le=250_000_000_000)]
+LATEST = 250_000_000_000.0
+Time = Annotated[float, Field(ge=0, le=LATEST)]
+
+#: What goes on over a stop beside the tensors: of early stopping, of callbacks, and what a stop cut short.
+Carried = Annotated[dict[str, Any], AfterValidator(_carries)]
 
 
 class SavedFile(StoredPart):
@@ -53,8 +67,7 @@ class SavedCheckpoint(StoredPart):
     """Split to metric to value, where the checkpoint was evaluated when it was saved."""
     evaluated_on: dict[str, str] = Field(default_factory=dict)
     """Split to the sha256 of the rows that `metrics` were found on."""
-    carried: dict[str, Any] = Field(default_factory=dict)
-    """What goes on over a stop beside the tensors: of early stopping, and of callbacks."""
+    carried: Carried = Field(default_factory=dict)
     files: dict[FileName, SavedFile]
 
     @property

@@ -12,16 +12,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field, ValidationError
+
 from expmgr.checkpoints.manifest import (
+    LATEST,
+    Carried,
     CheckpointMetadata,
+    FileName,
     Manifest,
     SavedCheckpoint,
     SavedFile,
+    Step,
+    Time,
     checkpoint_name,
     step_of,
 )
 from expmgr.checkpoints.signature import Signature, read_signature
 from expmgr.disk.durable import sha256
+from expmgr.disk.stored import StoredPart
 from expmgr.errors import CheckpointRefused
 
 #: The key in a signature's `provenance` for what the manifest said when the checkpoint was saved.
@@ -30,6 +38,19 @@ SAVED = "saved"
 #: Digests of the files of the checkpoint of a step, by the record of a run: (run id, step) to name to sha256; None where no
 #: record tells.
 Recorded = Callable[[str | None, int], "Mapping[str, str] | None"]
+
+
+class _About(StoredPart):
+    """What a signature says of its checkpoint's line in the manifest (`about_of`). Others may have written it."""
+
+    saved_at: Time | None = None
+    examples_seen: Step | None = None
+    finite: bool = True  # only finite checkpoints are saved
+    metrics: dict[str, dict[str, float]] = Field(default_factory=dict)
+    evaluated_on: dict[str, str] = Field(default_factory=dict)
+    carried: Carried = Field(default_factory=dict)
+    files: dict[FileName, SavedFile] = Field(default_factory=dict)
+    last_preserved_at: Time | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +124,7 @@ def rebuilt(folder: Path, shown: str, variant: str, seed: int, known: Known) -> 
     manifest = Manifest(
         variant=variant,
         seed=seed,
-        last_preserved_at=max(preserved_at, default=known.began_at),
+        last_preserved_at=max(preserved_at, default=_time(known.began_at)),
         selected_step=selected,
         checkpoints=checkpoints,
     )
@@ -140,6 +161,10 @@ def _whole(
         return _verified(folder, signature, step, names, known)
     except CheckpointRefused as refusal:
         return "; ".join(refusal.details) or refusal.message.partition(": ")[2]
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, (SAVED, *first["loc"])))
+        return f"{name}.json has a {place[:200]} that no expmgr writes: {first['msg']}"
     except OSError as error:
         return f"{Path(error.filename or name).name} cannot be read: {error.strerror}"
 
@@ -148,10 +173,9 @@ def _verified(
     folder: Path, signature: Signature, step: int, names: Sequence[str], known: Known
 ) -> tuple[SavedCheckpoint, float | None, list[str]] | str:
     name = checkpoint_name(step)
-    about = signature.provenance.get(SAVED)
-    about = about if isinstance(about, dict) else {}
-    listed = {one: SavedFile.model_validate(file) for one, file in about.get("files", {}).items()}
-    recorded = known.recorded(signature.provenance.get("run_id"), step)
+    about = _About.model_validate(signature.provenance.get(SAVED, {}), strict=True)
+    listed, run_id = about.files, signature.provenance.get("run_id")
+    recorded = known.recorded(run_id if isinstance(run_id, str) else None, step)
     missing = sorted({*listed, *(recorded or {})} - set(names))
     if missing:
         return f"{missing[0]} is missing"
@@ -170,17 +194,17 @@ def _verified(
     unknown = []
     if not listed and recorded is None:
         return "neither its signature nor a record has the digests of its files"
-    examples_seen = about.get("examples_seen", known.examples_seen.get(step))
+    examples_seen = about.examples_seen if about.examples_seen is not None else known.examples_seen.get(step)
     if examples_seen is None:
         return "how many rows it was trained on is not known: an older expmgr saved it"
     metadata = CheckpointMetadata(
-        saved_at=about.get("saved_at", (folder / f"{name}.index").stat().st_mtime),
+        saved_at=_time((folder / f"{name}.index").stat().st_mtime) if about.saved_at is None else about.saved_at,
         examples_seen=examples_seen,
-        metrics=about.get("metrics", {}),
-        evaluated_on=about.get("evaluated_on", {}),
-        carried=about.get("carried", {}),
+        metrics=about.metrics,
+        evaluated_on=about.evaluated_on,
+        carried=about.carried,
     )
-    if not about:
+    if not about.model_fields_set:
         unknown.append("its metrics and the state of early stopping and callbacks are not known")
     # What a stop cut short was evaluated when the run was resumed.
     if not metadata.metrics and "checkpoint" in metadata.carried.get("pending", []) and step in known.points:
@@ -191,9 +215,13 @@ def _verified(
             {"eval": known.rows.get("eval", "")},
             metadata.carried,
         )
-    # Only finite checkpoints are saved, and this one is as it was saved.
-    saved = SavedCheckpoint(step=step, finite=about.get("finite", True), files=files, **vars(metadata))
-    return saved, about.get("last_preserved_at"), unknown
+    saved = SavedCheckpoint(step=step, finite=about.finite, files=files, **vars(metadata))
+    return saved, about.last_preserved_at, unknown
+
+
+def _time(seconds: float) -> float:
+    """`seconds` since 1970 as a manifest may hold it; a file, or a record of others, may have any date."""
+    return min(max(seconds, 0.0), LATEST)
 
 
 def _selected(taken: Sequence[SavedCheckpoint], known: Known) -> int | None:

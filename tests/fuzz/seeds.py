@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import pickle
 import re
@@ -15,7 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from clones import Team, asked, ok, ran, record_of, saved, signature
+from expmgr.checkpoints.manifest import SavedCheckpoint, SavedFile
 from expmgr.checkpoints.probe_rows import rows_content
+from expmgr.checkpoints.rebuild import about_of
 from expmgr.checkpoints.signature import (
     DataContract,
     Feature,
@@ -32,6 +35,9 @@ from expmgr.runs.record import RunRecord
 from expmgr.store.contents import Contents
 from tables import index_bytes
 from world import ROOT, Repo, new_repo
+
+#: Of the checkpoint whose manifest is rebuilt.
+WEIGHTS = b"weights"
 
 
 @dataclass(frozen=True, repr=False)
@@ -124,6 +130,7 @@ other: {<<: *a, when: 2024-01-31}
                         b'{"format": 1, "run_id": "20260102-030405678-abcdef"}'],
         "manifest": [(model_dir / "manifest.json").read_bytes().replace(b'"seed": 7', b'"seed": 0')],
         "signature": [signature_of_one().model_dump_json().encode(), signature(1).model_dump_json().encode()],
+        "rebuild": [signature_that_tells().model_dump_json().encode()],
         "bundle": [index_bytes({f"variables/{n}/.ATTRIBUTES/VARIABLE_VALUE": (1, (n, 4)) for n in range(9)}), index_bytes({})],
         "probe-rows": [rows_content([np.zeros((3, 2), "float32"), np.arange(4), np.array([b"a", b"bc"])])],
         "contents": [_contents(with_model_dir, model_dir)],
@@ -212,6 +219,21 @@ def signature_of_one() -> Signature:
         probe=ProbeValues(batch="0" * 64, where="cpu", outputs=[0.5], loss=0.25, metrics={"accuracy": 0.5}, step=[0.5]),
         provenance={"commit": "0" * 40, "run_id": "r", "tensorflow": "2.21.0", "keras": "3.15.0"},
     )  # fmt: skip
+
+
+def signature_that_tells(**changes: object) -> Signature:
+    """One that holds the checkpoint's line in the manifest, but for `changes` of it."""
+    one = signature_of_one()
+    files = {
+        f"model.ckpt-1.{name}": SavedFile(size_bytes=len(held), sha256=hashlib.sha256(held).hexdigest())
+        for name, held in {"index": _index_of(one), "data-00000-of-00001": WEIGHTS}.items()
+    }
+    line = SavedCheckpoint(
+        step=1, saved_at=1000.5, examples_seen=32, finite=True, metrics={"eval": {"accuracy": 0.5}}, files=files,
+        evaluated_on={"eval": "a" * 64}, carried={"pending": ["checkpoint"], "early_stopping": {"waited": 1}, "callbacks": {}},
+    )  # fmt: skip
+    told = {**about_of(line, 999.5), **changes}
+    return one.model_copy(update={"provenance": {**one.provenance, "saved": told}})
 
 
 def _index_of(one: Signature) -> bytes:

@@ -23,6 +23,7 @@ from expmgr.api.filters import Condition
 from expmgr.checkpoints.bundle import NotAnIndex, read_index
 from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.checkpoints.probe_rows import read_rows, rows_content
+from expmgr.checkpoints.rebuild import Known, rebuilt
 from expmgr.checkpoints.signature import Signature, read_signature
 from expmgr.cli import output
 from expmgr.data import csvdata
@@ -54,6 +55,7 @@ from expmgr.team.validate_record import foreign_record
 from expmgr.team.verify_signatures import Signers, is_among
 from expmgr.variants.code_digest import reached
 from expmgr.variants.code_lookup import check_references
+from fuzz import seeds
 from world import Repo
 
 WRITER = "ann-00000001"
@@ -293,6 +295,23 @@ def _signature(content: bytes, folder: Path, real: Any) -> None:
         printed(json.dumps(judgement.as_dict(), ensure_ascii=True))
 
 
+def _rebuild(content: bytes, folder: Path, real: Any) -> None:
+    """A signature from which a manifest is rebuilt."""
+    for name, held in {"json": content, "index": real.index, "data-00000-of-00001": seeds.WEIGHTS}.items():
+        (folder / f"model.ckpt-1.{name}").write_bytes(held)
+    known = Known(lambda run_id, _: {}.get(run_id), {1: 5}, points={1: {"accuracy": 0.5}}, rows={"eval": "a" * 64},
+                  selection={"metric": "accuracy", "split": "eval", "mode": "max"})  # fmt: skip
+    made = rebuilt(folder, "models/iris/wide/seed-0", "iris/wide", 0, known)
+    as_strict_json([one.as_dict() for one in made.not_taken])
+    for line in (*(f"{one.name}: {one.why}" for one in made.not_taken), *made.notes):
+        printed(line)
+    if not made.manifest.checkpoints:
+        raise ExpmgrError("it is not whole")
+    durable.write_json(folder / "manifest.json", made.manifest.model_dump(mode="json"))
+    model_dir = ModelDir(folder, shown="models/iris/wide/seed-0", variant="iris/wide", seed=0)
+    same(model_dir.read_manifest(), made.manifest, "a rebuilt manifest")
+
+
 def _bundle(content: bytes, folder: Path, real: Any) -> None:
     path = folder / "model.ckpt-1.index"
     path.write_bytes(content)
@@ -410,6 +429,7 @@ TARGETS = {
         Target("small-files", "json", _lines_of_json),
         Target("manifest", "json", _manifest),
         Target("signature", "json", _signature),
+        Target("rebuild", "json", _rebuild),
         Target("bundle", "bytes", _bundle),
         Target("probe-rows", "bytes", _probe_rows),
         Target("contents", "json", _contents),

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from expmgr.checkpoints.bundle import NotAnIndex, read_index
+from expmgr.checkpoints.rebuild import Known, rebuilt
 from fuzz import seeds
 from fuzz.hostile import mutated, zipped
 from fuzz.targets import TARGETS
@@ -37,6 +38,17 @@ def _signature_with(architecture: str) -> bytes:
     ).encode()
 
 
+#: What a signature may say of its checkpoint, and no expmgr writes.
+NOT_SAVED: dict[str, dict[str, object]] = {
+    "a list of files": {"files": []}, "a size that is a text": {"files": {"x": {"size_bytes": "a"}}},
+    "a file elsewhere": {"files": {"../x": {"size_bytes": 1, "sha256": ""}}}, "nothing carried": {"carried": None},
+    "a pending number": {"carried": {"pending": 3}, "metrics": {}}, "pending numbers": {"carried": {"pending": [3]}},
+    "state that is a list": {"carried": {"callbacks": []}}, "a time that is a text": {"saved_at": "x"},
+    "a time before 1970": {"saved_at": -1}, "fewer rows than none": {"examples_seen": -1}, "a list of metrics": {"metrics": [1]},
+    "a metric that is a text": {"metrics": {"eval": {"accuracy": "x"}}}, "rows that are a number": {"evaluated_on": {"eval": 1}},
+    "another time that is a text": {"last_preserved_at": "x"}, "a time that never comes": {"last_preserved_at": 1e300},
+    "perhaps": {"finite": "perhaps"},
+}  # fmt: skip
 #: Inputs that once broke a target: it hung, ate the memory, or raised what nobody documents.
 FOUND: dict[str, tuple[str, bytes]] = {
     "an event that is deep": ("event", b'{"format":1,"x":' + b"[" * 950 + b"]" * 950 + b"}"),
@@ -58,6 +70,10 @@ FOUND: dict[str, tuple[str, bytes]] = {
     **{f"a signature with a packed {what}": ("signature", _signature_with(text)) for what, text in {
         "half of a pair": '{"kind":"\\ud800"}', "long number": f'{{"kind":"x","a":{"9" * 4000}}}',
         "number that is none": '{"kind":"x","a":NaN}', "depth": f'{{"kind":"x","a":{"[" * 900}{"]" * 900}}}'}.items()},
+    **{f"a signature whose checkpoint has {key}": ("rebuild", seeds.signature_that_tells(**change).model_dump_json().encode())
+       for key, change in NOT_SAVED.items()},
+    **{f"a run_id that is {value}": ("rebuild", seeds.signature_of_one().model_copy(
+        update={"provenance": {"run_id": value}}).model_dump_json().encode()) for value in ([1], {"a": 1}, 3, None)},
     "settings that are deep": ("settings", b"a = " + b"[" * 5000),
     "settings with a long number": ("settings", b"a = " + b"9" * 5000),
     "a tool that is no table": ("settings", b"tool = 5"),
@@ -129,3 +145,14 @@ def test_hostile_files_end_in_documented_errors(name: str, real: seeds.Real, num
     target, rnd = TARGETS[name], random.Random(number)
     for _ in range(PER_EXAMPLE):
         target.run(mutated(rnd, target.form, real.files[name]), real)
+
+
+@pytest.mark.parametrize("change", NOT_SAVED.values(), ids=list(NOT_SAVED))
+def test_a_checkpoint_whose_signature_says_nonsense_of_it_is_not_taken(
+    tmp_path: Path, real: seeds.Real, change: dict[str, object]
+) -> None:
+    content = seeds.signature_that_tells(**change).model_dump_json().encode()
+    for name, held in {"json": content, "index": real.index, "data-00000-of-00001": seeds.WEIGHTS}.items():
+        (tmp_path / f"model.ckpt-1.{name}").write_bytes(held)
+    (left,) = rebuilt(tmp_path, "models/iris/wide/seed-0", "iris/wide", 0, Known()).not_taken
+    assert left.why.startswith(f"model.ckpt-1.json has a saved.{next(iter(change))}")
