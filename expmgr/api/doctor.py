@@ -308,9 +308,15 @@ def _restoring(project: Project, run_id: str) -> Callable[[], object]:
 
 
 def _model_dirs(setup: Setup) -> Iterator[Finding]:
-    """The manifest of every model_dir can be read."""
+    """The manifest of every model_dir can be read, and so can the `variant.json` beside it."""
     project = setup.project
     count = damaged = 0
+    for path in sorted(setup.layout.models_root.glob("*/*/variant.json")):
+        try:
+            project.model_dir(VariantName(path.parent.parent.name, path.parent.name), 0).check_owner()
+        except ExpmgrError as error:
+            damaged += 1
+            yield Finding("model_dirs", "error", error.message, error.hint or "")
     for path in sorted(setup.layout.models_root.glob("*/*/seed-*")):
         seed = path.name.removeprefix("seed-")
         if not seed.isdigit() or not path.is_dir():

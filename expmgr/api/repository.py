@@ -219,7 +219,8 @@ class Repository:
         """As `expmgr checkpoints --rebuild`: rebuild a damaged or lost manifest of each seed (default: 0) from the checkpoints
         that are whole; the damaged one is set aside. Each has `steps`, `not_taken`, `notes` and `set_aside`.
 
-        Raises `CheckpointRefused` if no checkpoint is whole, and `Busy` if somebody trains there.
+        `errors` has those of the seeds that were not rebuilt. The error of a single seed is raised: `CheckpointRefused` if no
+        checkpoint is whole, and `Busy` if somebody trains there.
         """
         from expmgr.launch.rebuild import rebuild_manifests
 

@@ -165,9 +165,11 @@ def _rebuild(variant: str, seeds: Sequence[int] | None, how: output.Form) -> Non
     found = rebuild_manifests(Project.open(output.folder(), output.note), variant, seeds)
     if how is output.Form.JSON:
         output.show_json(found.as_dict())
-        return
-    for one in found:
-        _show_rebuilt(one)
+    else:
+        for one in found:
+            _show_rebuilt(one)
+    _tell_errors(found.errors)
+    raise typer.Exit(found.exit_code)
 
 
 def _show_rebuilt(one: Rebuilt) -> None:
@@ -175,6 +177,9 @@ def _show_rebuilt(one: Rebuilt) -> None:
     if one.owner_set_aside is not None:
         owner = f"{one.model_dir.rpartition('/')[0]}/variant.json"
         output.show(f"{owner} was rebuilt; the damaged one is kept in {one.owner_set_aside}")
+    if not one.has_manifest:
+        output.show(f"{one.model_dir} has no checkpoints, so there is no manifest to rebuild")
+        return
     if one.was_whole:
         output.show(f"{manifest} can be read, so it was not changed: it lists steps {steps or 'none'}")
         return

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from expmgr.checkpoints.manifest import Manifest, SavedCheckpoint
+from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.errors import ExpmgrError, reported, worst
 from expmgr.guard.judge import Judgement
 from expmgr.guard.rules import Verdict
@@ -201,21 +202,38 @@ def kept_checkpoints(
     """The checkpoints of a variant that are kept, with the guard's verdict on each now."""
     outcomes = _asked(project, plan_listing(project, variant, seeds), on_note)
     found = []
+    errors: list[ExpmgrError] = []
+    codes = [one.exit_code for one in outcomes if one.error is not None]
     for outcome in outcomes:
-        manifest = project.model_dir(outcome.task.name, outcome.task.seed).read_manifest()
+        folder = project.model_dir(outcome.task.name, outcome.task.seed)
+        if outcome.error is not None:
+            errors.append(outcome.error)
+        owner_problem = _owner_problem(folder)
+        if owner_problem is not None:  # the guard reads nothing there, so no answer is about a checkpoint
+            errors.append(owner_problem)
+            codes.append(int(owner_problem.exit_code))
+        manifest = folder.read_manifest()
         if manifest is None:
             continue
         asked = [one.step for one in outcome.task.candidates if one.step is not None]
         verdicts = dict.fromkeys(asked, "unknown")  # without an answer the checkpoints are there all the same
-        verdicts |= {told.step: _verdict(told) for told in outcome.candidates if told.step is not None}
+        if owner_problem is None:
+            verdicts |= {told.step: _verdict(told) for told in outcome.candidates if told.step is not None}
         selected = _selected(outcome, manifest)
         for step, verdict in verdicts.items():
             saved = manifest.at(step)
             if saved is not None:
                 found.append(_kept(outcome, saved, verdict, step == selected))
-    failed = [one for one in outcomes if one.error is not None]
-    errors = [one.error for one in failed if one.error is not None]
-    return KeptCheckpoints(found, errors, worst([one.exit_code for one in failed]))
+    return KeptCheckpoints(found, errors, worst(codes))
+
+
+def _owner_problem(folder: ModelDir) -> ExpmgrError | None:
+    """Why the guard reads no checkpoint of a folder; None if the folder is the variant's."""
+    try:
+        folder.check_owner()
+    except ExpmgrError as error:
+        return error
+    return None
 
 
 def _selected(outcome: Outcome, manifest: Manifest) -> int | None:

@@ -11,7 +11,16 @@ from expmgr.checkpoints.manifest import Manifest
 from expmgr.checkpoints.model_dir import ModelDir
 from expmgr.checkpoints.rebuild import Known, NotTaken, RebuiltManifest, rebuilt
 from expmgr.disk.locks import held
-from expmgr.errors import Busy, CheckpointRefused, ManifestDamaged, ModelDirProblem, OwnerDamaged
+from expmgr.errors import (
+    Busy,
+    CheckpointRefused,
+    ExpmgrError,
+    ManifestDamaged,
+    ModelDirProblem,
+    OwnerDamaged,
+    worst,
+)
+from expmgr.paths import seeds_option
 from expmgr.project import Project
 from expmgr.runs.record import RunRecord
 from expmgr.spec.experiment import ExperimentSpec
@@ -41,20 +50,34 @@ class Rebuilt:
     was_whole: bool = False
     """The manifest can be read, so it was not changed."""
 
+    @property
+    def has_manifest(self) -> bool:
+        """False if only `variant.json` was rebuilt: there are no checkpoints, so there is no manifest."""
+        return self.was_whole or bool(self.steps)
+
     def as_dict(self) -> dict[str, Any]:
         return {**vars(self), "steps": list(self.steps), "not_taken": [one.as_dict() for one in self.not_taken],
                 "notes": list(self.notes)}  # fmt: skip
 
     def __repr__(self) -> str:
-        what = "can be read" if self.was_whole else f"rebuilt, {len(self.steps)} checkpoints"
+        what = f"rebuilt, {len(self.steps)} checkpoints"
+        if not self.has_manifest:
+            what = "none, only variant.json was rebuilt"
+        elif self.was_whole:
+            what = "can be read"
         return f"<manifest of {self.variant} seed {self.seed}: {what}>"
 
 
 class RebuiltManifests(Sequence[Rebuilt]):
-    """What became of the manifests, by seed. `as_dict()` is what `expmgr checkpoints --rebuild --json` prints."""
+    """What became of the manifests, by seed. `as_dict()` is what `expmgr checkpoints --rebuild --json` prints.
 
-    def __init__(self, rebuilt: Sequence[Rebuilt]) -> None:
+    `errors` tells why those of the other seeds were not rebuilt, and `exit_code` is that of the worst of them.
+    """
+
+    def __init__(self, rebuilt: Sequence[Rebuilt], errors: Sequence[ExpmgrError] = ()) -> None:
         self._rebuilt = rebuilt
+        self.errors = errors
+        self.exit_code = worst([int(one.exit_code) for one in errors])
 
     def as_dict(self) -> dict[str, Any]:
         return {"format": 1, "rebuilt": [one.as_dict() for one in self]}
@@ -75,19 +98,39 @@ class RebuiltManifests(Sequence[Rebuilt]):
 def rebuild_manifests(project: Project, variant: str, seeds: Sequence[int] | None = None) -> RebuiltManifests:
     """Rebuild the manifest of each seed (None: 0, or the seed that the spec sets) from the checkpoints that are whole.
 
-    `CheckpointRefused` if a folder has none, `Busy` if somebody trains or fetches there; its files are unchanged then.
+    A seed that cannot be rebuilt keeps no other one from it: `errors` has `CheckpointRefused` if none is whole, `Busy` if
+    somebody trains or fetches there. The error of a single seed is raised.
     """
     found = find_variant(project.repo, variant)
     spec = spec_of(project.repo, found)
     chosen = seeds if seeds is not None else (spec.run_config.tf_random_seed or 0,)
-    return RebuiltManifests([_rebuilt(project, project.model_dir(found.name, seed), spec) for seed in chosen])
+    results: list[Rebuilt] = []
+    errors: list[ExpmgrError] = []
+    done: list[str] = []  # of all seeds, for the errors to say
+    for seed in chosen:
+        try:
+            one = _rebuilt(project, project.model_dir(found.name, seed), spec, done)
+        except ExpmgrError as error:
+            errors.append(error)
+            continue
+        results.append(one)
+        if one.has_manifest and not one.was_whole:
+            done.append(f"the rebuilt manifest of {one.model_dir}")
+    for left in errors:
+        left.after(done)
+    if not results and len(errors) == 1:
+        raise errors[0]
+    return RebuiltManifests(results, errors)
 
 
-def _rebuilt(project: Project, folder: ModelDir, spec: ExperimentSpec) -> Rebuilt:
+def _rebuilt(project: Project, folder: ModelDir, spec: ExperimentSpec, done: list[str]) -> Rebuilt:
+    """What became of one seed. A rebuilt `variant.json` goes to `done`, also if an error follows."""
     is_owned = _is_owned(folder)
-    manifest = _readable(folder)
-    if manifest is not None and is_owned:
+    manifest, is_damaged = _looked(folder)
+    if is_owned and manifest is not None:
         return _unchanged(folder, manifest)
+    if is_owned and not is_damaged:
+        raise _no_checkpoints(folder, spec)
     with held(folder.lock_dir, folder.shown, undo_on_error=True) as lock:
 
         def check() -> None:
@@ -95,11 +138,19 @@ def _rebuilt(project: Project, folder: ModelDir, spec: ExperimentSpec) -> Rebuil
                 raise Busy(f"{folder.shown} was taken over by another process, so nothing more was written to it")
 
         folder.may_write = check
+        # First: without it no command goes on from here, whatever becomes of the manifest.
         owner = None if is_owned else _rebuild_owner(project, folder)
+        if owner is not None:
+            variant_dir = folder.shown.rpartition("/")[0]
+            done.append(f"the rebuilt {variant_dir}/variant.json (the damaged one is kept in {owner})")
         folder.check_usable()
-        manifest = _readable(folder)
+        manifest, is_damaged = _looked(folder)
         if manifest is not None:  # or somebody else was quicker
             return replace(_unchanged(folder, manifest), owner_set_aside=owner)
+        if not is_damaged and owner is None:
+            raise _no_checkpoints(folder, spec)
+        if not is_damaged:
+            return Rebuilt(folder.variant, folder.seed, folder.shown, [], None, owner_set_aside=owner)
         made = rebuilt(folder.path, folder.shown, folder.variant, folder.seed, _known(project, folder, spec))
         if not made.manifest.checkpoints:
             raise _none_whole(folder, made)
@@ -140,20 +191,22 @@ def _rebuild_owner(project: Project, folder: ModelDir) -> str | None:
     return project.shown(folder.replace_owner(time.time()))
 
 
-def _readable(folder: ModelDir) -> Manifest | None:
-    """The manifest; None if it is damaged, or missing while checkpoints are there. What a newer expmgr wrote, or another
-    variant owns, is not damaged: that error is raised."""
+def _looked(folder: ModelDir) -> tuple[Manifest | None, bool]:
+    """The manifest if it can be read, and whether it is damaged, or missing while checkpoints are there. What a newer expmgr
+    wrote, or another variant owns, is not damaged: that error is raised."""
     try:
-        manifest = folder.read_manifest()
+        return folder.read_manifest(), False
     except ManifestDamaged:
-        return None
-    if manifest is None:
-        raise CheckpointRefused(
-            f"{folder.shown} has no checkpoints, so there is no manifest to rebuild",
-            left_alone="Nothing was changed.",
-            hint=f"train it: expmgr run {folder.variant}",
-        )
-    return manifest
+        return None, True
+
+
+def _no_checkpoints(folder: ModelDir, spec: ExperimentSpec) -> CheckpointRefused:
+    is_fixed = spec.run_config.tf_random_seed is not None  # then no command takes --seeds
+    return CheckpointRefused(
+        f"{folder.shown} has no checkpoints, so there is no manifest to rebuild",
+        left_alone="Nothing was changed.",
+        hint=f"train it: expmgr run {folder.variant}{'' if is_fixed else seeds_option(folder.seed)}",
+    )
 
 
 def _unchanged(folder: ModelDir, manifest: Manifest) -> Rebuilt:

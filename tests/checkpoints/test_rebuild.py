@@ -270,6 +270,90 @@ def test_both_files_damaged(trained: Repo) -> None:
     assert lines[1].endswith("it lists steps 28, 29, 30")
 
 
+DAMAGED_OWNER = "models/iris/wide/variant.json cannot be read, so whose model_dir this is stays unknown"
+
+
+def hinted(stderr: str) -> list[str]:
+    """What the hint says to type, without `expmgr`."""
+    return stderr.splitlines()[-1].rpartition(": expmgr ")[2].split()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 5])
+def test_a_damaged_variant_json_without_a_checkpoint_has_a_way_out(trained: Repo, seed: int) -> None:
+    """The first run was killed before its first save, or the seed is new."""
+    owner = trained.path / "models/iris/wide/variant.json"
+    before = owner.read_bytes()
+    shutil.rmtree(trained.path / MODEL_DIR)
+    (trained.path / MODEL_DIR).mkdir()
+    owner.write_text("{")
+    for more in ((), ("--fresh",)):
+        refused = trained.expmgr("run", "iris/wide", "--seeds", str(seed), "--max-steps", "40", *more)
+        assert (refused.code, DAMAGED_OWNER in refused.stderr) == (1, True)
+    command = hinted(refused.stderr)
+    told = ok(trained, *command).splitlines()
+    assert told[0].startswith("models/iris/wide/variant.json was rebuilt; the damaged one is kept in ")
+    assert told[1:] == [f"models/iris/wide/seed-{seed} has no checkpoints, so there is no manifest to rebuild"]
+    assert owner.read_bytes() == before
+    again = trained.expmgr(*command)
+    assert (again.code, again.stderr.splitlines()[1]) == (3, "Nothing was changed.")
+    assert again.stderr.endswith(f"Hint: train it: expmgr run iris/wide{f' --seeds {seed}' if seed else ''}\n")
+
+
+def test_a_rebuilt_variant_json_is_told_where_no_checkpoint_is_whole(trained: Repo) -> None:
+    owner = trained.path / "models/iris/wide/variant.json"
+    before = owner.read_bytes()
+    for path in (trained.path / MODEL_DIR).glob("*.data-*"):
+        path.unlink()
+    owner.write_text("{")
+    cut(manifest_of(trained))
+    damaged = manifest_of(trained).read_bytes()
+    result = trained.expmgr("checkpoints", "iris/wide", "--rebuild", "--seeds", "1")
+    assert result.code == 3
+    (kept,) = (trained.path / "models/iris/wide/.set-aside").glob("*-owner/variant.json")
+    shown = kept.relative_to(trained.path)
+    said = f"Apart from the rebuilt models/iris/wide/variant.json (the damaged one is kept in {shown}), nothing was changed."
+    assert result.stderr.splitlines()[-2] == said
+    assert (owner.read_bytes(), kept.read_text(), manifest_of(trained).read_bytes()) == (before, "{", damaged)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["the first is whole", "the second is whole"])
+def test_a_seed_that_is_not_whole_keeps_no_other_from_its_rebuild(trained: Repo, first: bool) -> None:
+    saved(trained, "iris/wide", 0, b"others")
+    folders = [trained.path / "models/iris/wide" / f"seed-{seed}" for seed in (0, 1)]
+    whole, broken = folders if first else folders[::-1]
+    for folder in folders:
+        cut(folder / "manifest.json")
+    for path in broken.glob("*.data-*"):
+        path.unlink()
+    left = tree(broken)
+    result = trained.expmgr("checkpoints", "iris/wide", "--rebuild", "--seeds", "0-1,5")
+    assert result.code == 3
+    assert result.stdout.startswith(f"models/iris/wide/{whole.name}/manifest.json was rebuilt: it lists steps ")
+    apart = f"Apart from the rebuilt manifest of models/iris/wide/{whole.name}, nothing was changed."
+    assert result.stderr.splitlines().count(apart) == 2
+    assert f"the manifest of models/iris/wide/{broken.name} was not rebuilt: none of its checkpoints" in result.stderr
+    assert "models/iris/wide/seed-5 has no checkpoints" in result.stderr
+    assert tree(broken) == left
+    found = expmgr.open(trained.path).rebuild_checkpoints("iris/wide", seeds=[0, 1])
+    assert [(one.seed, one.was_whole) for one in found] == [(int(whole.name[-1]), True)]
+    assert ([type(one) for one in found.errors], found.exit_code) == ([CheckpointRefused], 3)
+
+
+def test_with_a_damaged_variant_json_no_whole_checkpoint_is_called_damaged(trained: Repo) -> None:
+    (trained.path / "models/iris/wide/variant.json").write_text("{")
+    result = trained.expmgr("checkpoints", "iris/wide", "--seeds", "1", "--json")
+    verdicts = [one["verdict"] for one in json.loads(result.stdout)["checkpoints"]]
+    assert (result.code, verdicts) == (1, ["unknown"] * 3)
+    assert DAMAGED_OWNER in result.stderr
+    assert hinted(result.stderr) == ["checkpoints", "iris/wide", "--rebuild", "--seeds", "1"]
+    checks = json.loads(trained.expmgr("doctor", "--json").stdout)["checks"]
+    (about,) = [one for one in checks if one["id"] == "model_dirs"]
+    assert (about["state"], about["message"]) == ("error", DAMAGED_OWNER)
+    ok(trained, *about["fix"].rpartition(": expmgr ")[2].split())
+    checks = json.loads(trained.expmgr("doctor", "--json").stdout)["checks"]
+    assert [one["state"] for one in checks if one["id"] == "model_dirs"] == ["ok"]
+
+
 def test_a_variant_json_is_not_rebuilt_beside_what_another_variant_owns(trained: Repo) -> None:
     ok(trained, "new", "iris/other")
     saved(trained, "iris/other", 0, b"others")
