@@ -89,6 +89,8 @@ class Manifest(StoredPart):
     """Files that go; listed first, so that a crash cannot leave them for ever."""
     set_aside: dict[FileName, list[FileName]] = Field(default_factory=dict)
     """Folder in `.set-aside/` to the files that are on their way there."""
+    not_taken: list[FileName] = Field(default_factory=list)
+    """Files of checkpoints that were not whole when the manifest was rebuilt."""
     checkpoints: list[SavedCheckpoint] = Field(default_factory=list)
 
     def at(self, step: int) -> SavedCheckpoint | None:

@@ -20,7 +20,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -36,7 +36,7 @@ from expmgr.checkpoints.manifest import (
     checkpoint_name,
     step_of,
 )
-from expmgr.checkpoints.rebuild import SAVED, about_of, has_checkpoints_of_ours
+from expmgr.checkpoints.rebuild import SAVED, about_of, has_checkpoints_of_ours, is_as_signed, signed_digests
 from expmgr.checkpoints.retention import Saved, retention
 from expmgr.checkpoints.signature import Signature, read_signature
 from expmgr.disk import durable
@@ -198,13 +198,38 @@ class ModelDir:
     def _whole(self, manifest: Manifest, saved: SavedCheckpoint, *, thorough: bool = True) -> Whole:
         shown = f"{self.shown}/{saved.name}"
         damage = self.damage(saved, thorough=thorough)
+        if damage and self._is_misdescribed(saved):
+            raise self._wrong_manifest(saved, damage)
         if damage:
             raise self._damaged(manifest, shown, damage)
         prefix = self.path / saved.name
-        return Whole(saved, read_signature(prefix, shown, self.fresh_hint), prefix, shown, manifest)
+        signature = read_signature(prefix, shown, self.fresh_hint)
+        signed = signed_digests(signature)
+        wrong = [name for name, digest in signed.items() if name in saved.files and saved.files[name].sha256 != digest]
+        if wrong and self._is_misdescribed(saved):
+            raise self._wrong_manifest(saved, [f"{name} has other content than was saved" for name in wrong])
+        return Whole(saved, signature, prefix, shown, manifest)
 
-    def read_manifest(self) -> Manifest | None:
-        """`manifest.json`; None where there is neither one nor any checkpoint."""
+    def _wrong_manifest(self, saved: SavedCheckpoint, damage: list[str]) -> ManifestDamaged:
+        return ManifestDamaged(
+            f"{self.shown}/manifest.json is damaged: {saved.name} is as its signature says, and not as the manifest says",
+            details=damage,
+            left_alone=_KEPT,
+            hint=self.rebuild_hint,
+        )
+
+    def _is_misdescribed(self, saved: SavedCheckpoint) -> bool:
+        """Whether the signature is the one that the manifest lists, and the files are as that signature says."""
+        file = saved.files.get(f"{saved.name}.json")
+        if file is None or list(_file_damage(self.path / f"{saved.name}.json", file, thorough=True)):
+            return False
+        return is_as_signed(self.path, self.shown, saved.step, self._names())
+
+    def read_manifest(self, *, is_repaired: bool = False) -> Manifest | None:
+        """`manifest.json`; None where there is neither one nor any checkpoint.
+
+        `ManifestDamaged` if it does not list a whole checkpoint, unless it `is_repaired`: the caller adds it.
+        """
         path = self.path / "manifest.json"
         try:
             content = path.read_bytes()
@@ -225,12 +250,41 @@ class ModelDir:
                 left_alone=_KEPT,
                 hint="no two variants share a model_dir: move it back to where it was",
             )
+        forgotten = [] if is_repaired else self._forgotten(manifest)
+        if forgotten:
+            with contextlib.suppress(OSError):
+                if path.read_bytes() != content:  # somebody saves there: what was found belongs to another manifest
+                    return self.read_manifest()
+            raise ManifestDamaged(
+                f"{self.shown}/manifest.json does not list every checkpoint: whole ones are missing from it",
+                details=[*forgotten[:5], *([f"and {len(forgotten) - 5} more"] if len(forgotten) > 5 else [])],
+                left_alone=_KEPT,
+                hint=self.rebuild_hint,
+            )
         return manifest
+
+    def _forgotten(self, manifest: Manifest) -> list[str]:
+        """Checkpoints that are whole, and that nobody saves, deletes or sets aside; the manifest does not list them."""
+        names = self.candidates(manifest)
+        known = {*(one.step for one in manifest.checkpoints), *map(step_of, manifest.not_taken)}
+        steps = {step for name in names if name.endswith(".index") and (step := step_of(name)) is not None}
+        return [checkpoint_name(step) for step in sorted(steps - known)
+                if is_as_signed(self.path, self.shown, step, names)]  # fmt: skip
+
+    def candidates(self, manifest: Manifest | None) -> list[str]:
+        """The files that a manifest may list: not what a crash left of a save, a deletion or a move."""
+        names = self._names()
+        if manifest is None:
+            return names
+        listed = {name for saved in manifest.checkpoints for name in saved.files}
+        going = {*manifest.removed, *(name for files in manifest.set_aside.values() for name in files)} - listed
+        saving = _saving(names) - {saved.step for saved in manifest.checkpoints}
+        return [name for name in names if name not in going and step_of(name) not in saving]
 
     def _refuse_unlisted(self) -> None:
         names = self._names()
         # A crash before the first manifest leaves files of our own, with the folder that they were written in.
-        ours = {int(name.split("-")[1]) for name in names if name.startswith(".saving-")}
+        ours = _saving(names)
         found = [name for name in names if _ANY_CHECKPOINT.match(name) and step_of(name) not in ours]
         if found:
             raise ManifestDamaged(
@@ -430,7 +484,7 @@ class ModelDir:
         listed = {name for saved in manifest.checkpoints for name in saved.files}
         names = self._names()
         unfinished = [name for name in names if name.startswith(".saving-")]
-        steps = {int(name.split("-")[1]) for name in unfinished}
+        steps = _saving(names)
         for name in names:
             if name not in listed and (name in manifest.removed or step_of(name) in steps):
                 (self.path / name).unlink(missing_ok=True)
@@ -484,8 +538,7 @@ class ModelDir:
             except BaseException:
                 self._take_back(aside, name)
                 raise
-            finally:
-                shutil.rmtree(aside.folder, ignore_errors=True)
+            self._drop(aside)
         return saved
 
     def admit(self, saved: SavedCheckpoint, files: Mapping[str, Path]) -> None:
@@ -510,22 +563,39 @@ class ModelDir:
             except BaseException:
                 self._take_back(aside, saved.name)
                 raise
-            finally:
-                shutil.rmtree(aside.folder, ignore_errors=True)
+            self._drop(aside)
 
     def _take_back(self, aside: Aside, name: str) -> None:
         """Nothing of a checkpoint that does not count stays: on a full disk it would lie there for ever."""
+        if self._is_taken_back(aside, name):
+            self._drop(aside)
+            return
+        # Its files stay in the folder: the empty folder says that they are what was left of a save.
+        for path in aside.folder.glob("*"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    @staticmethod
+    def _drop(aside: Aside) -> None:
+        shutil.rmtree(aside.folder, ignore_errors=True)
+
+    def _is_taken_back(self, aside: Aside, name: str) -> bool:
+        """Delete what does not count; whether nothing of it is left."""
         try:  # the one on the disk: it may have got there before the error came, or be another owner's
             if self.may_write is not None:
                 self.may_write()
-            found = self.read_manifest()
+            found = self.read_manifest(is_repaired=True)
         except (ExpmgrError, OSError):
-            return
+            return not any((self.path / file).exists() for file in (*aside.files, f"{name}.json"))
         if found is not None and found.at(aside.step) is not None:
-            return
+            return True
+        is_gone = True
         for file in (*aside.files, f"{name}.json"):
-            with contextlib.suppress(OSError):
+            try:
                 (self.path / file).unlink(missing_ok=True)
+            except OSError:
+                is_gone = False
+        return is_gone
 
     def _write_signature(self, name: str, signature: Signature, files: dict[str, SavedFile]) -> None:
         content = (signature.model_dump_json(indent=1) + "\n").encode()
@@ -597,6 +667,11 @@ class ModelDir:
                 f"{self.shown} cannot be written: {os.strerror(error.errno or errno.EIO)}",
                 hint="give yourself the right to write there, or move the root: models_dir in [tool.expmgr]",
             ) from error
+
+
+def _saving(names: Iterable[str]) -> set[int]:
+    """The steps of the checkpoints that are being written, or were when a crash came."""
+    return {int(name.split("-")[1]) for name in names if name.startswith(".saving-")}
 
 
 def _stamp(now: float) -> str:

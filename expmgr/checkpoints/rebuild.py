@@ -92,9 +92,12 @@ class RebuiltManifest:
     notes: Sequence[str]
 
 
-def rebuilt(folder: Path, shown: str, variant: str, seed: int, known: Known) -> RebuiltManifest:
-    """The manifest of the checkpoints in `folder` that are whole. Reads every file of them; writes nothing."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+def rebuilt(
+    folder: Path, shown: str, variant: str, seed: int, known: Known, among: Sequence[str] | None = None
+) -> RebuiltManifest:
+    """The manifest of the checkpoints in `folder` that are whole, `among` these files. Reads every file of them; writes
+    nothing."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and (among is None or path.name in among))
     steps = sorted({step for step in map(step_of, names) if step is not None})
     taken: list[SavedCheckpoint] = []
     preserved_at: list[float] = []
@@ -126,9 +129,24 @@ def rebuilt(folder: Path, shown: str, variant: str, seed: int, known: Known) -> 
         seed=seed,
         last_preserved_at=max(preserved_at, default=_time(known.began_at)),
         selected_step=selected,
+        not_taken=[one for one in names for refused in not_taken if one.startswith(f"{refused.name}.")],
         checkpoints=checkpoints,
     )
     return RebuiltManifest(manifest, not_taken, notes)
+
+
+def is_as_signed(folder: Path, shown: str, step: int, names: Sequence[str]) -> bool:
+    """Whether the checkpoint of `step`, of the files `names`, is whole by what its own signature says."""
+    found = _whole(folder, shown, step, [one for one in names if step_of(one) == step], Known())
+    return not isinstance(found, str)
+
+
+def signed_digests(signature: Signature) -> dict[str, str]:
+    """The sha256 of the files by name, where the signature has them."""
+    about = signature.provenance.get(SAVED)
+    files = about.get("files") if isinstance(about, dict) else None
+    found = files.items() if isinstance(files, dict) else ()
+    return {name: one["sha256"] for name, one in found if isinstance(one, dict) and isinstance(one.get("sha256"), str)}
 
 
 def has_checkpoints_of_ours(names: Sequence[str]) -> bool:
@@ -167,6 +185,8 @@ def _whole(
         return f"{name}.json has a {place[:200]} that no expmgr writes: {first['msg']}"
     except OSError as error:
         return f"{Path(error.filename or name).name} cannot be read: {error.strerror}"
+    except (ValueError, TypeError, AttributeError):  # anybody may have written the signature
+        return f"what {name}.json says of its files cannot be read"
 
 
 def _verified(

@@ -48,7 +48,7 @@ class Rebuilt:
     owner_set_aside: str | None = None
     """Where the damaged `variant.json` is kept, which was rebuilt too; None if it can be read."""
     was_whole: bool = False
-    """The manifest can be read, so it was not changed."""
+    """The manifest can be read and lists every whole checkpoint as it is, so it was not changed."""
 
     @property
     def has_manifest(self) -> bool:
@@ -127,9 +127,9 @@ def _rebuilt(project: Project, folder: ModelDir, spec: ExperimentSpec, done: lis
     """What became of one seed. A rebuilt `variant.json` goes to `done`, also if an error follows."""
     is_owned = _is_owned(folder)
     manifest, is_damaged = _looked(folder)
-    if is_owned and manifest is not None:
+    if is_owned and manifest is not None and not _is_damaged(manifest, _made(project, folder, spec, manifest), folder):
         return _unchanged(folder, manifest)
-    if is_owned and not is_damaged:
+    if is_owned and manifest is None and not is_damaged:
         raise _no_checkpoints(folder, spec)
     with held(folder.lock_dir, folder.shown, undo_on_error=True) as lock:
 
@@ -145,13 +145,15 @@ def _rebuilt(project: Project, folder: ModelDir, spec: ExperimentSpec, done: lis
             done.append(f"the rebuilt {variant_dir}/variant.json (the damaged one is kept in {owner})")
         folder.check_usable()
         manifest, is_damaged = _looked(folder)
-        if manifest is not None:  # or somebody else was quicker
-            return replace(_unchanged(folder, manifest), owner_set_aside=owner)
-        if not is_damaged and owner is None:
-            raise _no_checkpoints(folder, spec)
-        if not is_damaged:
+        if manifest is None and not is_damaged:
+            if owner is None:
+                raise _no_checkpoints(folder, spec)
             return Rebuilt(folder.variant, folder.seed, folder.shown, [], None, owner_set_aside=owner)
-        made = rebuilt(folder.path, folder.shown, folder.variant, folder.seed, _known(project, folder, spec))
+        made = _made(project, folder, spec, manifest)
+        if manifest is not None:
+            if not _is_damaged(manifest, made, folder):  # or somebody else was quicker
+                return replace(_unchanged(folder, manifest), owner_set_aside=owner)
+            made = replace(made, manifest=_completed(manifest, made.manifest))
         if not made.manifest.checkpoints:
             raise _none_whole(folder, made)
         aside = folder.replace_manifest(made.manifest, time.time())
@@ -191,11 +193,41 @@ def _rebuild_owner(project: Project, folder: ModelDir) -> str | None:
     return project.shown(folder.replace_owner(time.time()))
 
 
+def _made(project: Project, folder: ModelDir, spec: ExperimentSpec, manifest: Manifest | None) -> RebuiltManifest:
+    """The manifest that the files of the folder give; what `manifest` deletes or sets aside is not among them."""
+    known, among = _known(project, folder, spec), folder.candidates(manifest)
+    return rebuilt(folder.path, folder.shown, folder.variant, folder.seed, known, among)
+
+
+def _is_damaged(manifest: Manifest, made: RebuiltManifest, folder: ModelDir) -> bool:
+    """Whether a checkpoint that is whole is not in the manifest, or not as it is."""
+    listed = {one.step: one for one in manifest.checkpoints}
+    return any(one.step not in listed or folder.damage(listed[one.step]) for one in made.manifest.checkpoints)
+
+
+def _completed(manifest: Manifest, made: Manifest) -> Manifest:
+    """`manifest`, which can be read, with the checkpoints that are whole: what it says of them holds, except their files."""
+    listed = {one.step: one for one in manifest.checkpoints}
+    checkpoints = [
+        listed[one.step].model_copy(update={"files": one.files}) if one.step in listed else one
+        for one in made.checkpoints
+    ]
+    is_there = any(one.step == manifest.selected_step for one in checkpoints)
+    return manifest.model_copy(
+        update={
+            "checkpoints": checkpoints,
+            "selected_step": manifest.selected_step if is_there else made.selected_step,
+            "last_preserved_at": max(manifest.last_preserved_at, made.last_preserved_at),
+            "not_taken": made.not_taken,
+        }
+    )
+
+
 def _looked(folder: ModelDir) -> tuple[Manifest | None, bool]:
     """The manifest if it can be read, and whether it is damaged, or missing while checkpoints are there. What a newer expmgr
     wrote, or another variant owns, is not damaged: that error is raised."""
     try:
-        return folder.read_manifest(), False
+        return folder.read_manifest(is_repaired=True), False
     except ManifestDamaged:
         return None, True
 

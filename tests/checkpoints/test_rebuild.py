@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import expmgr
-from checkpoints.test_model_dir import write
+from checkpoints.test_model_dir import Folder, write
 from clones import ok, saved, signature
 from expmgr.checkpoints.manifest import CheckpointMetadata, Manifest
 from expmgr.checkpoints.model_dir import ModelDir
@@ -364,3 +367,149 @@ def test_a_variant_json_is_not_rebuilt_beside_what_another_variant_owns(trained:
     assert result.code == 1
     assert f"the variant.json of {MODEL_DIR} was not rebuilt: manifests beside it name iris/other" in result.stderr
     assert tree(trained.path / "models") == before
+
+
+def nothing_listed(manifest: dict[str, Any]) -> None:
+    manifest.update(checkpoints=[], selected_step=None)
+
+
+def last_lost(manifest: dict[str, Any]) -> None:
+    manifest["checkpoints"].pop()
+
+
+def middle_lost(manifest: dict[str, Any]) -> None:
+    del manifest["checkpoints"][1]
+
+
+def digest_edited(manifest: dict[str, Any]) -> None:
+    manifest["checkpoints"][-1]["files"]["model.ckpt-30.data-00000-of-00001"]["sha256"] = "0" * 64
+
+
+def size_edited(manifest: dict[str, Any]) -> None:
+    manifest["checkpoints"][-1]["files"]["model.ckpt-30.index"]["size_bytes"] += 1
+
+
+@pytest.mark.parametrize("edit", [nothing_listed, last_lost, middle_lost, digest_edited, size_edited], ids=named)
+def test_a_manifest_that_can_be_read_and_does_not_list_what_is_whole(
+    trained: Repo, edit: Callable[[dict[str, Any]], None]
+) -> None:
+    path = manifest_of(trained)
+    before = json.loads(path.read_bytes())
+    edited = json.loads(path.read_bytes())
+    edit(edited)
+    path.write_text(json.dumps(edited))
+    refused = trained.expmgr("check", "iris/wide", "--seeds", "1")
+    hint = "Hint: rebuild the manifest from the checkpoints that are whole: "
+    lines = [line.strip() for line in (refused.stdout + refused.stderr).splitlines()]
+    assert f"{hint}expmgr checkpoints iris/wide --rebuild --seeds 1" in lines
+    ok(trained, "checkpoints", "iris/wide", "--rebuild", "--seeds", "1")
+    assert {**json.loads(path.read_bytes()), "selected_step": None} == {**before, "selected_step": None}
+    again = ok(trained, "checkpoints", "iris/wide", "--rebuild", "--seeds", "1")
+    assert again == f"{MODEL_DIR}/manifest.json can be read, so it was not changed: it lists steps 28, 29, 30\n"
+
+
+def test_an_edited_digest_of_a_signature_is_replaced_where_a_record_has_it(trained: Repo) -> None:
+    path = manifest_of(trained)
+    before = path.read_bytes()
+    edited = json.loads(before)
+    edited["checkpoints"][-1]["files"]["model.ckpt-30.json"]["sha256"] = "0" * 64
+    path.write_text(json.dumps(edited))
+    ok(trained, "checkpoints", "iris/wide", "--rebuild", "--seeds", "1")
+    assert path.read_bytes() == before
+
+
+def test_what_a_kill_left_of_a_deletion_a_move_or_a_save_is_no_damage(tmp_path: Path) -> None:
+    """Whole files that the manifest does not list on purpose; nor does a rebuild take them in."""
+    folder = Folder(tmp_path)
+    folder.save(100, 200, 300)
+    path = folder.path / "manifest.json"
+    whole = json.loads(path.read_bytes())
+    files = list(whole["checkpoints"][0]["files"])
+    rest = {**whole, "checkpoints": whole["checkpoints"][1:]}
+
+    for left in ({"removed": files}, {"set_aside": {"seed-0-after-0": files}}, {"not_taken": files}, {}):
+        path.write_text(json.dumps({**rest, **left}))
+        if not left:
+            (folder.path / ".saving-100-0123abcd").mkdir()
+        found = folder.opened().inspect()
+        assert found is not None, left
+        assert found.saved.step == 300, left
+        among = folder.opened().candidates(folder.opened().read_manifest())
+        assert ("model.ckpt-100.index" in among) == ("not_taken" in left)
+    folder.opened().prepare(0.0)
+    assert not list(folder.path.glob("*100*"))
+
+
+def test_a_kill_at_any_moment_of_retention_leaves_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unlink = Path.unlink
+    for number in range(7):
+        folder = Folder(tmp_path / str(number))
+        opened = folder.save(100, 200, 300)
+        count = itertools.count()
+
+        def killed(path: Path, missing_ok: bool = False, count: Iterator[int] = count, number: int = number) -> None:
+            if path.name.startswith("model.ckpt-") and next(count) == number:
+                raise KeyboardInterrupt
+            unlink(path, missing_ok)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", killed)
+            with contextlib.suppress(KeyboardInterrupt):
+                opened.retain(1, None)
+        found = folder.opened().inspect()
+        assert found is not None
+        assert found.saved.step == 300
+        folder.save(400)
+        assert [one.step for one in folder.opened().inspect().manifest.checkpoints] == [300, 400]  # type: ignore[union-attr]
+
+
+def test_who_lost_the_right_to_write_leaves_no_damage(tmp_path: Path) -> None:
+    """The files of its save are there, and the manifest of the next owner does not list them."""
+    folder = Folder(tmp_path)
+    opened = folder.save(100)
+    aside = opened.write_aside(200, write)
+    calls = itertools.count()
+
+    def lost() -> None:
+        if next(calls):
+            raise Busy("taken over")
+
+    opened.may_write = lost
+    with pytest.raises(Busy):
+        opened.take_in(aside, signature(200), CheckpointMetadata(1.0, 8))
+    assert (folder.path / "model.ckpt-200.json").exists()
+    found = folder.opened().inspect()
+    assert found is not None
+    assert found.saved.step == 100
+    folder.opened().prepare(0.0)
+    assert not list(folder.path.glob("*200*"))
+
+
+def test_what_a_rebuild_did_not_take_is_no_damage(trained: Repo) -> None:
+    """The signature is as its files, and a record says that they were others."""
+    path = trained.path / MODEL_DIR / "model.ckpt-29.json"
+    content = json.loads(path.read_bytes())
+    (content["provenance"]["run_id"],) = os.listdir(trained.path / ".git/expmgr/runs")
+    path.write_text(json.dumps(content))
+    cut(manifest_of(trained))
+    done = ok(trained, "checkpoints", "iris/wide", "--rebuild", "--seeds", "1")
+    assert "model.ckpt-29" in done
+    ok(trained, "checkpoints", "iris/wide", "--seeds", "1")
+    again = ok(trained, "checkpoints", "iris/wide", "--rebuild", "--seeds", "1")
+    assert again == f"{MODEL_DIR}/manifest.json can be read, so it was not changed: it lists steps 28, 30\n"
+
+
+@pytest.mark.parametrize(
+    "saved_as", ["[1]", '{"files": []}', '{"files": {"a": 1}}', '{"files": {"a": {"size_bytes": -1}}}']
+)
+def test_a_signature_that_says_nonsense_of_its_files(trained: Repo, saved_as: str) -> None:
+    path = trained.path / MODEL_DIR / "model.ckpt-29.json"
+    content = json.loads(path.read_bytes())
+    content["provenance"]["saved"] = json.loads(saved_as)
+    path.write_text(json.dumps(content))
+    edited = json.loads(manifest_of(trained).read_bytes())
+    middle_lost(edited)
+    manifest_of(trained).write_text(json.dumps(edited))
+    ok(trained, "checkpoints", "iris/wide", "--seeds", "1")
+    cut(manifest_of(trained))
+    assert "model.ckpt-29" in ok(trained, "checkpoints", "iris/wide", "--rebuild", "--seeds", "1")
