@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from expmgr.disk.durable import unwritable
+from expmgr.disk.durable import free_bytes, nearest_folder, unwritable
 from expmgr.errors import ExpmgrError, GitFailed
 from expmgr.git.process import OLDEST_GIT, call_git, run_git
 from expmgr.git.repo import GitRepo
@@ -243,8 +243,8 @@ def _disk(setup: Setup) -> Iterator[Finding]:
     """Room where models and git's objects are written."""
     seen: set[tuple[int, str]] = set()
     for what, folder in (("git", setup.repo.git_common_dir), ("model_dirs", setup.layout.models_root)):
-        place = next(one for one in (folder, *folder.parents) if one.is_dir())
-        free = shutil.disk_usage(place).free
+        place = nearest_folder(folder) or Path("/")
+        free = free_bytes(place) or 0
         why = unwritable(folder)
         if why is not None:
             yield Finding("disk", "error", f"{folder} ({what}) cannot be written: {why}")

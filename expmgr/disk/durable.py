@@ -64,14 +64,25 @@ def place_and_bytes(path: str, needed_bytes: int | None) -> str:
     if needed_bytes is None:
         return path
     needs = f"{path}: {needed_bytes:,} bytes are needed"
-    place = Path(path)
-    while not place.exists() and place != place.parent:
-        place = place.parent
+    free = free_bytes(Path(path))
+    return needs if free is None else f"{needs}, {free:,} are free"
+
+
+def nearest_folder(path: Path) -> Path | None:
+    """`path`, or if it is no folder, the nearest folder above it."""
+    return next((one for one in (path, *path.parents) if one.is_dir()), None)
+
+
+def free_bytes(path: Path) -> int | None:
+    """Free room on the file system where `path` is or would be; 0 if it can hold no more files, None if nothing says."""
+    place = nearest_folder(path)
     try:
-        found = os.statvfs(place)
+        found = os.statvfs(place) if place is not None else None
     except OSError:
-        return needs
-    return f"{needs}, {found.f_bavail * found.f_frsize:,} are free"
+        return None
+    if found is None:
+        return None
+    return 0 if found.f_files and not found.f_favail else found.f_bavail * found.f_frsize
 
 
 def system_error(error: OSError) -> ExpmgrError | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from expmgr.disk.durable import disk_errors
+from expmgr.disk.durable import disk_errors, free_bytes
 from expmgr.errors import DiskFull, ExitCode, ExpmgrError, GitFailed
 from expmgr.git.runner import git_runner
 from expmgr.paths import REPOSITORY_VARIABLES
@@ -166,7 +166,7 @@ def git_failed(
     """
     details = words_of(answer)
     if is_disk_full(answer, folder):
-        free = _free_bytes(folder)
+        free = free_bytes(folder)
         room = "" if free is None else f": {free:,} bytes are free"
         return DiskFull(
             f"{message.partition(' (exit ')[0]}: no space left in {folder}{room}",
@@ -235,20 +235,8 @@ def is_disk_full(answer: GitResult, folder: Path) -> bool:
     # The C library's words, not git's: the same in every version of git.
     if any(os.strerror(code) in line for line in lines for code in (errno.ENOSPC, errno.EDQUOT)):
         return True
-    free = _free_bytes(folder)  # `git checkout` says `unable to write file` and no reason
+    free = free_bytes(folder)  # `git checkout` says `unable to write file` and no reason
     return free is not None and free < _NO_ROOM_BYTES and any("write" in line or "creat" in line for line in lines)
-
-
-def _free_bytes(folder: Path) -> int | None:
-    """Free room on the file system of `folder`; 0 where it can hold no more files."""
-    place = next((one for one in (folder, *folder.parents) if one.is_dir()), None)
-    try:
-        found = os.statvfs(place) if place is not None else None
-    except OSError:
-        return None
-    if found is None:
-        return None
-    return 0 if found.f_files and not found.f_favail else found.f_bavail * found.f_frsize
 
 
 def read_config(folder: Path, pattern: str, *, env: Mapping[str, str] | None = None) -> list[tuple[str, str]]:

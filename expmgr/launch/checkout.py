@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from expmgr.disk.durable import disk_errors
+from expmgr.disk.durable import disk_errors, free_bytes, nearest_folder
 from expmgr.errors import CheckoutFailed, DiskFull, GitFailed
 from expmgr.git.objects import TreeEntry
 from expmgr.git.process import GitResult, call_git, git_failed, read_config, run_git
@@ -80,13 +80,13 @@ def make_checkout(repo: GitRepo, commit: str, target: Path) -> None:
             _fill(source, commit, target)
     except (GitFailed, DiskFull) as error:
         remove_checkout(target)
-        needed, free = _size(source, commit), _free(target)
+        needed, free = _size(source, commit), free_bytes(target) or 0
         if isinstance(error, DiskFull) or needed > free:
             raise DiskFull(
                 f"commit {commit[:12]} could not be checked out in {target}: no space left",
                 details=[f"it needs {needed:,} bytes, and {free:,} are free", *error.details],
                 left_alone=_NOT_STARTED,
-                hint=f"make room: df -h {shlex.quote(str(_place(target)))}",
+                hint=f"make room: df -h {shlex.quote(str(nearest_folder(target.parent)))}",
             ) from error
         raise CheckoutFailed(
             f"commit {commit[:12]} could not be checked out", details=error.details, left_alone=_NOT_STARTED
@@ -101,14 +101,6 @@ def _size(source: _Source, commit: str) -> int:
     lines = source.call("ls-tree", "-r", "-l", "-z", "--full-tree", commit).text.split("\0")[:-1]
     sizes = (line.partition("\t")[0].split()[-1] for line in lines)
     return sum(int(one) for one in sizes if one.isdigit())
-
-
-def _place(target: Path) -> Path:
-    return next(one for one in target.parents if one.is_dir())
-
-
-def _free(target: Path) -> int:
-    return shutil.disk_usage(_place(target)).free
 
 
 def remove_checkout(target: Path) -> None:

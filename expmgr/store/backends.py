@@ -132,6 +132,12 @@ class FolderStore(Store):
     def _size(self, digest: str) -> int | None:
         with self._problems():
             path = self._folder / _path(digest)
+            if path.is_dir():
+                raise StoreProblem(
+                    f"{path} is a folder, and a piece of a checkpoint belongs in its place",
+                    left_alone="Nothing was changed.",
+                    hint=f"move it away, then push the checkpoint again, from a clone that has it: {SEND_AGAIN}",
+                )
             return path.stat().st_size if path.is_file() else None
 
     def _put(self, digest: str, content: bytes) -> None:
@@ -156,7 +162,9 @@ class FolderStore(Store):
             with durable.disk_errors(f"the store {self.name}"):
                 yield
         except OSError as error:
-            raise _failed(self.name, os.strerror(error.errno or 0)) from error
+            is_there = error.filename is not None and os.path.lexists(error.filename)
+            place = f"{os.fsdecode(error.filename)}: " if is_there else ""
+            raise _failed(self.name, f"{place}{os.strerror(error.errno or 0)}") from error
 
 
 class UrlStore(Store):
@@ -180,7 +188,8 @@ class UrlStore(Store):
         def ask() -> int | None:
             try:
                 about = self._files.info(self._at(digest))
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                _raise_failure(error)
                 return None
             size = about.get("size")
             return len(self._files.cat_file(self._at(digest))) if size is None else int(size)
@@ -202,7 +211,8 @@ class UrlStore(Store):
                 size = self._files.info(self._at(digest)).get("size")
                 end = most + 1 if size is None else min(size, most + 1)
                 return bytes(self._files.cat_file(self._at(digest), start=0, end=end)) if end else b""
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                _raise_failure(error)
                 return None
 
         found = self._tried(read)
@@ -235,6 +245,21 @@ class UrlStore(Store):
             raise
         except Exception as error:
             raise _failed(self.name, f"{type(error).__name__}: {error}") from error
+
+
+def _raise_failure(missing: FileNotFoundError) -> None:
+    """Raise what stopped the request, if that is why nothing was found: fsspec's HTTP calls every failure a missing file."""
+    cause = missing.__cause__
+    while cause is not None:
+        response = getattr(cause, "response", None)  # botocore's
+        code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+        status = getattr(cause, "status", None)  # aiohttp's
+        is_unsent = isinstance(cause, (OSError, TimeoutError)) and not isinstance(cause, FileNotFoundError)
+        is_other_answer = isinstance(status, int) and status not in (404, 410)
+        is_cut = status is None and type(cause).__module__.startswith("aiohttp")
+        if is_unsent or is_other_answer or is_cut or code == "NoSuchBucket":
+            raise cause
+        cause = cause.__cause__
 
 
 def _failed(name: str, reason: str) -> StoreProblem:

@@ -440,3 +440,17 @@ def test_rows_of_a_log_are_kept_from_where_they_change(tmp_path: Path) -> None:
     assert index.log_rows("ref") == [rows[0], rows[2]]
     index.keep_log("ref", "c0", rows[:1], after=0)
     assert (index.log_rows("ref"), index.log_rows("other")) == (rows[:1], rows[:1])
+
+
+def test_free_bytes_are_those_of_the_nearest_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert durable.nearest_folder(tmp_path / "not" / "there") == tmp_path
+    free = durable.free_bytes(tmp_path / "not" / "there")
+    assert free is not None
+    assert free > 0
+    found = os.statvfs(tmp_path)
+
+    class NoInodes:
+        f_files, f_favail, f_bavail, f_frsize = found.f_files or 1, 0, 7, 4096
+
+    monkeypatch.setattr(os, "statvfs", lambda _: NoInodes())
+    assert durable.free_bytes(tmp_path) == 0

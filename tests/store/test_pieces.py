@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -217,3 +219,51 @@ def test_the_limits_of_a_list() -> None:
         {"saved": {"saved_at": -1}}, {"run_id": "x"}, {"variant": "x"}, {"saved": {"metrics": {"eval": {"x": float("nan")}}}},
     ):  # fmt: skip
         assert wrong(contents(**values))
+
+
+@pytest.mark.parametrize("url", ["https://h.invalid/x", "http://127.0.0.1:1/x"])
+def test_a_host_that_does_not_answer_is_no_missing_piece(url: str) -> None:
+    """fsspec calls both a missing file."""
+    store = UrlStore(url)
+    for ask in (store.has, store.get):
+        with pytest.raises(StoreProblem, match=f"^the store {url} cannot be used: Client"):
+            ask(DIGEST)
+
+
+@pytest.mark.parametrize(("status", "is_missing"), [(404, True), (403, False), (500, False)])
+def test_only_a_server_that_has_no_such_piece_says_that_it_is_missing(status: int, is_missing: bool) -> None:
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(status)
+
+        do_HEAD = do_GET
+
+        def log_message(self, format: str, *args: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever).start()
+        store = UrlStore(f"http://127.0.0.1:{server.server_port}/x")
+        try:
+            if is_missing:
+                assert not store.has(DIGEST)
+            else:
+                with pytest.raises(StoreProblem, match=f"cannot be used: ClientResponseError: {status}"):
+                    store.has(DIGEST)
+        finally:
+            server.shutdown()
+
+
+def test_a_folder_in_the_place_of_a_piece_is_named(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path), tmp_path)
+    place = Path(store.place(hashlib.sha256(b"piece").hexdigest()))
+    place.mkdir(parents=True)
+    for do in (lambda: store.put(b"piece"), lambda: store.get(place.name), lambda: store.has(place.name)):
+        with pytest.raises(StoreProblem) as caught:
+            do()
+        assert caught.value.message == f"{place} is a folder, and a piece of a checkpoint belongs in its place"
+        assert str(caught.value.hint).startswith("move it away, then push the checkpoint again")
+    place.rmdir()
+    place.parent.rmdir()
+    place.parent.write_text("a file")
+    with pytest.raises(StoreProblem, match=f"cannot be used: {place.parent}: "):
+        store.put(b"piece")
