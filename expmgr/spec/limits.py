@@ -12,10 +12,14 @@ from expmgr.escape import SURROGATE
 
 #: Of a spec file, and of all its text after aliases are expanded.
 MOST_BYTES = 1_000_000
+#: Of a spec file. Each line takes its time, also an empty one or a comment.
+MOST_LINES = 20_000
 #: Mappings and lists inside each other.
 MOST_DEPTH = 50
 #: Mappings, lists, keys and single values, after aliases are expanded.
 MOST_VALUES = 10_000
+#: What ends a line of YAML.
+_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 #: What no path, no environment variable and no UTF-8 holds.
 _NO_TEXT = re.compile(f"\0|{SURROGATE.pattern}")
 
@@ -26,6 +30,11 @@ class ValueProblem(ValueError):
     def __init__(self, path: tuple[str, ...], message: str) -> None:
         super().__init__(message)
         self.path = path
+
+
+def count_lines(text: str) -> int:
+    """The lines of a YAML text, whatever ends them."""
+    return 1 + sum(1 for _ in _BREAK.finditer(text))
 
 
 def check_values(values: Any) -> None:

@@ -16,7 +16,7 @@ from expmgr.errors import SpecProblem
 from expmgr.paths import check_name
 from expmgr.spec.edit_text import with_value
 from expmgr.spec.experiment import ExperimentSpec
-from expmgr.spec.limits import MOST_BYTES, shown_path
+from expmgr.spec.limits import MOST_BYTES, MOST_LINES, count_lines, shown_path
 from expmgr.spec.problems import Problem, line_at, problems_told
 from expmgr.spec.yaml_nodes import NotInSpecs, yaml_reader
 
@@ -101,7 +101,10 @@ def _first_line(error: object) -> str:
 def _document(content: bytes, source: str) -> CommentedMap:
     if len(content) > MOST_BYTES:
         raise SpecProblem(f"{source} has {len(content):,} bytes; a spec has at most {MOST_BYTES:,}")
-    document = _parsed(_text(content, source), source)
+    text = _text(content, source)
+    if (lines := count_lines(text)) > MOST_LINES:
+        raise SpecProblem(f"{source} has {lines:,} lines; a spec has at most {MOST_LINES:,}")
+    document = _parsed(text, source)
     if not isinstance(document, CommentedMap):
         raise SpecProblem(f"{source} holds no spec: it is {'empty' if document is None else 'not a mapping'}")
     return document

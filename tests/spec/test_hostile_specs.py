@@ -138,6 +138,16 @@ def test_a_hostile_spec_costs_neither_time_nor_memory() -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000_000 // _UNIT
 
 
+@pytest.mark.parametrize("line", ["#\n", "\n", "#\r", "# \r\n", "#\u2028", "\x85", "  # a\n"])
+def test_a_spec_of_nothing_but_lines_is_refused_at_once(line: str) -> None:
+    text = f"{IRIS}{line * (800_000 // len(line.encode()))}"
+    lines = IRIS.count("\n") + 1 + 800_000 // len(line.encode())
+    start = time.perf_counter()
+    assert problem(text.encode()) == f"spec.yaml has {lines:,} lines; a spec has at most 20,000"
+    assert time.perf_counter() - start < 5  # it took 11 s
+    assert read_spec(f"{IRIS}{line[:-1]}{line * 1000}".encode(), "spec.yaml", "iris") is not None
+
+
 def test_brackets_are_refused_at_once() -> None:
     start = time.perf_counter()
     problem(b"[" * 5000)
