@@ -6,6 +6,7 @@ A check is a function from `Setup` to findings, and an entry in `CHECKS`. It rea
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
@@ -33,18 +34,23 @@ State = Literal["ok", "warn", "error"]
 
 #: No command needs that long to have git change a checkout.
 _LEFT_AFTER_S = 3600
+#: What the commands of hints begin with, and what only sentences contain: `git status says how`.
+_PROGRAMS = frozenset({"git", "expmgr", "rm", "mv", "ls", "df", "pip"})
+_PROSE = re.compile(r", |\b(says|shows|tells|or|then|where|is|are)\b")
 #: A small checkpoint and git's own files need some room; less than the first is an error.
 _LEAST_BYTES, _LITTLE_BYTES = 100_000_000, 1_000_000_000
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found: `state` is ok, warn or error; `fix` a command to type, empty where there is none."""
+    """What a check found: `state` is ok, warn or error; `fix` a command to type and `hint` other advice, empty if there is
+    none."""
 
     check: str
     state: State
     message: str
     fix: str = ""
+    hint: str = ""
     is_fixed: bool = False
     repair: Callable[[], object] | None = field(default=None, repr=False, compare=False)
     """Does what is safe, for `--fix`. The check looks again afterwards."""
@@ -55,6 +61,7 @@ class Finding:
             "state": self.state,
             "message": redacted(self.message),
             "fix": redacted(self.fix) or None,
+            "hint": redacted(self.hint) or None,
             "fixed": self.is_fixed,
         }
 
@@ -115,7 +122,11 @@ def diagnose(setup: Setup, *, fix: bool = False) -> Diagnosis:
             problem = _repaired(name, repairs)
             left = _made(name, check, setup)
             gone = [one for one in now if one.repair is not None and one.message not in {each.message for each in left}]
-            now = [*(replace(one, state="ok", is_fixed=True, fix="", repair=None) for one in gone), *left, *problem]
+            now = [
+                *(replace(one, state="ok", is_fixed=True, fix="", hint="", repair=None) for one in gone),
+                *left,
+                *problem,
+            ]
         found += now
     return Diagnosis(tuple(found))
 
@@ -128,10 +139,18 @@ def _made(name: str, check: Check, setup: Setup) -> list[Finding]:
             found.append(one)
     except ExpmgrError as error:
         details = f": {error.details[0].strip()}" if error.details else ""
-        found.append(Finding(name, "error", f"{error.message}{details}", error.hint or ""))
+        found.append(_of_error(name, error, details))
     except OSError as error:
         found.append(Finding(name, "error", f"{error.filename or name}: {error.strerror or error}"))
     return found
+
+
+def _of_error(check: str, error: ExpmgrError, details: str = "") -> Finding:
+    """An error as a finding: its hint, or the command that its hint ends with."""
+    hint = error.hint or ""
+    command = hint.rpartition(": ")[2]
+    is_command = command.split(" ", 1)[0] in _PROGRAMS and not _PROSE.search(command)
+    return Finding(check, "error", f"{error.message}{details}", *((command,) if is_command else ("", hint)))
 
 
 def _repaired(name: str, repairs: Iterable[Callable[[], object]]) -> list[Finding]:
@@ -279,8 +298,9 @@ def _records(setup: Setup) -> Iterator[Finding]:
     heads = project.records.heads()
     for _, run in sorted(project.records.skipped.items()):
         fix = f"expmgr restore {run.run_id}" if run.is_in_log else ""
-        told = f"run {run.run_id}: {run.reason}" + (f"; {run.hint}" if run.hint and not run.is_in_log else "")
-        yield Finding("records", "error", told, fix, repair=_restoring(project, run.run_id) if run.is_in_log else None)
+        hint = "" if run.is_in_log else run.hint or ""
+        repair = _restoring(project, run.run_id) if run.is_in_log else None
+        yield Finding("records", "error", f"run {run.run_id}: {run.reason}", fix, hint, repair=repair)
     deleted = sorted(set(project.records.damaged_or_deleted()) - set(project.records.skipped))
     for run_id in deleted:
         told = f"run {run_id}: its record was deleted, and the event log has it"
@@ -293,7 +313,10 @@ def _records(setup: Setup) -> Iterator[Finding]:
         if folder.is_dead and folder.is_empty:
             yield Finding("records", "warn", told, "expmgr doctor --fix", repair=Records(setup.layout).heads)
         else:
-            yield Finding("records", "warn", told, f"ls -la {shlex.quote(str(folder.path))}")
+            is_useless = folder.is_dead and folder.run_id not in {*project.records.skipped, *deleted}
+            hint = "look at what it contains; delete the folder if you need none of it" if is_useless else ""
+            fix = f"rm -r {shlex.quote(str(folder.path))}" if is_useless else ""
+            yield Finding("records", "warn", told, fix, hint)
     if not project.records.skipped and not empty and not deleted:
         yield Finding("records", "ok", f"{len(heads)} run{'' if len(heads) == 1 else 's'}, none damaged")
 
@@ -327,7 +350,7 @@ def _model_dirs(setup: Setup) -> Iterator[Finding]:
             project.model_dir(name, int(seed)).read_manifest()
         except ExpmgrError as error:
             damaged += 1
-            yield Finding("model_dirs", "error", error.message, error.hint or "")
+            yield _of_error("model_dirs", error)
     if not damaged:
         yield Finding("model_dirs", "ok", f"{count} model_dir{'' if count == 1 else 's'}, each manifest can be read")
 

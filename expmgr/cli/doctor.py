@@ -37,4 +37,6 @@ def doctor(
             output.show(f"{state:<5}  {one.check:<10}  {redacted(one.message)}")
             if one.fix and one.state != "ok":
                 output.show(f"{'':<19}fix: {redacted(one.fix)}")
+            if one.hint and one.state != "ok":
+                output.show(f"{'':<19}hint: {redacted(one.hint)}")
     raise typer.Exit(ExitCode.MISTAKE if found.has_errors else ExitCode.DONE)

@@ -22,7 +22,7 @@ class EmptyFolder:
     is_dead: bool
     """Whether the process that made it is known to be gone, or it named none and is older than a start takes."""
     holds: tuple[str, ...]
-    """Names of what is in it."""
+    """Names of what is in it, except what a start leaves: temporary files, and an empty run log."""
 
     @property
     def is_empty(self) -> bool:
@@ -56,8 +56,14 @@ def examined(layout: Layout, names: Iterable[str]) -> Iterator[EmptyFolder]:
                 continue
             is_old = age_s > ON_ITS_WAY_SECS
             is_dead = is_gone(marker) or (is_old and not has_process(marker))
-            left = [one for one in held if not (one.startswith(".") and one.endswith(".tmp"))]
+            left = [one for one in held if not _is_nothing(path / one)]
             yield EmptyFolder(name, path, age_s, is_dead=is_dead, holds=tuple(left))
+
+
+def _is_nothing(path: Path) -> bool:
+    """Whether a file contains nothing that anybody could miss: a temporary file, or an empty `log.txt`."""
+    is_temporary = path.name.startswith(".") and path.name.endswith(".tmp")
+    return is_temporary or (path.name == "log.txt" and path.is_file() and path.stat().st_size == 0)
 
 
 def is_cut(marker: Path) -> bool:
@@ -72,8 +78,9 @@ def remove_dead(layout: Layout, names: Iterable[str]) -> None:
     for one in examined(layout, names):
         if one.is_dead and one.is_empty:
             with contextlib.suppress(OSError):
-                for path in one.path.glob(".*.tmp"):
-                    path.unlink(missing_ok=True)
+                for path in [*one.path.iterdir()]:
+                    if _is_nothing(path):
+                        path.unlink(missing_ok=True)
                 one.path.rmdir()
             if not one.path.exists():
                 with contextlib.suppress(OSError):

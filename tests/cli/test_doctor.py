@@ -16,7 +16,8 @@ import pytest
 
 import expmgr
 from clones import Team, ok, ran, saved
-from expmgr.api.doctor import CHECKS
+from expmgr.api.doctor import CHECKS, _of_error
+from expmgr.errors import ExpmgrError
 from world import Repo, sealed
 
 IDS = list(CHECKS)
@@ -202,7 +203,7 @@ def test_damaged_records_and_empty_folders(team: Team) -> None:
     assert checks(ann, code=1)["records"] == [
         ("error", f"run {run.run_id}: its record differs from the event log", f"expmgr restore {run.run_id}"),
         ("warn", f".git/expmgr/runs/{empty.name} has no run.json", "expmgr doctor --fix"),
-        ("warn", f".git/expmgr/runs/{held.name} has no run.json; it contains log.txt", f"ls -la {held}"),
+        ("warn", f".git/expmgr/runs/{held.name} has no run.json; it contains log.txt", f"rm -r {held}"),
     ]
     assert ann.digest(".git") == before
     assert [one[0] for one in checks(ann, "--fix")["records"]] == ["fixed", "fixed", "warn"]
@@ -219,7 +220,8 @@ def test_a_record_that_no_log_has_and_one_that_was_deleted(team: Team) -> None:
     (folder / lost.run_id / "run.json").write_text("{}")
     damaged, gone = checks(ann, code=1)["records"]
     assert (damaged[0], damaged[2]) == ("error", None)
-    assert "move its folder away" in damaged[1]
+    assert damaged[1] == f"run {lost.run_id}: its record cannot be read: run_id: Field required"
+    assert "move its folder away" in ann.expmgr("doctor").stdout
     assert gone == (
         "warn",
         f"run {deleted.run_id}: its record was deleted, and the event log has it",
@@ -237,6 +239,50 @@ def test_a_damaged_manifest(team: Team) -> None:
     (ann.path / "models/iris/wide/seed-0/manifest.json").write_text("{")
     ((state, message, fix),) = checks(ann, code=1)["model_dirs"]
     assert (state, "manifest.json" in message) == ("error", True)
-    assert fix == "rebuild the manifest from the checkpoints that are whole: expmgr checkpoints iris/wide --rebuild"
-    ok(ann, "checkpoints", "iris/wide", "--rebuild")
+    assert fix == "expmgr checkpoints iris/wide --rebuild"
+    ok(ann, *shlex.split(fix)[1:])
     assert checks(ann)["model_dirs"][0][0] == "ok"
+    path = ann.path / "models/iris/wide/seed-0/manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "checkpoints": [], "selected_step": None}))
+    ((state, message, fix),) = checks(ann, code=1)["model_dirs"]
+    assert (state, "does not list every checkpoint" in message) == ("error", True)
+    ok(ann, *shlex.split(str(fix))[1:])
+    assert checks(ann)["model_dirs"][0][0] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("hint", "fix"),
+    [
+        ("rebuild the manifest: expmgr checkpoints iris/wide --rebuild", "expmgr checkpoints iris/wide --rebuild"),
+        ("make room: df -h '/a b: c'", ""),
+        ("git config user.name 'A'; git config user.email a@b", "git config user.name 'A'; git config user.email a@b"),
+        ("end it first: git status says how", ""),
+        ("git init, then expmgr init --example iris --commit", ""),
+        ("no two variants share a model_dir: move it back to where it was", ""),
+        ("is it there? store in [tool.expmgr] says where it is", ""),
+        ("", ""),
+    ],
+)
+def test_a_fix_is_a_command_and_all_other_advice_is_a_hint(hint: str, fix: str) -> None:
+    found = _of_error("disk", ExpmgrError("broken", hint=hint)).as_dict()
+    assert (found["fix"], found["hint"]) == (fix or None, None if fix else hint or None)
+
+
+def test_advice_is_printed(iris: Repo) -> None:
+    ok(iris, "new", "iris/wide", "--set", "train.max_steps=30")
+    break_identity(iris)
+    iris.write("models/iris/wide/seed-0/manifest.json/file", "x")
+    done = iris.expmgr("doctor")
+    assert "hint: a folder is in its place: move it away" in done.stdout
+    assert "fix: git config --global user.name" in done.stdout
+
+
+def test_an_empty_log_of_a_run_that_never_began_is_deleted_with_its_folder(team: Team) -> None:
+    ann = team.join("ann")
+    folder = ann.path / ".git/expmgr/runs/20260101-120000000-a1b2c3"
+    folder.mkdir(parents=True)
+    (folder / "log.txt").touch()
+    os.utime(folder, (1.0, 1.0))
+    assert [one[2] for one in checks(ann)["records"]] == ["expmgr doctor --fix"]
+    assert checks(ann, "--fix")["records"][0][0] == "fixed"
+    assert not folder.exists()
