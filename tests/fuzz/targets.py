@@ -9,8 +9,6 @@ import contextlib
 import io
 import json
 import os
-import resource
-import sys
 import tempfile
 import time
 import zlib
@@ -56,13 +54,13 @@ from expmgr.team.verify_signatures import Signers, is_among
 from expmgr.variants.code_digest import reached
 from expmgr.variants.code_lookup import check_references
 from fuzz import seeds
+from memory import at_most
 from world import Repo
 
 WRITER = "ann-00000001"
 #: Nothing that is read takes so long, or so much, also on a machine that is busy.
 MOST_SECONDS = 20.0
 MOST_BYTES = 1_500_000_000
-_UNIT = 1024 if sys.platform == "linux" else 1
 
 
 class Broken(Exception):
@@ -80,10 +78,11 @@ class Target:
 
     def run(self, content: bytes, real: Any) -> bool:
         """Whether `content` was accepted; `Broken` for an error that is not documented, or that has no measure."""
-        before, start = _memory(), time.perf_counter()
+        start = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="expmgr-fuzz-", dir=_FAST) as folder:
             try:
-                self.read(content, Path(folder), real)
+                with at_most(MOST_BYTES):
+                    self.read(content, Path(folder), real)
                 is_accepted = True
             except ExpmgrError as error:
                 is_accepted = False
@@ -94,18 +93,14 @@ class Target:
                     printed(line)
             except RecursionError:
                 raise Broken(f"{self.name}: nested too deeply") from None
+            except MemoryError:
+                raise Broken(f"{self.name}: took more than {MOST_BYTES // 1_000_000} MB") from None
         if time.perf_counter() - start > MOST_SECONDS:
             raise Broken(f"{self.name}: took {time.perf_counter() - start:.1f} s")
-        if _memory() - before > MOST_BYTES:
-            raise Broken(f"{self.name}: took {(_memory() - before) // 1_000_000} MB")
         return is_accepted
 
 
 _FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-
-
-def _memory() -> int:
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * _UNIT
 
 
 def printed(text: str) -> None:

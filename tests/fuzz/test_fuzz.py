@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import random
+import subprocess
+import sys
 import time
 import zipfile
 import zlib
@@ -19,8 +22,9 @@ from expmgr.checkpoints.bundle import NotAnIndex, read_index
 from expmgr.checkpoints.rebuild import Known, rebuilt
 from fuzz import seeds
 from fuzz.hostile import mutated, zipped
-from fuzz.targets import TARGETS
+from fuzz.targets import TARGETS, Broken, Target
 from once import made_once
+from world import ROOT
 
 _MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 
@@ -104,6 +108,39 @@ def test_what_once_broke_a_target_does_not(case: str, real: seeds.Real) -> None:
     start = time.perf_counter()
     TARGETS[name].run(content, real)
     assert time.perf_counter() - start < 10
+
+
+#: Prints by how much each case made the process larger. A process that did other work has been as large before.
+_MEASURED = """
+import sys
+from pathlib import Path
+from fuzz import seeds
+from fuzz.targets import TARGETS
+from fuzz.test_fuzz import FOUND
+from memory import most_bytes
+real = seeds.real(Path(sys.argv[1]))
+for case, (name, content) in FOUND.items():
+    before = most_bytes()
+    TARGETS[name].run(content, real)
+    print(most_bytes() - before, case)
+"""
+
+
+def test_what_once_broke_a_target_takes_little_memory(real: seeds.Real) -> None:
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURED, str(real.folder)], env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = [line.split(" ", 1) for line in done.stdout.splitlines()]
+    assert [case for _, case in found] == list(FOUND)
+    assert {case: size for size, case in found if int(size) > 250_000_000} == {}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds the limit")
+def test_a_target_that_takes_all_memory_is_broken(real: seeds.Real) -> None:
+    with pytest.raises(Broken, match="greedy: took more than 1500 MB"):
+        Target("greedy", "bytes", lambda content, _folder, _real: len(content * 2_000_000_000)).run(b"x", real)
 
 
 @pytest.mark.parametrize("size", [1, 2000])
