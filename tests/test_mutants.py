@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 
+import pytest
+
 from mutants.known import known
 from mutants.lines import function_at, functions, left_out, statement_lines
+from mutants.verdict import NOT_TRIED, verdict
 from world import ROOT
 
 SOURCE = """\
@@ -91,3 +94,25 @@ def test_what_is_left_out() -> None:
         assert is_left_out(line, text), (line, text)
     for line, text in ((2, "3"), (7, "5"), (7, "-"), (8, "and"), (9, ">"), (14, "range"), (30, "4")):
         assert not is_left_out(line, text), (line, text)
+
+
+@pytest.mark.parametrize(
+    ("code", "outcomes", "collects", "wanted"),
+    [
+        (0, ["0.1 passed a::b"], True, None),
+        (None, ["0.1 passed a::b"], True, "out of time"),
+        (1, ["0.1 passed a::b", "0.1 failed a::c d"], True, "a::c d"),
+        (1, ["0.1 passed a::b"], True, NOT_TRIED),  # a plugin failed
+        (2, [], True, "on import"),
+        (4, [], True, "on import"),
+        (2, [], False, NOT_TRIED),
+        (4, [], False, NOT_TRIED),  # a test has another name now
+        (2, ["0.1 failed a::c"], False, NOT_TRIED),  # interrupted
+        (3, ["0.1 failed a::c"], True, NOT_TRIED),
+        (5, [], True, NOT_TRIED),
+        (-9, ["0.1 failed a::c"], True, NOT_TRIED),
+        (137, [], True, NOT_TRIED),
+    ],
+)
+def test_what_kills_a_mutant(code: int | None, outcomes: list[str], collects: bool, wanted: str | None) -> None:
+    assert verdict(code, outcomes, lambda: collects) == wanted

@@ -29,13 +29,13 @@ from coverage import CoverageData
 from known import known
 from lines import statement_lines
 from places import Mutant, named, sample
+from verdict import NOT_TRIED, verdict
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ["guard", "checkpoints", "disk", "log", "comparison", "git", "store", "team", "reviews"]
 GOAL = 0.9
 EVERYDAY = "not slow and not wide and not estimators and not nightly"
 CI = "(slow or wide) and not alone and not estimators and not nightly"
-_NOT_TRIED = "not tried"
 FIRST_S = 15
 """Seconds of tests that a mutant meets first, the nearest and fastest; the rest of them only if it survives these."""
 
@@ -141,7 +141,9 @@ def reached(copy: Copy, marks: str, jobs: int, cache: Path, files: list[str]) ->
     known_files = json.loads(cache.read_text(encoding="utf-8")) if cache.exists() else {}
     tests = sorted(str(path.relative_to(root)) for path in root.glob("tests/**/test_*.py"))
     tests = [name for name in tests if not files or name.startswith(tuple(files))]
-    others = [root / "tests" / "mutants" / name for name in ("known.py", "lines.py", "places.py", "run.py")]
+    others = [
+        root / "tests" / "mutants" / name for name in ("known.py", "lines.py", "places.py", "run.py", "verdict.py")
+    ]
     helpers = [path for path in (root / "tests").rglob("*.py") if not path.name.startswith("test_")]
     world = _digest(root, (path for path in helpers if path not in others))
     ours = world + _digest(root, (root / "expmgr").rglob("*.py")) + marks
@@ -226,12 +228,11 @@ def killer(copy: Copy, one: Mutant, tests: list[str], seconds: dict[str, float],
             code, outcomes, said = copy.pytest("-x", f"@{chosen}", limit_s=limit_s)
             if show:
                 print(said)
-            if code is None:
-                return "out of time"
             if code != 0:
-                failed = [line.split(" ", 2)[2] for line in outcomes if line.split(" ", 2)[1] == "failed"]
-                return failed[0] if failed else "on import" if code in (2, 4) else f"exit code {code}"
-    return None
+                break
+        else:
+            return None
+    return verdict(code, outcomes, lambda: copy.pytest("--collect-only", f"@{chosen}", limit_s=600)[0] == 0)
 
 
 def main() -> int:
@@ -279,7 +280,7 @@ def _main() -> int:
         if asked.mutant:
             these = [named(first.path, name) for name in asked.mutant]
             answers = [tried(one, everyday, show=len(these) == 1) for one in these]
-            return int(None in answers)
+            return int(None in answers or NOT_TRIED in answers)
 
         print(f"make mutants MUTANT_SEED={asked.seed} MUTANTS={asked.count}", flush=True)
         picked = sample(first.path, asked.folders, asked.count, asked.seed)
@@ -288,19 +289,21 @@ def _main() -> int:
         deadline = began + 60 * asked.minutes
 
         def in_time(one: Mutant) -> str | None:
-            return tried(one, everyday) if time.monotonic() < deadline else _NOT_TRIED
+            return tried(one, everyday) if time.monotonic() < deadline else NOT_TRIED
 
         with ThreadPoolExecutor(asked.jobs) as pool, _dropping(pool):
             found = zip(chosen, pool.map(in_time, chosen), strict=True)
-            answers = {one: test for one, test in found if test != _NOT_TRIED}
+            answers = {one: test for one, test in found if test != NOT_TRIED}
             wrong = _failing_anyway(first, {test for test in answers.values() if test and "::" in test})
             again = [one for one, test in answers.items() if test in wrong]
             answers |= dict(zip(again, pool.map(lambda one: tried(one, everyday, wrong), again), strict=True))
+            answers = {one: test for one, test in answers.items() if test != NOT_TRIED}
             left = [one for one, test in answers.items() if test is None]
             in_ci: dict[Mutant, str | None] = {}
             if left and not asked.no_ci and time.monotonic() < deadline:
                 ci = reached(first, CI, asked.jobs, ROOT / ".mutants" / "ci.json", asked.tests)
-                in_ci = dict(zip(left, pool.map(lambda one: tried(one, ci), left), strict=True))
+                found = zip(left, pool.map(lambda one: tried(one, ci), left), strict=True)
+                in_ci = {one: test for one, test in found if test != NOT_TRIED}
     same = [one for one in picked if one.known in equivalent]
     return _report(answers, in_ci, same, len(chosen) - len(answers), time.monotonic() - began)
 
@@ -348,7 +351,7 @@ def _report(
             f"{name:<12}{len(these):>9}{killed / max(1, len(these)):>10.1%}{share:>8.1%}{len(these) - also:>10}{equal:>12}"
         )
     if untried:
-        print(f"{untried} of the sample were not tried: the time was over")
+        print(f"{untried} of the sample were not tried: the time was over, or pytest did not run")
     for one in [one for one, test in answers.items() if test is None and in_ci.get(one) is None]:
         print(f"\n{one.file}:{one.line} {one.known.function}   make mutants MUTANT={one.name}")
         print("".join(f"- {line}\n" for line in one.known.line.splitlines()), end="")
