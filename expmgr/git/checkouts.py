@@ -9,12 +9,13 @@ import shlex
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from expmgr.disk import durable
-from expmgr.errors import CheckoutNotPutBack, GitFailed
+from expmgr.errors import CheckoutNotPutBack, ExpmgrError, GitFailed
 from expmgr.git.commits import commit_tree
 from expmgr.git.process import GitResult, call_git, git_failed, git_folders, run_git, words_of
 from expmgr.git.repo import CommitId, GitRepo
@@ -23,6 +24,9 @@ from expmgr.git.repo import CommitId, GitRepo
 _SNAPSHOT_BYTES = 10_000_000
 #: What git writes in its own folder before it moves a ref.
 _GIT_FILES = ("index", "HEAD", "ORIG_HEAD", "COMMIT_EDITMSG")
+#: How long another git is waited for that changes the index, before it is put back.
+_STAGING_S = 1
+_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -90,23 +94,27 @@ def changed_in(root: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def put_back_on_failure(root: Path, commit: str | None) -> Iterator[None]:
+def put_back_on_failure(root: Path, commit: str | None, added: Sequence[str] = ()) -> Iterator[None]:
     """Put the checkout `root` back exactly as it is now where what happens inside fails: git writes files and its index before
     it moves a ref, and stops in the middle where a disk is full.
 
     Saved are the files by which HEAD differs from `commit` (None: no files), and git's index, as further names of what is
-    there, which needs no room. Raises `CheckoutNotPutBack` where that fails.
+    there, which needs no room. Only what git writes for `commit`, and the paths `added` to the index, are taken back: what
+    somebody saves or stages meanwhile stays. Raises `CheckoutNotPutBack` where that fails.
     """
     folders = git_folders(root)
     if folders is None:
         raise GitFailed(f"{root} is no checkout of git")
     common, git_dir = folders
-    paths = [] if commit is None else _paths_between(root, commit)
+    changes = {} if commit is None else _changes_between(root, commit)
+    paths = list(changes)
     durable.make_folder(common / "expmgr")
     with tempfile.TemporaryDirectory(prefix=".put-back.", dir=common / "expmgr", ignore_cleanup_errors=True) as beside:
         places = [*(root / path for path in paths), *(git_dir / name for name in _GIT_FILES)]
         with durable.disk_errors(f"a copy of what git changes in {root}"):
             saved = [_save(place, Path(beside, str(number))) for number, place in enumerate(places)]
+        written = _Written(root, commit, changes, added)
+        (index,) = (one for one in saved if one.place == git_dir / "index")
         folders_before = _folders_above(root, paths)
         branch = call_git(root, ["symbolic-ref", "--quiet", "HEAD"]).text.strip()
         head = call_git(root, ["rev-parse", "--quiet", "--verify", "HEAD"]).text.strip()
@@ -118,11 +126,14 @@ def put_back_on_failure(root: Path, commit: str | None) -> Iterator[None]:
             if _met_locked_index(failure):  # git had not begun; and what the other git writes there is not ours to undo
                 raise
             try:
-                _put_back(saved, folders_before)
-                if head and call_git(root, ["rev-parse", "--quiet", "--verify", "HEAD"]).text.strip() != head:
-                    call_git(root, ["update-ref", "-m", "expmgr: put back", "HEAD", head])
+                _put_back([one for one in saved if one is not index and written.has(one)], folders_before)
+                _put_index_back(index, written)
+                now = call_git(root, ["rev-parse", "--quiet", "--verify", "HEAD"]).text.strip()
+                if head and now not in (head, "") and (commit is None or now == written.commit_id):
+                    call_git(root, ["update-ref", "-m", "expmgr: put back", "HEAD", head, now])
+                    now = head
                 for path, size in sizes.items():  # git writes there before it moves a ref
-                    if path.stat().st_size > size:
+                    if now in (head, "") and path.stat().st_size > size:
                         os.truncate(path, size)
             except OSError as error:
                 shutil.copytree(beside, f"{beside}-kept", symlinks=True, dirs_exist_ok=True)
@@ -149,12 +160,108 @@ class _Saved:
     status: os.stat_result | None
 
 
-def _paths_between(root: Path, commit: str) -> list[str]:
-    """The files by which HEAD and `commit` differ."""
+class _Written:
+    """What git writes into the checkout `root` and its index to get from HEAD to `commit`, and for the paths `added`."""
+
+    def __init__(self, root: Path, commit: str | None, changes: Mapping[str, list[str]], added: Sequence[str]) -> None:
+        self.root = root
+        self.commit_id = "" if commit is None else run_git(root, ["rev-parse", "--verify", commit]).text.strip()
+        self._paths = {root / path: path for path in changes}
+        self.entries = changes
+        self._added = frozenset(added)
+        self._empty = _empty_blob(root) if added else ""
+
+    def has_lines(self, path: str, lines: Sequence[str]) -> bool:
+        """Whether `lines` are those of git for a file in the index."""
+        if path in self._added:  # the mode depends on the file system
+            return len(lines) == 1 and lines[0].endswith(f" {self._empty} 0")
+        return path in self.entries and lines == self.entries[path]
+
+    def has(self, one: _Saved) -> bool:
+        """Whether what is in the place of a file now is of git: the file in the commit, or its beginning, or nothing."""
+        path = self._paths.get(one.place)
+        if path is None or not os.path.lexists(one.place) or one.place.is_dir() or (one.status and _is_same(one)):
+            return True
+        if not self.entries[path] or not (one.place.is_symlink() or one.place.is_file()):
+            return False  # git only deletes it, or makes no such thing
+        now = os.fsencode(os.readlink(one.place)) if one.place.is_symlink() else one.place.read_bytes()
+        content = call_git(self.root, ["cat-file", "blob", f"{self.commit_id}:{path}"]).stdout
+        if content.startswith(now):
+            return True
+        return call_git(self.root, ["cat-file", "--filters", f"{self.commit_id}:{path}"]).stdout.startswith(now)
+
+
+def _index_lines(root: Path, index: Path | None) -> dict[str, list[str]]:
+    """Path to its lines in an index, without the path; empty where there is none."""
+    if index is None:
+        return {}
+    found: dict[str, list[str]] = {}
+    answer = run_git(root, ["ls-files", "--stage", "-z"], env={"GIT_INDEX_FILE": str(index)})
+    for line in answer.text.split("\0")[:-1]:
+        about, _, path = line.partition("\t")
+        found.setdefault(path, []).append(about)
+    return found
+
+
+def _put_index_back(one: _Saved, written: _Written) -> None:
+    """Put git's index back: the whole file, or the lines that git wrote where somebody staged something else meanwhile."""
+    until = time.monotonic() + _STAGING_S
+    while time.monotonic() < until and one.place.with_name("index.lock").exists():
+        time.sleep(0.02)
+    for _ in range(_TRIES):
+        before = _stamp(one.place)
+        if one.status is not None and _is_same(one):
+            return
+        try:
+            now = _index_lines(written.root, one.place if before is not None else None)
+            old = _index_lines(written.root, one.copy)
+        except ExpmgrError:  # it cannot be read
+            now = old = {}
+        changed = [path for path in {**old, **now} if old.get(path) != now.get(path)]
+        ours = [path for path in changed if written.has_lines(path, now.get(path, []))]
+        if len(ours) != len(changed):
+            _restore_lines(one.place, written.root, {path: old.get(path, []) for path in ours})
+            return
+        if _stamp(one.place) != before:
+            continue
+        if one.copy is not None:
+            os.replace(one.copy, one.place)
+        elif before is not None:
+            one.place.unlink()
+        return
+
+
+def _empty_blob(root: Path) -> str:
+    return run_git(root, ["hash-object", "-t", "blob", "--stdin"], stdin=b"").text.strip()
+
+
+def _restore_lines(index: Path, root: Path, lines: Mapping[str, Sequence[str]]) -> None:
+    removed = "0" * len(_empty_blob(root))
+    said = [f"0 {removed}\t{path}\0" for path in lines]
+    said += [f"{about}\t{path}\0" for path, some in lines.items() for about in some]
+    stdin = "".join(said).encode("utf-8", "surrogateescape")
+    if lines and call_git(root, ["update-index", "-z", "--index-info"], stdin=stdin).status:
+        raise OSError(errno.EIO, "git update-index failed", str(index))
+
+
+def _stamp(place: Path) -> tuple[int, ...] | None:
+    with contextlib.suppress(FileNotFoundError):
+        status = place.lstat()
+        return status.st_ino, status.st_dev, status.st_mtime_ns, status.st_size
+    return None
+
+
+def _changes_between(root: Path, commit: str) -> dict[str, list[str]]:
+    """The files by which HEAD and `commit` differ; path to its lines in the index of `commit`, without the path."""
     head = call_git(root, ["rev-parse", "--quiet", "--verify", "HEAD^{tree}"]).text.strip()
     old = head or run_git(root, ["hash-object", "-t", "tree", "--stdin"], stdin=b"").text.strip()  # an unborn branch
-    answer = run_git(root, ["diff-tree", "-r", "-z", "--name-only", "--no-renames", old, commit])
-    return answer.text.split("\0")[:-1]
+    answer = run_git(root, ["diff-tree", "-r", "-z", "--raw", "--no-abbrev", "--no-renames", old, commit])
+    fields = answer.text.split("\0")[:-1]
+    found: dict[str, list[str]] = {}
+    for about, path in zip(fields[::2], fields[1::2], strict=True):
+        _, mode, _, oid, _ = about.split(" ")
+        found[path] = [f"{mode} {oid} 0"] if mode != "000000" else []
+    return found
 
 
 def _save(place: Path, copy: Path) -> _Saved:
@@ -277,6 +384,7 @@ def _change(
     root: Path,
     commit: str | None,
     *commands: tuple[Sequence[str], bytes | None],
+    added: Sequence[str] = (),
     on_note: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Run commands of git (arguments, stdin) in the checkout `root`, all again where a lock on a variant's branch was in the
@@ -288,7 +396,7 @@ def _change(
 
     def act() -> GitResult:
         try:
-            with put_back_on_failure(root, commit):
+            with put_back_on_failure(root, commit, added):
                 for args, stdin in commands:
                     answer = call_git(root, args, stdin=stdin)
                     if answer.status:
@@ -323,5 +431,5 @@ def commit_paths(
     options = [*force, "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul"]
     adds = [(["add", *options], _nul(new))] if new else []  # `commit --only` takes the paths that the index knows
     commit = ["commit", "--quiet", "--only", "--message", message, "--", *paths]
-    _change(root, None, *adds, (commit, None), on_note=on_note)
+    _change(root, None, *adds, (commit, None), added=new, on_note=on_note)
     return CommitId(run_git(root, ["rev-parse", "--verify", "HEAD"]).text.strip())

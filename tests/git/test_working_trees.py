@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from expmgr.git.checkouts import (
     commit_paths,
     fast_forward,
     ignored_by_git,
+    put_back_on_failure,
     switch_branch,
     take_snapshot,
     uncommitted,
@@ -178,3 +180,75 @@ def test_in_the_middle_of_a_merge_nothing_is_committed(tree: Repo, count: int) -
     with pytest.raises(GitFailed) as caught:
         commit_paths(tree.path, paths, "x")
     assert caught.value.lines()[0] == f"{begin}a merge with conflicts{end}"
+
+
+@pytest.fixture
+def newer(tree: Repo) -> str:
+    """A commit that changes a, deletes b, and adds new/x and an executable."""
+    tree.git("switch", "--quiet", "-c", "newer")
+    tree.write("a", "newer\nlines\n")
+    (tree.path / "b").unlink()
+    tree.write("new/x", "x")
+    tree.write("tool", "tool").chmod(0o755)
+    commit = tree.commit("newer")
+    tree.git("switch", "--quiet", "main")
+    return commit
+
+
+def put_back(tree: Repo, commit: str | None, *acts: Callable[[], object], added: Sequence[str] = ()) -> None:
+    def fail() -> None:
+        for act in acts:
+            act()
+        raise RuntimeError("git failed")
+
+    with pytest.raises(RuntimeError, match="git failed"), put_back_on_failure(tree.path, commit, added):
+        fail()
+
+
+def test_what_git_wrote_is_taken_back(tree: Repo, newer: str) -> None:
+    before = tree.snapshot()
+    put_back(tree, newer, lambda: tree.git("read-tree", "-m", "-u", "HEAD", newer))
+    assert tree.snapshot() == before
+
+    def cut() -> None:  # a disk that fills
+        for name, text in (("a", "newer\nli"), ("new/x", ""), ("tool", "to")):
+            (tree.path / name).unlink(missing_ok=True)
+            tree.write(name, text)
+
+    put_back(tree, newer, cut)
+    assert tree.snapshot() == before
+    put_back(tree, newer, lambda: tree.git("merge", "--quiet", "--ff-only", newer))
+    after = tree.snapshot()
+    assert {key: after[key] for key in ("files", "index", "head")} == {
+        key: before[key] for key in ("files", "index", "head")
+    }
+
+
+def test_what_an_editor_saves_meanwhile_stays(tree: Repo, newer: str) -> None:
+    def save(name: str) -> None:
+        tree.write(f"{name}.tmp", "my edit\n")
+        os.replace(tree.path / f"{name}.tmp", tree.path / name)
+
+    names = ("a", "b", "new/x", "tool", "ü")
+    put_back(tree, newer, *(lambda name=name: save(name) for name in names))
+    assert {tree.read(name) for name in names} == {"my edit\n"}
+    assert tree.git("diff", "--cached", "--name-only") == ""
+
+
+def test_what_is_staged_meanwhile_stays_and_what_git_staged_does_not(tree: Repo, newer: str) -> None:
+    tree.write("mine", "mine")
+
+    def stage() -> None:
+        tree.git("add", "mine")
+        tree.git("rm", "--quiet", "--cached", "c/d")
+
+    put_back(tree, newer, stage)
+    assert tree.git("diff", "--cached", "--name-status") == "D\tc/d\nA\tmine\n"
+    tree.git("reset", "--quiet")
+    put_back(tree, newer, lambda: tree.git("read-tree", "-m", "-u", "HEAD", newer), stage)
+    assert tree.git("diff", "--cached", "--name-status") == "D\tc/d\nA\tmine\n"
+    assert tree.git("diff", "--name-only") == ""
+    tree.git("reset", "--quiet")
+    tree.write("other", "other")
+    put_back(tree, None, lambda: tree.git("add", "--intent-to-add", "other"), stage, added=["other"])
+    assert tree.git("status", "--porcelain").splitlines() == ["D  c/d", "A  mine", "?? c/", "?? other"]
