@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from expmgr.disk import durable
+from expmgr.errors import ExpmgrError
 from expmgr.git.objects import TreeEntry
 from expmgr.launch.plan import Task
 from expmgr.paths import BRANCH_PREFIX
@@ -56,7 +57,7 @@ def remember(project: Project, task: Task) -> None:
     known = _known_code(project)
     if (known / task.code_digest).exists():
         return
-    with contextlib.suppress(OSError):  # a read-only disk: it is said again
+    with contextlib.suppress(OSError, ExpmgrError):  # such as a read-only disk: it is said again
         known.mkdir(parents=True, exist_ok=True)
         files = counted_files(project.repo, task.commit, task.name)
         content = "\n".join([task.commit, *(path for path in files if "\n" not in path), ""])
@@ -97,6 +98,7 @@ def _other_authors(project: Project, commit: str, files: Iterable[str], ran: Col
     listed = project.repo.run(
         *("log", "-z", "--format=%ct%x00%ae%x00%an <%ae>", *options),
         stdin="".join(f"{one}\n" for one in asked).encode("utf-8", "surrogateescape"),
+        env={"GIT_LITERAL_PATHSPECS": "1"},  # a submodule may be called `:(exclude)...`
     )
     fields = listed.text.split("\0")
     mine = _own_address(project)
