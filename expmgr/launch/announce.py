@@ -25,8 +25,8 @@ _COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 def announce(project: Project, task: Task) -> str | None:
     """Note whose code `task` runs, unless this code ran here before, or is one's own or the team's. What was noted.
 
-    Another author's code: commits to a file of it since that file ran here, and since the target branch. The digest of code
-    that ran is kept in `.git/expmgr/known_code/` with its commit and its files (`remember`).
+    Another author's code: commits to a file of it since that file ran here, and since the target branch. The digest of such
+    code that ran is kept in `.git/expmgr/known_code/` with its commit and its files (`remember`).
     """
     known = _known_code(project)
     if (known / task.code_digest).exists():
@@ -53,10 +53,8 @@ def announce(project: Project, task: Task) -> str | None:
 
 
 def remember(project: Project, task: Task) -> None:
-    """The code of `task` runs, or ran: it is not announced again."""
+    """The code of `task`, which was announced, runs or ran: it is not announced again."""
     known = _known_code(project)
-    if (known / task.code_digest).exists():
-        return
     with contextlib.suppress(OSError, ExpmgrError):  # such as a read-only disk: it is said again
         known.mkdir(parents=True, exist_ok=True)
         files = counted_files(project.repo, task.commit, task.name)

@@ -144,8 +144,8 @@ class _Batch:
         self._answered = 0
         self._began_at = time.time()
         self._reserved: dict[int, IO[bytes]] = {}
-        self._announced: set[str] = set()
-        """Digests of the code of which it was said whose it is."""
+        self._announced: dict[str, bool] = {}
+        """By the digest of code, whether it was said whose it is."""
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
@@ -209,8 +209,7 @@ class _Batch:
             environment = environment_of(self.project, task.spec)
             check_packages(self.project.repo, task.commit, task.name, task.spec, self.project.settings.code_packages)
             if task.code_digest not in self._announced:
-                announce(self.project, task)
-                self._announced.add(task.code_digest)
+                self._announced[task.code_digest] = announce(self.project, task) is not None
             worker = self._worker(task, environment)  # it imports TensorFlow while the checkout is made
             with durable.disk_errors("the run's folder"):
                 prepared = prepare(self.project, task, environment)
@@ -263,13 +262,18 @@ class _Batch:
         for event in events:
             running.told.append(event)
             if isinstance(event, Ready | CheckpointSaved | JudgedEvent):
-                remember(self.project, running.prepared.task)
+                self._code_runs(running.prepared.task)
             if isinstance(event, Ready):  # a clone in which nobody called init
                 self.project.ignore_models()
                 with contextlib.suppress(OSError):  # its digest stands in the record
                     running.environment.keep_lock(self.project.layout.own / "environments")
                 self._bury(running.prepared.unseen)
             self.watcher.event(running.prepared, event)
+
+    def _code_runs(self, task: Task) -> None:
+        if self._announced.get(task.code_digest):
+            remember(self.project, task)
+            self._announced[task.code_digest] = False
 
     def _bury(self, unseen: RunRecord | None) -> None:
         """The model_dir's lock is ours: a run that said it goes on elsewhere had lost it, so its record ends."""
@@ -327,7 +331,7 @@ class _Batch:
         else:
             error = _died(task, status)
         if isinstance(error, UserCodeFailed) and error.details:  # its own traceback; one that was refused has none
-            remember(self.project, task)
+            self._code_runs(task)
         self._end(running.number, Outcome(task, error.exit_code, error=error, judged=judged, log=log))
 
     def _not_begun(self, task: Task) -> ExpmgrError:
