@@ -84,11 +84,12 @@ def _is_gone(error: OSError, descriptor: int) -> bool:
 def _text(raw: io.FileIO, given: io.TextIOBase | Any) -> io.TextIOWrapper:
     """`raw` with the encoding of the stream that was `given`. A character that it does not have is replaced."""
     errors = getattr(given, "errors", None)
+    is_unbuffered = bool(getattr(given, "write_through", False))  # PYTHONUNBUFFERED: in one file with the messages
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=getattr(given, "encoding", None) or "utf-8",
         errors="replace" if errors in (None, "strict", "surrogateescape") else errors,
-        line_buffering=isinstance(raw, _Messages) or raw.isatty(),
+        line_buffering=isinstance(raw, _Messages) or raw.isatty() or is_unbuffered,
         write_through=isinstance(raw, _Messages),
     )
 
