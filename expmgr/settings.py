@@ -156,7 +156,7 @@ def _validate(path: Path, table: dict[str, Any]) -> None:
         if not package.isidentifier():
             raise SpecProblem(
                 f"{told} is not the name that a top-level package is imported by",
-                hint=f'write "{top}"' if top.isidentifier() else "write the name as in import NAME, or delete it",
+                hint=f'write "{top}"' if top.isidentifier() else "write the name that import uses, or delete it",
             )
 
 
