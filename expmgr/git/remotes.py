@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from expmgr.git.process import GitResult, call_git
 from expmgr.git.repo import GitRepo
@@ -57,18 +57,26 @@ def refs_at(repo: GitRepo, remote: str, pattern: str) -> dict[str, str] | GitRes
     return {ref: oid for oid, ref in lines}
 
 
-def push_refs(repo: GitRepo, remote: str, refspecs: Sequence[str]) -> tuple[dict[str, str], dict[str, str], GitResult]:
+def push_refs(repo: GitRepo, remote: str, refspecs: Sequence[str]) -> tuple[dict[str, str], GitResult]:
     """Push by `refspecs`, as the user's own `git push` would, their hooks included: ref at the remote to flag (`=` as
-    it was, `*` new, a space moved on, `!` refused); ref that was refused to git's reason; and what git said."""
+    it was, `*` new, a space moved on, `!` refused), and what git said."""
     command = ("push", "--porcelain", "--no-follow-tags", "--end-of-options", remote, *refspecs)
     answer = repo.call(*command, env=_asking(), hooks=True)
-    found: dict[str, str] = {}
-    reasons: dict[str, str] = {}
+    return {ref: flag for flag, ref, _ in _pushed(answer)}, answer
+
+
+def reasons_in(answer: GitResult) -> dict[str, str]:
+    """Ref at the remote that a push was refused, to git's reason: `hook declined`."""
+    return {
+        ref: redacted(summary.partition("(")[2].removesuffix(")") or summary)
+        for flag, ref, summary in _pushed(answer)
+        if flag == "!"
+    }
+
+
+def _pushed(answer: GitResult) -> Iterator[tuple[str, str, str]]:
+    """Flag, ref at the remote and summary, as `push --porcelain` prints them."""
     for line in answer.text.splitlines():
-        flag, *rest = line.split("\t", 2)
-        if len(rest) == 2 and ":" in rest[0]:
-            ref = rest[0].partition(":")[2]
-            found[ref] = flag
-            if flag == "!":  # `[remote rejected] (hook declined)`
-                reasons[ref] = redacted(rest[1].partition("(")[2].removesuffix(")") or rest[1])
-    return found, reasons, answer
+        parts = line.split("\t", 2)
+        if len(parts) == 3 and ":" in parts[1]:
+            yield parts[0], parts[1].partition(":")[2], parts[2]

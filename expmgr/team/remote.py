@@ -19,7 +19,7 @@ from expmgr.disk import durable
 from expmgr.errors import BadName, ExpmgrError, GitFailed, LogRewritten, RemoteProblem
 from expmgr.git.checkouts import worktrees
 from expmgr.git.process import GitResult, git_failed, words_of
-from expmgr.git.remotes import fetch_refs, push_refs, refs_at, remote_names, upstream_remote
+from expmgr.git.remotes import fetch_refs, push_refs, reasons_in, refs_at, remote_names, upstream_remote
 from expmgr.log.events import OfReview, is_writer
 from expmgr.log.logs import Told, writer_of
 from expmgr.log.refs import OWN, REMOTES
@@ -138,7 +138,8 @@ def _push(project: Project, remote: str) -> Pushed:
         refspecs = [f"{ref}:{_at_remote(project, ref)}" for ref in logs] + [f"{ref}:{ref}" for ref in variants]
         if not refspecs:
             return done
-        flags, reasons, answer = push_refs(project.repo, remote, refspecs)
+        flags, answer = push_refs(project.repo, remote, refspecs)
+        reasons = reasons_in(answer)
         if not flags:
             raise _failed(project, "push to", remote, answer)
         done.branches += [_branch(ref) for ref in variants if flags.get(ref) in (" ", "*")]

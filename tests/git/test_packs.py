@@ -19,6 +19,7 @@ from expmgr.git.remotes import (
     default_branch,
     fetch_refs,
     push_refs,
+    reasons_in,
     refs_at,
     remote_followed,
     remote_names,
@@ -214,6 +215,7 @@ def test_remotes(repo: Repo, tmp_path: Path) -> None:
     assert push_refs(one, "origin", ["main:refs/heads/main"])[0] == {"refs/heads/main": " "}
     flags, answer = push_refs(one, "origin", [f"{head}:refs/heads/main", "main:refs/heads/next"])
     assert (flags, answer.status) == ({"refs/heads/main": "!", "refs/heads/next": "*"}, 1)
+    assert reasons_in(answer) == {"refs/heads/main": "non-fast-forward"}
     assert refs_at(one, "origin", "refs/heads/*") == {"refs/heads/main": newer, "refs/heads/next": newer}
     refused = refs_at(one, str(tmp_path / "gone"), "*")
     assert not isinstance(refused, dict)
