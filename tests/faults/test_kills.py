@@ -27,6 +27,12 @@ LONG = ("--max-steps", "500000")
 PATIENCE_S = 90.0
 
 
+def workers_of(command: int) -> list[int]:
+    """The workers that a command has started."""
+    children = Path(f"/proc/{command}/task/{command}/children").read_text().split()
+    return [int(pid) for pid in children if b"expmgr.train.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
 @pytest.fixture
 def base(iris: Repo) -> Repo:
     """iris/baseline with checkpoints so often that a kill finds some."""
@@ -293,7 +299,8 @@ def test_stopped_before_anything_began(base: Repo, number: signal.Signals, wante
     started = Started(base, "run", "iris/baseline", *LONG)
     # Its worker imports TensorFlow for seconds, and is held while the command hears the signal.
     started.until(lambda: bool(processes_of(base)))
-    held = processes_of(base)
+    held = workers_of(started.process.pid)  # not a git of the command, which waits for it
+    assert held
     for pid in held:
         os.kill(pid, signal.SIGSTOP)
     assert not json.loads(base.expmgr("list", "--json").stdout)["variants"][0]["runs"]
