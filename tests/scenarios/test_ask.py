@@ -137,7 +137,7 @@ def test_what_is_there_is_left_alone(copied: Repo, new_rows: object) -> None:
         (("evaluate", "iris/wide@7"), "has no checkpoint of step 7"),
         (
             ("evaluate", "iris/wide", "--seed", "9"),
-            "iris/wide has no checkpoint of seed 9; it has checkpoints of seed 0",
+            "iris/wide has no checkpoint of seed 9; it has checkpoints of seeds 0-2",
         ),
     ]
     for command, told in cases:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from clones import logs_of
 from expmgr.launch.plan import plan_tasks
 from expmgr.launch.prepare import give_back, reserve
+from expmgr.log.refs import KEEP
 from expmgr.project import Project
 from world import Repo
 
@@ -407,6 +409,9 @@ def test_a_run_whose_machine_is_gone_is_taken_on(copied: Repo) -> None:
     values["status"] = values["attempts"][-1]["status"] = "running"
     values["attempts"][-1]["launcher"]["host"] = values["attempts"][-1]["worker"]["host"] = "a-container"
     path.write_text(json.dumps(values, indent=1))
+    for ref in logs_of(copied):  # no log tells of it yet
+        copied.git("update-ref", "-d", ref)
+    copied.git("update-ref", f"{KEEP}{values['run_id']}", values["commit"])
     result = copied.expmgr("run", "iris/baseline", "--max-steps", "210", "--json")
     assert result.code == 0, result.stderr
     (told,) = json.loads(result.stdout)["runs"]
