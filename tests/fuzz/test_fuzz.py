@@ -105,9 +105,9 @@ PER_EXAMPLE = 4
 @pytest.mark.parametrize("case", FOUND)
 def test_what_once_broke_a_target_does_not(case: str, real: seeds.Real) -> None:
     name, content = FOUND[case]
-    start = time.perf_counter()
+    start = time.process_time()
     TARGETS[name].run(content, real)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 #: Prints by how much each case made the process larger. A process that did other work has been as large before.
