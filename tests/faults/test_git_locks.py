@@ -323,7 +323,7 @@ def test_what_cannot_be_proved_is_left(ann: Repo, monkeypatch: pytest.MonkeyPatc
     path = lock(ann, own_log(ann))
     monkeypatch.setattr(locks, "_file_system", lambda folder: "nfs4")  # none can be mounted in a test
     assert [one.doubt for one in locks.find_locks(common, common)] == [
-        "it lies on nfs4, where another machine may hold it"
+        "it is on nfs4, where another machine may hold it"
     ]
     assert ann.expmgr("note", "iris/wide", "-m", "second").code == 4
     assert path.exists()
