@@ -176,7 +176,7 @@ def _doubt(path: Path, status: os.stat_result, common: Path, age: float) -> str:
         return "it is new"
     kind = _file_system(path.parent)
     if kind not in _LOCAL:
-        return f"it lies on {kind}, where another machine may hold it" if kind else "its file system is not known"
+        return f"it is on {kind}, where another machine may hold it" if kind else "its file system is not known"
     return _user_of(path, status, common) or ""
 
 

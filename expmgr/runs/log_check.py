@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +58,7 @@ class LogCheck:
     def __init__(self, repo: GitRepo, index: Index, own: Path) -> None:
         self._repo, self._index, self._own = repo, index, own
         self._refs: dict[str, str] = {}
+        self._state = _digest(self._refs)
         self._is_current = False
         self._told: dict[str, list[ToldRecord]] = {}
         self._is_whole = False
@@ -72,13 +74,14 @@ class LogCheck:
         refs = self._repo.refs(OWN, REMOTES, KEEP)
         if refs != self._refs:
             self._refs, self._told, self._is_whole = refs, {}, False
+            self._state = _digest(refs)
         self._is_current = True
 
     @property
     def state(self) -> str:
         """Where all logs and pins are: another text if any has changed."""
         self._look()
-        return hashlib.sha256(json.dumps(sorted(self._refs.items())).encode()).hexdigest()
+        return self._state
 
     def told(self, run_id: str) -> list[ToldRecord]:
         """What all logs say of a run, the newest attempt last."""
@@ -139,12 +142,17 @@ class LogCheck:
     def _rows(self, run_id: str | None) -> list[tuple[str, str, str]]:
         """Ref, id and content of the events that tell of runs, from the index where it is current."""
         logs = {ref: tip for ref, tip in self._refs.items() if not ref.startswith(KEEP)}
-        if any(self._index.log_tips().get(ref) != tip for ref, tip in logs.items()):
+        cached = self._index.log_tips()
+        if any(cached.get(ref) != tip for ref, tip in logs.items()):
             from expmgr.log.logs import Logs
 
             told = Logs(self._repo, self._index, self._own).events("run")
             return [(one.ref, one.id, one.content) for one in told]
         return [row for row in self._index.run_events(run_id) if row[0] in logs]
+
+
+def _digest(refs: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(sorted(refs.items())).encode()).hexdigest()
 
 
 def _attempts(content: bytes) -> tuple[int | None, bool]:

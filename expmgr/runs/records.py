@@ -220,7 +220,9 @@ class Records:
         last = max((*skipped, *deleted), default="")
         if not last or (newest is not None and newest.run_id > last):
             return
-        self.load(last) if last in skipped else None
+        if last in skipped:
+            self.load(last)  # raises why it is not used
+            return
         hint = f"restore it from the event log: expmgr restore {last}"
         raise RecordDamaged(last, "was deleted, and the event log has it", hint, is_in_log=True)
 
